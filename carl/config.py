@@ -1,0 +1,117 @@
+"""Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from carl.errors import ConfigError
+
+EMBEDDED_MODEL = "carl-nano"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class VlmConfig(Section):
+    model: str = Field(default=EMBEDDED_MODEL, description="Model name at the server; a Hugging Face name or a folder.")
+    base_url: str | None = Field(
+        default=None, description="OpenAI-compatible server; none: serve the model here while synthesis lasts."
+    )
+    api_key_env: str = Field(default="CARL_VLM_API_KEY", description="Environment variable that holds the bearer token.")
+    timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for one answer.")
+    max_retries: int = Field(default=2, ge=0, description="Times a failed request is sent again.")
+    temperature: float = Field(default=0.7, ge=0, description="Sampling temperature of all but the first round.")
+    max_tokens: int = Field(default=1024, gt=0, description="Longest answer, in tokens.")
+    min_frame_px: int = Field(
+        default=0, ge=0, description="Frames smaller than this are enlarged by a whole factor before they are sent."
+    )
+    recording: Path | None = Field(default=None, description="Replay this recording of exchanges; ask no model.")
+
+
+class SynthesisConfig(Section):
+    pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
+    samples: int = Field(default=8, ge=1, description="Answers sampled per request.")
+    max_requests: int = Field(default=10, ge=1, description="VLM requests per run, repairs included.")
+
+
+class CollectConfig(Section):
+    experts: int = Field(default=60, ge=2, description="Expert episodes.")
+    randoms: int = Field(default=200, ge=1, description="Episodes of random play.")
+    max_steps: int | None = Field(default=None, ge=1, description="Cut of random play; none: the task's own.")
+
+
+class VerifyConfig(Section):
+    max_random_completion: float = Field(
+        default=0.10, ge=0, le=1, description="Largest share of random episodes that may complete every sub-task."
+    )
+    min_randoms: int = Field(default=200, ge=1, description="Fewest random episodes on which that share is judged.")
+    deadline_s: float = Field(default=1.0, gt=0, description="Seconds a program may take for one frame.")
+    memory_mb: int = Field(default=1024, gt=0, description="Address space of the process that runs a program, in MiB.")
+
+
+class RewardConfig(Section):
+    source: Literal["code", "sparse", "sparse+progress"] = Field(
+        default="code", description="code: the verified program; sparse: the environment's own reward (a baseline)."
+    )
+    progress_in_observation: bool = Field(default=True, description="Show the policy what has been paid.")
+    env_reward_weight: float | None = Field(
+        default=None, ge=0, description="Weight of the environment's own reward; none: the task's default."
+    )
+
+
+class TrainConfig(Section):
+    algorithm: Literal["ppo", "sac"] | None = Field(default=None, description="none: the task's default.")
+    env_steps: int | None = Field(default=None, ge=1, description="Environment steps; none: the task's default.")
+    env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: in the driver.")
+    envs_per_runner: int = Field(default=32, ge=1, description="Environments in each of them.")
+    stop_at_success: float | None = Field(
+        default=None, ge=0, le=1, description="Stop early once the selection episodes reach this success rate."
+    )
+    checkpoint_every: int = Field(default=5, ge=1, description="Training iterations between checkpoints.")
+    evaluate_every: int = Field(default=5, ge=1, description="Training iterations between points of the learning curve.")
+    baselines: bool = Field(default=True, description="Train on the sparse reward as well, for the comparison.")
+
+
+class EvaluationConfig(Section):
+    episodes: int = Field(default=200, ge=1, description="Final episodes, on seeds that nothing else uses.")
+    curve_episodes: int = Field(default=32, ge=1, description="Episodes per point of the learning curve.")
+    sampled: bool = Field(default=True, description="Report the sampled policy too, not just the greedy one.")
+
+
+class RunConfig(Section):
+    """One run: a task, a seed, and what differs from the defaults."""
+
+    task: str = Field(description="Name of a registered task, or module:attribute.")
+    seed: int = Field(default=0, ge=0, description="All other seeds are spawned from it.")
+    run_dir: Path | None = Field(default=None, description="Where artefacts go; none: runs/<task>-<seed>.")
+    vlm: VlmConfig = VlmConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    collect: CollectConfig = CollectConfig()
+    verify: VerifyConfig = VerifyConfig()
+    reward: RewardConfig = RewardConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def enough_random_episodes(self) -> Self:
+        if self.collect.randoms < self.verify.min_randoms:
+            raise ValueError(
+                f"collect.randoms ({self.collect.randoms}) is below verify.min_randoms ({self.verify.min_randoms})"
+            )
+        return self
+
+    @property
+    def directory(self) -> Path:
+        return self.run_dir or Path("runs") / f"{self.task.replace(':', '.')}-{self.seed}"
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a RunConfig from YAML or JSON; raises ConfigError."""
+    import yaml
+
+    try:
+        return RunConfig.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"cannot use the configuration {path}: {error}") from error

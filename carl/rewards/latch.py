@@ -1,0 +1,75 @@
+"""The latched, bounded reward of a program. Verification and rollouts both run this one piece of code."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carl.program import DONE, RewardProgram
+
+Slots = NDArray[np.intp]
+
+Judge = Callable[[Slots, Slots], NDArray[np.float64]]
+"""(rows ``intp[M]``, sub-tasks ``intp[M]``) to progress ``float64[M]``; NaN is an abstain.
+
+Row i means the i-th frame handed over with this step."""
+
+
+class Latch:
+    """Progress of many episodes, one a slot, through the sub-tasks of one program.
+
+    Sub-task k becomes active when k-1 is done, several may pass in one frame. What it shows at that moment is
+    its zero; from then on its best progress is kept, and a step earns the weighted increase of that best. So the
+    return of an episode is at most the sum of the weights. Where the order is free, all are active from the start.
+
+    Attributes:
+        best: ``float64[N, K]``, the best progress so far.
+        active: ``bool[N, K]``, the sub-tasks that are looked at.
+    """
+
+    def __init__(self, program: RewardProgram, slots: int) -> None:
+        count = len(program.subtasks)
+        self._ordered = program.ordered
+        self._weights = np.array([subtask.weight for subtask in program.subtasks])
+        self.best = np.zeros((slots, count))
+        self.active = np.zeros((slots, count), dtype=bool)
+        self._seen = np.zeros((slots, count), dtype=bool)
+
+    def reset(self, slots: Slots, judge: Judge) -> NDArray[np.bool_]:
+        """Begin episodes in ``slots``, looking at their initial frames; returns who abstained, ``bool[M]``."""
+        self.best[slots] = 0.0
+        self._seen[slots] = False
+        self.active[slots] = not self._ordered
+        self.active[slots, 0] = True
+        return self.step(slots, judge)[1]
+
+    def step(self, slots: Slots, judge: Judge) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Look at one frame for each of ``slots``; returns what it earned and who abstained, both of length M."""
+        earned = np.zeros(len(slots))
+        abstained = np.zeros(len(slots), dtype=bool)
+        rows, tasks = np.nonzero(self.active[slots])
+        while rows.size:
+            values = judge(rows, tasks)
+            abstained[rows[np.isnan(values)]] = True
+            rows, tasks, values = (x[~np.isnan(values)] for x in (rows, tasks, values))
+            where = slots[rows]
+            gain = np.maximum(values - self.best[where, tasks], 0.0)
+            self.best[where, tasks] += gain
+            np.add.at(earned, rows, np.where(self._seen[where, tasks], gain * self._weights[tasks], 0.0))
+            self._seen[where, tasks] = True
+            done = self.best[where, tasks] >= DONE
+            self.active[where[done], tasks[done]] = False
+            rows, tasks = self._activate_next(slots, rows[done], tasks[done])
+        return earned, abstained
+
+    def _activate_next(self, slots: Slots, rows: Slots, tasks: Slots) -> tuple[Slots, Slots]:
+        if not self._ordered:
+            return rows[:0], tasks[:0]
+        follows = tasks + 1 < self.best.shape[1]
+        rows, tasks = rows[follows], tasks[follows] + 1
+        self.active[slots[rows], tasks] = True
+        return rows, tasks
+
+    def completed(self, slots: Slots | Sequence[int]) -> NDArray[np.bool_]:
+        """Which of ``slots`` have every sub-task done, ``bool[M]``."""
+        return np.asarray((self.best[slots] >= DONE).all(axis=1))

@@ -1,0 +1,35 @@
+"""Seeds are spawned, not added: seed + index makes neighbouring runs and runners share their episodes."""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Role(IntEnum):
+    """What a seed is for. Two roles never share one."""
+
+    EXPERT = 0
+    RANDOM = 1
+    HELD_OUT = 2
+    TRAINING = 3
+    CURVE = 4
+    SELECTION = 5
+    EVALUATION = 6
+    SYNTHESIS = 7
+    LEARNER = 8
+    ORACLE = 9
+
+
+def spawn(run_seed: int, role: Role, *path: int) -> np.random.SeedSequence:
+    """The seed sequence of (run, role, path...), path being for example runner and slot."""
+    return np.random.SeedSequence(entropy=run_seed, spawn_key=(int(role), *path))
+
+
+def seed_of(run_seed: int, role: Role, *path: int) -> int:
+    """One integer in [0, 2**31) for libraries that want a number."""
+    return int(spawn(run_seed, role, *path).generate_state(1)[0] >> 1)
+
+
+def seeds_of(run_seed: int, role: Role, count: int, *path: int) -> list[int]:
+    """``count`` distinct-in-practice integers in [0, 2**31): the same prefix whatever the count."""
+    return [seed_of(run_seed, role, *path, index) for index in range(count)]

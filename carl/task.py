@@ -1,0 +1,136 @@
+"""Task: an environment to solve, in words and pictures; and the registry that finds tasks by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from carl.errors import TaskError
+
+Frame = NDArray[np.uint8]
+"""``uint8[H, W, 3]``, RGB."""
+
+Environment = gym.Env[Any, Any]
+Actor = Callable[[Any], Any]
+"""Observation to action, for one episode."""
+
+ENTRY_POINT_GROUP = "carl.tasks"
+
+
+class Expert(Protocol):
+    """Where expert actions come from: a planner, a script or a trained policy."""
+
+    def __call__(self, env: Environment) -> Actor:
+        """Return the actor for the episode that ``env`` was just reset to.
+
+        A planner or a script reads ``env.unwrapped``; a policy looks only at the observations it is handed.
+        """
+
+
+class Success(Protocol):
+    """What solving the task means, read from one step."""
+
+    def __call__(self, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool: ...
+
+
+def rewarded_end(reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool:
+    """Success as in MiniGrid and many others: the episode terminates with a positive reward."""
+    return terminated and reward > 0
+
+
+def rendered(env: Environment) -> Frame:
+    """The default camera: what ``env.render()`` returns in mode ``rgb_array``."""
+    return np.asarray(env.render())
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment to solve. Not the configuration of a run.
+
+    Attributes:
+        name: what users type.
+        description: the task in words, shown to the VLM beside the frames.
+        make: builds the environment, with ``render_mode="rgb_array"``. Its observations are what the policy sees.
+        expert: acts well in it; None if ``demonstrations`` has recorded episodes instead.
+        demonstrations: URI of a TrajectoryStore with expert episodes that a user brings.
+        success: what solving means; measured, never rewarded.
+        camera: takes the frame, ``uint8[H, W, 3]``.
+        random_cut: random play is cut at this many times the longest expert episode (long random play
+            really solves small rooms).
+        env_reward_weight: how much of the environment's own reward is mixed into the code reward by default.
+        env_reward_reason: why it is, for the report.
+        env_steps: environment steps to train for, unless the user says otherwise.
+        algorithm: "ppo" or "sac".
+        oracle: names and states of sub-task events, for measuring programs and never for rewarding.
+    """
+
+    name: str
+    description: str
+    make: Callable[[], Environment]
+    expert: Expert | None = None
+    demonstrations: str | None = None
+    success: Success = rewarded_end
+    camera: Callable[[Environment], Frame] = rendered
+    random_cut: float = 4.0
+    env_reward_weight: float = 0.0
+    env_reward_reason: str = ""
+    env_steps: int = 200_000
+    algorithm: str = "ppo"
+    oracle: Callable[[Environment], dict[str, bool]] | None = field(default=None, repr=False)
+
+    def frame(self, env: Environment) -> Frame:
+        """The camera's picture of ``env`` now, checked to be ``uint8[H, W, 3]``; raises TaskError."""
+        frame = np.asarray(self.camera(env))
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise TaskError(
+                f"task {self.name!r}: its environment gave a frame of {frame.dtype}{list(frame.shape)} instead of "
+                "uint8[H, W, 3]; make it with render_mode='rgb_array', or give the Task a camera"
+            )
+        return frame
+
+
+@cache
+def tasks() -> Mapping[str, Task]:
+    """All tasks by name: the built-in ones and those of installed packages.
+
+    A package adds tasks with an entry point in the group ``carl.tasks`` that names a Task or an iterable of them.
+    """
+    from carl.tasks import BUILT_IN
+
+    found = {task.name: task for task in BUILT_IN}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        loaded = entry_point.load()
+        for task in [loaded] if isinstance(loaded, Task) else loaded:
+            if task.name in found:
+                raise TaskError(f"two tasks are called {task.name!r}; the second comes from {entry_point.value}")
+            found[task.name] = task
+    return found
+
+
+def get_task(name: str) -> Task:
+    """The task called ``name``, or ``module:attribute`` for one that no package registered; raises TaskError."""
+    if ":" in name:
+        return _import_task(name)
+    try:
+        return tasks()[name]
+    except KeyError:
+        known = ", ".join(sorted(tasks()))
+        raise TaskError(f"unknown task {name!r}; there are: {known}. Or name yours as module:attribute.") from None
+
+
+def _import_task(reference: str) -> Task:
+    import importlib
+
+    module_name, _, attribute = reference.partition(":")
+    try:
+        task = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise TaskError(f"cannot import the task {reference!r}: {error}") from error
+    if not isinstance(task, Task):
+        raise TaskError(f"{reference!r} is a {type(task).__name__}, not a carl.task.Task")
+    return task
