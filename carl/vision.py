@@ -1,0 +1,158 @@
+"""General pixel operations that reward programs may use.
+
+Frames are ``uint8[H, W, 3]`` RGB, masks are ``bool[H, W]``. Nothing here knows an environment's sprites. Every
+function is pure and gives a new array.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+_HUES = {
+    "red": ((0, 8), (172, 180)),
+    "orange": ((9, 20),),
+    "yellow": ((21, 38),),
+    "green": ((39, 85),),
+    "cyan": ((86, 100),),
+    "blue": ((101, 126),),
+    "purple": ((127, 160),),
+    "pink": ((161, 171),),
+}
+"""Bands of OpenCV's hue, half a degree a unit."""
+
+
+class Blob(NamedTuple):
+    """A connected region: its box (left, top, width, height) and its number of pixels."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+
+
+def brightness(frame: Frame) -> NDArray[np.uint8]:
+    """The largest of a pixel's three channels, ``uint8[H, W]``."""
+    red, green, blue = cv2.split(frame)
+    return np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+
+
+def band(frame: Frame, low: float, high: float = 255) -> Mask:
+    """Pixels whose brightness is between ``low`` and ``high``, both included."""
+    value = brightness(frame)
+    return (value >= low) & (value <= high)
+
+
+def colour(frame: Frame, name: str, saturation: float = 80, value: float = 50) -> Mask:
+    """Pixels of a colour by its name: red, orange, yellow, green, cyan, blue, purple, pink, grey, white or black."""
+    h, s, v = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV))
+    if name in ("grey", "gray", "white", "black"):
+        low, high = {"black": (0.0, value), "white": (200.0, 256.0)}.get(name, (value, 200.0))
+        return np.asarray((s < saturation) & (v >= low) & (v < high))
+    hue = np.zeros(h.shape, dtype=bool)
+    for first, last in _HUES[name]:
+        hue |= (h >= first) & (h <= last)
+    return np.asarray(hue & (s >= saturation) & (v >= value))
+
+
+def border_region(frame: Frame, tolerance: int = 8) -> Mask:
+    """What the picture is framed by: pixels of the border's usual colour that are connected to the border."""
+    rim = np.concatenate([frame[0], frame[-1], frame[:, 0], frame[:, -1]])
+    usual = np.median(rim, axis=0)
+    low, high = np.clip(usual - tolerance, 0, 255), np.clip(usual + tolerance, 0, 255)
+    alike = cv2.inRange(frame, low, high)
+    count, labels = cv2.connectedComponents(alike, connectivity=4)
+    touching = np.zeros(count, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        touching[edge] = True
+    touching[0] = False
+    return np.asarray(touching[labels])
+
+
+def changed(frame: Frame, initial: Frame, tolerance: int = 24) -> Mask:
+    """Pixels that differ by more than ``tolerance`` in some channel."""
+    return np.asarray(brightness(np.asarray(cv2.absdiff(frame, initial), dtype=np.uint8)) > tolerance)
+
+
+def share(mask: Mask, where: Mask) -> float:
+    """Which part of the pixels of ``where`` is set in ``mask``, in [0, 1]; 0 if ``where`` is empty."""
+    total = int(np.count_nonzero(where))
+    return int(np.count_nonzero(mask & where)) / total if total else 0.0
+
+
+def solid(mask: Mask, size: int) -> Mask:
+    """The parts of a mask that a square of ``size`` pixels fits into: thin lines and small things vanish."""
+    return _dilated(_eroded(mask, size), size)
+
+
+def filled(mask: Mask, size: int) -> Mask:
+    """The mask with those gaps closed that no square of ``size`` pixels fits into."""
+    return _eroded(_dilated(mask, size), size)
+
+
+def grown(mask: Mask, pixels: int = 1) -> Mask:
+    """The mask made larger by ``pixels`` on every side."""
+    return _dilated(mask, 2 * pixels + 1)
+
+
+def outline(mask: Mask) -> Mask:
+    """The outermost pixels of a mask."""
+    return mask & ~_eroded(mask, 3)
+
+
+def blobs(mask: Mask, min_area: int = 1) -> list[Blob]:
+    """The connected regions of at least ``min_area`` pixels, largest first."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)
+    found = [Blob(*(int(number) for number in row)) for row in stats[1:] if row[4] >= min_area]
+    return sorted(found, key=lambda blob: -blob.area)
+
+
+def largest(mask: Mask) -> Mask:
+    """The largest connected region; empty if the mask is."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)
+    if len(stats) == 1:
+        return np.zeros_like(mask)
+    return np.asarray(labels == 1 + int(np.argmax(stats[1:, 4])))
+
+
+def shaped(mask: Mask, taller: float = 0.0, wider: float = 0.0, min_area: int = 1, min_width: int = 1) -> Mask:
+    """The connected regions that are at least ``taller`` times as high as wide and ``wider`` times as wide as high."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)
+    w, h, area = stats[:, 2], stats[:, 3], stats[:, 4]
+    keep = (h >= taller * w) & (w >= wider * h) & (area >= min_area) & (w >= min_width)
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def centre(mask: Mask) -> tuple[float, float]:
+    """Mean (x, y) of the mask's pixels; (-1, -1) if it is empty."""
+    ys, xs = np.nonzero(mask)
+    return (float(xs.mean()), float(ys.mean())) if xs.size else (-1.0, -1.0)
+
+
+def distance(first: Mask, second: Mask) -> float:
+    """Pixels between the centres of two masks; infinite if one is empty."""
+    if not first.any() or not second.any():
+        return float("inf")
+    (x1, y1), (x2, y2) = centre(first), centre(second)
+    return float(np.hypot(x1 - x2, y1 - y2))
+
+
+def _bytes(mask: Mask) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(mask).view(np.uint8)
+
+
+def _dilated(mask: Mask, size: int) -> Mask:
+    kernel = np.ones((size, size), dtype=np.uint8)
+    anchor = (size - 1) // 2  # mirrors _eroded's, so that opening and closing with an even size do not shift the mask
+    return np.asarray(cv2.dilate(_bytes(mask), kernel, anchor=(anchor, anchor)), dtype=np.uint8).view(np.bool_)
+
+
+def _eroded(mask: Mask, size: int) -> Mask:
+    kernel = np.ones((size, size), dtype=np.uint8)
+    return np.asarray(cv2.erode(_bytes(mask), kernel, anchor=(size // 2, size // 2)), dtype=np.uint8).view(np.bool_)
