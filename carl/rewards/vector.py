@@ -1,0 +1,229 @@
+"""CodeReward: a RewardSource at work on a gymnasium vector environment. Needs no Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from carl.config import RewardConfig
+from carl.errors import TaskError
+from carl.rewards.source import PROGRESS_SLOTS, RewardSession, RewardSource
+from carl.task import Frame, Task
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a step is worth: ``code * (reward of the source) + env * (the environment's own reward)``.
+
+    ``progress`` appends the source's PROGRESS_SLOTS progress to the observation.
+    """
+
+    code: float = 1.0
+    env: float = 0.0
+    progress: bool = True
+
+    @classmethod
+    def of(cls, config: RewardConfig, task: Task) -> Self:
+        """The mix that ``config`` asks for on ``task``."""
+        if config.source == "code":
+            weight = task.env_reward_weight if config.env_reward_weight is None else config.env_reward_weight
+            return cls(1.0, weight, config.progress_in_observation)
+        return cls(0.0, 1.0, progress=config.source == "sparse+progress")
+
+    @property
+    def looks(self) -> bool:
+        """Whether frames have to be taken and judged at all."""
+        return self.code > 0 or self.progress
+
+
+class CodeReward(gym.vector.VectorWrapper):
+    """Pays a vector environment by a RewardSource, and shows the policy what has been paid.
+
+    Every sub-environment's camera frame is judged once per vector step. The frame of a terminal or truncated step
+    is the old episode's: the environment has to reset on the step after it (NEXT_STEP). On that reset step there is
+    a new initial frame, cleared progress, and reward 0. ``reset(options={"reset_mask": ...})`` begins new episodes
+    in the masked slots at once.
+
+    A source handed over by ``set_source`` is adopted by each slot at its next episode start, so that no episode
+    mixes two. ``info`` gets arrays of length N: ``reward_version`` (int64, the version that judged this step; 0 for
+    none), ``abstained`` and ``success`` (bool), ``env_reward`` (float64, measured whatever its weight).
+
+    Attributes:
+        idle: ``bool[N]``; slots set here are neither looked at nor paid. The caller does not care for them.
+
+    Raises:
+        TaskError: the environment resets in another mode, hides its sub-environments, or observes something else
+            than a flat float32 Box while progress has to be appended.
+    """
+
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv[Any, Any, Any],
+        task: Task,
+        source: RewardSource | None = None,
+        *,
+        mix: Mix | None = None,
+        version: int = 1,
+    ) -> None:
+        self._sessions: dict[int, RewardSession] = {}
+        super().__init__(env)
+        self._inner: Any = env
+        self.task = task
+        self.mix = mix or Mix(env=task.env_reward_weight)
+        _check_autoreset(env)
+        self._cameras = _sub_environments(env) if self.mix.looks else []
+        self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
+        self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
+        self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
+        self._latest = 0
+        self._versions = np.zeros(self.num_envs, dtype=np.int64)
+        if self.mix.progress:
+            self.single_observation_space = _with_progress(env.single_observation_space)
+            self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        if source is not None:
+            self.set_source(version, source)
+
+    @property
+    def version(self) -> int:
+        """The version that slots adopt at their next episode start; 0 is no source."""
+        return self._latest
+
+    def set_source(self, version: int, source: RewardSource) -> None:
+        """Pay by ``source`` from each slot's next episode start on; raises BoxError and keeps the old one."""
+        if version == self._latest or not self.mix.looks:
+            return
+        self._sessions[version] = source.open(self.num_envs)
+        self._latest = version
+        self._close_unused()
+
+    def reset(  # type: ignore[override]  # gymnasium takes lists of seeds, but its annotation forgets them
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        began = np.ones(self.num_envs, dtype=bool)
+        if options and "reset_mask" in options:
+            began = options["reset_mask"].copy()
+            options = dict(options)
+        observations, infos = self._inner.reset(seed=seed, options=options)
+        self._ended[began] = False
+        _, abstained = self._judge(began, np.zeros_like(began))
+        nothing = np.zeros(self.num_envs)
+        return self._observe(observations), self._inform(infos, abstained, nothing, nothing.astype(bool))
+
+    def step(  # type: ignore[override]  # gymnasium's own types here are free variables
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], Mask, Mask, dict[str, Any]]:
+        observations, env_rewards, terminated, truncated, infos = self._inner.step(actions)
+        began, stepped = self._ended, ~self._ended
+        earned, abstained = self._judge(began, stepped)
+        success = self._success(stepped & ~self.idle, env_rewards, terminated, truncated, infos)
+        self._ended = terminated | truncated
+        rewards = self.mix.code * earned + self.mix.env * np.where(stepped, env_rewards, 0.0)
+        return (
+            self._observe(observations),
+            rewards,
+            terminated,
+            truncated,
+            self._inform(infos, abstained, env_rewards, success),
+        )
+
+    def close(self, **kwargs: Any) -> None:
+        """Close all sessions and the environment."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        super().close(**kwargs)
+
+    def _judge(self, began: Mask, stepped: Mask) -> tuple[NDArray[np.float64], Mask]:
+        """Let every slot's version judge its frame; returns ``float64[N]`` earned and ``bool[N]`` abstained."""
+        earned, abstained = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        self._adopt(began)
+        for version, session in self._sessions.items():
+            mine = (self._versions == version) & ~self.idle
+            for ask, mask in ((session.reset, began), (session.step, stepped)):
+                slots = np.flatnonzero(mine & mask)
+                if slots.size:
+                    judged = ask(slots, self._frames(slots))
+                    earned[slots], abstained[slots] = judged.reward, judged.abstained
+                    self._progress[slots] = judged.progress
+        earned[began] = 0.0
+        return earned, abstained
+
+    def _adopt(self, began: Mask) -> None:
+        if (self._versions[began] != self._latest).any():
+            self._versions[began] = self._latest
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        for version in set(self._sessions) - {self._latest, *self._versions.tolist()}:
+            self._sessions.pop(version).close()
+
+    def _frames(self, slots: NDArray[np.intp]) -> Frame:
+        return np.stack([self.task.frame(self._cameras[slot]) for slot in slots])
+
+    def _observe(self, observations: Any) -> Any:
+        return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations
+
+    def _success(
+        self, stepped: Mask, rewards: NDArray[np.float64], terminated: Mask, truncated: Mask, infos: dict[str, Any]
+    ) -> Mask:
+        success = np.zeros(self.num_envs, dtype=bool)
+        for slot in np.flatnonzero(stepped).tolist():
+            success[slot] = self.task.success(
+                float(rewards[slot]), bool(terminated[slot]), bool(truncated[slot]), info_of(infos, slot)
+            )
+        return success
+
+    def _inform(
+        self, infos: dict[str, Any], abstained: Mask, env_rewards: NDArray[np.float64], success: Mask
+    ) -> dict[str, Any]:
+        ours = {
+            "reward_version": self._versions.copy(),
+            "abstained": abstained,
+            "env_reward": env_rewards,
+            "success": success,
+        }
+        everyone = np.ones(self.num_envs, dtype=bool)
+        return {**infos, **ours, **{f"_{key}": everyone for key in ours}}
+
+
+def info_of(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
+    """One slot's part of a vector environment's ``infos``."""
+    return {
+        key: info_of(value, slot) if isinstance(value, Mapping) else value[slot]
+        for key, value in infos.items()
+        if not key.startswith("_") and (f"_{key}" not in infos or infos[f"_{key}"][slot])
+    }
+
+
+def _check_autoreset(env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
+    # A vector environment's metadata may be one dictionary shared with others, so its own attribute goes first.
+    mode = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
+    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.NEXT_STEP.value):
+        raise TaskError(
+            f"{env} resets in mode {mode}; the last frame of an episode can only be judged in NEXT_STEP: build it with "
+            "gymnasium.vector.SyncVectorEnv(..., autoreset_mode=AutoresetMode.NEXT_STEP)"
+        )
+
+
+def _sub_environments(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[gym.Env[Any, Any]]:
+    envs = getattr(env.unwrapped, "envs", None)
+    if envs is None:
+        raise TaskError(f"{env} hides its sub-environments from the task's camera: use gymnasium.vector.SyncVectorEnv")
+    return list(envs)
+
+
+def _with_progress(space: gym.Space[Any]) -> gym.spaces.Box:
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or space.dtype != np.float32:
+        raise TaskError(
+            f"progress can only be appended to flat float32 observations, not to {space}: flatten them in the task's "
+            "make(), or switch progress_in_observation off"
+        )
+    slots = np.zeros(PROGRESS_SLOTS, dtype=np.float32)
+    return gym.spaces.Box(np.concatenate([space.low, slots]), np.concatenate([space.high, slots + 1]), dtype=np.float32)

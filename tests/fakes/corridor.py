@@ -1,0 +1,146 @@
+"""A corridor that PPO solves in seconds, whose frames tell the step count and the position; and a reward read off it."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from carl.rewards.source import PROGRESS_SLOTS, Judged
+from carl.task import Task
+
+
+class Corridor(gym.Env):
+    """Walk right along ``length`` cells; reward 1 at the end. Left is 0, right 1.
+
+    The frame's first pixel holds (position, step, episode); ``patience`` steps truncate.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  gymnasium's convention
+
+    def __init__(self, length: int = 4, patience: int = 20) -> None:
+        self.length, self.patience = length, patience
+        self.render_mode = "rgb_array"
+        self.action_space = gym.spaces.Discrete(2)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (length + 1,), np.float32)
+        self.position = self.steps = self.episode = 0
+        self.renders = 0
+        self.seeds: list[int | None] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.position = self.steps = 0
+        self.episode += 1
+        return self._observation(), {}
+
+    def step(self, action: int):
+        self.steps += 1
+        self.position = max(0, self.position + (1 if action == 1 else -1))
+        arrived = self.position >= self.length
+        return self._observation(), float(arrived), arrived, not arrived and self.steps >= self.patience, {}
+
+    def render(self):
+        self.renders += 1
+        frame = np.zeros((8, 8, 3), np.uint8)
+        frame[0, 0] = self.position, self.steps, self.episode
+        return frame
+
+    def _observation(self):
+        return np.eye(self.length + 1, dtype=np.float32)[min(self.position, self.length)]
+
+
+class SteeredCorridor(Corridor):
+    """The same with one continuous action: right if positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def step(self, action):
+        return super().step(int(action[0] > 0))
+
+
+class CoinFlip(Corridor):
+    """Half the seeds succeed after 2 steps whatever is done, the others fail after 20."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        result = super().reset(seed=seed)
+        self.lucky = bool(self.np_random.integers(2))
+        return result
+
+    def step(self, action: int):
+        self.steps += 1
+        won = self.lucky and self.steps >= 2
+        return self._observation(), float(won), won, not self.lucky and self.steps >= 20, {}
+
+
+class Deadly(Corridor):
+    """Kills its process once, at its 30th step, leaving the file named by the environment variable as a mark."""
+
+    lived = 0
+
+    def step(self, action: int):
+        Deadly.lived += 1
+        mark = os.environ.get("CARL_TEST_MARK", "")
+        if mark and Deadly.lived == 30 and not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(1)
+        return super().step(action)
+
+
+@dataclass(frozen=True)
+class Furthest:
+    """Pays the best share of the corridor walked so far, times ``scale``; abstains at the positions in ``blind``."""
+
+    scale: float = 1.0
+    length: int = 4
+    blind: frozenset[int] = frozenset()
+    opened: list[Any] = field(default_factory=list, compare=False)
+
+    @property
+    def id(self) -> str:
+        return f"furthest-{self.scale}"
+
+    def open(self, slots: int) -> "FurthestSession":
+        session = FurthestSession(self, slots)
+        self.opened.append(session)
+        return session
+
+
+class FurthestSession:
+    """Remembers every frame it was shown, in ``seen``: (what, slot, position, step, episode)."""
+
+    def __init__(self, source: Furthest, slots: int) -> None:
+        self.source, self.best, self.closed = source, np.zeros(slots), False
+        self.seen: list[tuple[str, int, int, int, int]] = []
+        self.calls = 0
+
+    def reset(self, slots, frames):
+        self.best[slots] = 0.0
+        return self._judge("reset", slots, frames)
+
+    def step(self, slots, frames):
+        return self._judge("step", slots, frames)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _judge(self, what, slots, frames):
+        self.calls += 1
+        self.seen += [(what, int(s), *map(int, f[0, 0])) for s, f in zip(slots, frames, strict=True)]
+        positions = frames[:, 0, 0, 0]
+        abstained = np.isin(positions, list(self.source.blind))
+        shown = np.where(abstained, 0.0, positions / self.source.length)
+        gain = np.maximum(shown - self.best[slots], 0.0)
+        self.best[slots] += gain
+        progress = np.zeros((len(slots), PROGRESS_SLOTS), np.float32)
+        progress[:, 0] = self.best[slots]
+        return Judged(gain * self.source.scale * (what == "step"), progress, abstained)
+
+
+CORRIDOR = Task(name="corridor", description="Walk to the right end.", make=Corridor)
+STEERED = Task(name="steered", description="Walk to the right end.", make=SteeredCorridor, algorithm="sac")
+COIN_FLIP = Task(name="coin-flip", description="Be lucky.", make=CoinFlip)
+DEADLY = Task(name="deadly", description="Walk to the right end.", make=Deadly)

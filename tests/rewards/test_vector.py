@@ -1,0 +1,257 @@
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from fakes.corridor import CORRIDOR, Corridor, Furthest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from carl.config import RewardConfig
+from carl.errors import TaskError
+from carl.rewards.source import PROGRESS_SLOTS
+from carl.rewards.vector import CodeReward, Mix
+from carl.task import Task
+
+RIGHT, LEFT = 1, 0
+
+
+def rooms(*lengths: int, patience: int = 20) -> SyncVectorEnv:
+    make = [partial(Corridor, length, patience) for length in lengths]
+    return SyncVectorEnv(make, observation_mode=_widest(lengths))
+
+
+def _widest(lengths):
+    space = gym.spaces.Box(0.0, 1.0, (lengths[0] + 1,), np.float32)
+    return gym.vector.utils.batch_space(space, len(lengths)), space
+
+
+def code_reward(*args, patience: int = 20, **kwargs) -> tuple[CodeReward, Furthest]:
+    source = kwargs.pop("source", Furthest())
+    return CodeReward(rooms(*args, patience=patience), CORRIDOR, source, **kwargs), source
+
+
+def test_terminal_step_is_judged_on_its_own_frame_and_the_reset_step_pays_nothing():
+    env, source = code_reward(4, 4)
+    env.reset(seed=0)
+    for _ in range(3):
+        _, rewards, terminated, _, _ = env.step(np.array([RIGHT, RIGHT]))
+        assert not terminated.any()
+        np.testing.assert_allclose(rewards, 0.25)
+    observations, rewards, terminated, _, info = env.step(np.array([RIGHT, RIGHT]))
+    session = source.opened[0]
+    assert terminated.all()
+    assert info["success"].all()
+    assert session.seen[-2:] == [("step", 0, 4, 4, 1), ("step", 1, 4, 4, 1)], "old episode's position and step"
+    np.testing.assert_allclose(rewards, 0.25)
+    np.testing.assert_allclose(observations[:, 5], 1.0)
+
+    observations, rewards, terminated, truncated, info = env.step(np.array([RIGHT, RIGHT]))
+    assert session.seen[-2:] == [("reset", 0, 0, 0, 2), ("reset", 1, 0, 0, 2)]
+    assert not (rewards.any())
+    assert not (terminated.any())
+    assert not (truncated.any())
+    assert not (info["success"].any())
+    assert not observations[:, 5:].any(), "progress is cleared"
+    _, rewards, *_ = env.step(np.array([RIGHT, LEFT]))
+    np.testing.assert_allclose(rewards, [0.25, 0.0])
+
+
+def test_truncated_step_is_judged_before_the_reset():
+    env, source = code_reward(4, patience=3)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(np.array([RIGHT]))
+    _, rewards, terminated, truncated, info = env.step(np.array([RIGHT]))
+    assert truncated.all()
+    assert not terminated.any()
+    assert not info["success"].any()
+    np.testing.assert_allclose(rewards, 0.25)
+    assert source.opened[0].seen[-1] == ("step", 0, 3, 3, 1)
+    env.step(np.array([RIGHT]))
+    assert source.opened[0].seen[-1] == ("reset", 0, 0, 0, 2)
+
+
+def test_slots_end_at_different_times_and_the_session_is_asked_once_per_kind_of_step():
+    env = CodeReward(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 3, 20)]), CORRIDOR, source := Furthest())
+    env.reset(seed=0)
+    history = []
+    for _ in range(5):
+        before = source.opened[0].calls
+        _, rewards, _, truncated, _ = env.step(np.full(3, RIGHT))
+        history.append((rewards.tolist(), truncated.tolist(), source.opened[0].calls - before))
+    assert [row[1] for row in history] == [
+        [False, False, False],
+        [True, False, False],
+        [False, True, False],
+        [False, False, False],
+        [True, False, False],
+    ]
+    assert [row[0] for row in history] == [
+        [0.25, 0.25, 0.25],
+        [0.25, 0.25, 0.25],
+        [0.0, 0.25, 0.25],
+        [0.25, 0.0, 0.25],
+        [0.25, 0.25, 0.0],
+    ]
+    assert [row[2] for row in history] == [1, 1, 2, 2, 2]
+
+
+def test_masked_reset_begins_only_the_masked_slots():
+    env, source = code_reward(4, 4)
+    env.reset(seed=0)
+    env.step(np.array([RIGHT, RIGHT]))
+    observations, _ = env.reset(options={"reset_mask": np.array([True, False])})
+    assert source.opened[0].seen[-1] == ("reset", 0, 0, 0, 2)
+    np.testing.assert_allclose(observations[:, 5], [0.0, 0.25])
+    _, rewards, *_ = env.step(np.array([RIGHT, RIGHT]))
+    np.testing.assert_allclose(rewards, 0.25)
+    assert source.opened[0].seen[-2:] == [("step", 0, 1, 1, 2), ("step", 1, 2, 2, 1)]
+
+
+def test_a_masked_reset_in_place_of_the_reset_step():
+    env, _ = code_reward(2)
+    env.reset(seed=0)
+    env.step(np.array([RIGHT]))
+    assert env.step(np.array([RIGHT]))[2].all()
+    env.reset(options={"reset_mask": np.array([True])})
+    _, rewards, *_ = env.step(np.array([RIGHT]))
+    assert rewards[0] > 0, "the step after a masked reset is an ordinary step"
+
+
+def test_a_new_version_is_adopted_at_each_slots_next_episode_and_the_old_session_then_closed():
+    old, new = Furthest(), Furthest(scale=10.0)
+    env = CodeReward(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 4)]), CORRIDOR, old, version=7)
+    env.reset(seed=0)
+    env.set_source(8, new)
+    versions, rewards = [], []
+    for _ in range(6):
+        _, reward, _, _, info = env.step(np.full(2, RIGHT))
+        versions.append(info["reward_version"].tolist())
+        rewards.append(reward.tolist())
+        assert old.opened[0].closed == (versions[-1] == [8, 8])
+    assert versions == [[7, 7], [7, 7], [8, 7], [8, 7], [8, 8], [8, 8]]
+    assert rewards == [[0.25, 0.25], [0.25, 0.25], [0.0, 0.25], [2.5, 0.25], [2.5, 0.0], [0.0, 2.5]]
+    env.close()
+    assert new.opened[0].closed
+
+
+def test_a_version_nobody_adopted_is_closed_when_replaced():
+    env, _ = code_reward(4)
+    env.reset(seed=0)
+    env.set_source(2, skipped := Furthest())
+    env.set_source(3, Furthest())
+    assert skipped.opened[0].closed
+    assert env.version == 3
+
+
+def test_a_source_that_cannot_open_leaves_the_old_one_in_charge():
+    class Broken(Furthest):
+        def open(self, slots):
+            raise RuntimeError("no")
+
+    env, _ = code_reward(4)
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError):
+        env.set_source(2, Broken())
+    _, rewards, _, _, info = env.step(np.array([RIGHT]))
+    assert info["reward_version"] == [1]
+    assert rewards == [0.25]
+
+
+def test_abstains_are_told_and_earn_nothing():
+    env, _ = code_reward(4, source=Furthest(blind=frozenset({1})))
+    env.reset(seed=0)
+    _, rewards, _, _, info = env.step(np.array([RIGHT]))
+    assert info["abstained"].tolist() == [True]
+    assert rewards.tolist() == [0.0]
+    _, rewards, _, _, info = env.step(np.array([RIGHT]))
+    assert info["abstained"].tolist() == [False]
+    assert rewards.tolist() == [0.5]
+
+
+def test_mixing_in_the_environments_reward():
+    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix(env=3.0))
+    env.reset(seed=0)
+    env.step(np.array([RIGHT]))
+    _, rewards, _, _, info = env.step(np.array([RIGHT]))
+    assert rewards.tolist() == [3.5]
+    assert info["env_reward"].tolist() == [1.0]
+
+
+def test_sparse_takes_no_frames():
+    env, source = code_reward(2, mix=Mix.of(RewardConfig(source="sparse"), CORRIDOR))
+    observations, _ = env.reset(seed=0)
+    env.step(np.array([RIGHT]))
+    _, rewards, _, _, info = env.step(np.array([RIGHT]))
+    assert rewards.tolist() == [1.0]
+    assert info["success"].tolist() == [True]
+    assert info["reward_version"].tolist() == [0]
+    assert observations.shape == (1, 3)
+    assert env.unwrapped.envs[0].renders == 0
+    assert not source.opened
+
+
+def test_sparse_with_progress_sees_progress_and_is_paid_by_the_environment():
+    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix.of(RewardConfig(source="sparse+progress"), CORRIDOR))
+    env.reset(seed=0)
+    observations, rewards, *_ = env.step(np.array([RIGHT]))
+    assert rewards.tolist() == [0.0]
+    assert observations[0, 3] == 0.5
+    assert env.step(np.array([RIGHT]))[1].tolist() == [1.0]
+
+
+def test_observation_space_fits_the_observations():
+    env, _ = code_reward(4, 4)
+    observations, _ = env.reset(seed=0)
+    assert observations.dtype == np.float32
+    assert observations.shape == (2, 5 + PROGRESS_SLOTS)
+    assert env.observation_space.contains(observations)
+    assert env.single_observation_space.contains(observations[0])
+
+
+def test_nothing_large_travels_in_info():
+    env, _ = code_reward(4, 4)
+    _, at_reset = env.reset(seed=0)
+    for info in (at_reset, env.step(np.array([RIGHT, RIGHT]))[-1]):
+        assert {key for key in info if not key.startswith("_")} == {
+            "reward_version",
+            "abstained",
+            "env_reward",
+            "success",
+        }
+        assert all(value.shape == (2,) for value in info.values())
+
+
+def test_idle_slots_are_not_looked_at():
+    env, source = code_reward(4, 4)
+    env.reset(seed=0)
+    env.idle[0] = True
+    _, rewards, *_ = env.step(np.array([RIGHT, RIGHT]))
+    assert rewards.tolist() == [0.0, 0.25]
+    assert [row[1] for row in source.opened[0].seen if row[0] == "step"] == [1]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_other_autoreset_modes_are_refused_on_the_instance(mode):
+    envs = SyncVectorEnv([Corridor], autoreset_mode=mode)
+    SyncVectorEnv([Corridor])  # writes NEXT_STEP into the metadata that all share
+    with pytest.raises(TaskError, match="NEXT_STEP"):
+        CodeReward(envs, CORRIDOR, Furthest())
+
+
+def test_progress_needs_flat_observations():
+    with pytest.raises(TaskError, match="flat float32"):
+        CodeReward(gym.make_vec("FrozenLake-v1", num_envs=1, vectorization_mode="sync"), CORRIDOR, Furthest())
+
+
+def test_the_tasks_camera_takes_the_frames_and_is_checked():
+    blind = Task(name="blind", description="", make=Corridor, camera=lambda env: None)
+    with pytest.raises(TaskError, match="rgb_array"):
+        CodeReward(rooms(4), blind, Furthest()).reset(seed=0)
+
+
+def test_success_is_the_tasks_word():
+    task = Task(name="t", description="", make=Corridor, success=lambda reward, terminated, truncated, info: truncated)
+    env = CodeReward(rooms(4, patience=1), task, Furthest())
+    env.reset(seed=0)
+    assert env.step(np.array([LEFT]))[-1]["success"].tolist() == [True]
