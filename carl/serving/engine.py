@@ -1,0 +1,161 @@
+"""VlmEngine: any image-and-text model of transformers, asked in batches. Knows nothing of Ray or HTTP."""
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from carl.config import EMBEDDED_MODEL
+from carl.errors import VlmError
+from carl.serving.prompt import Completion, Prompt, PromptError
+from carl.serving.sampling import RowSampler, RowStops, before_stop
+
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
+
+
+def locate(model: str) -> str:
+    """The folder or Hugging Face name that ``model`` means; raises VlmError if the embedded model is not there."""
+    if model != EMBEDDED_MODEL:
+        return model
+    if not (EMBEDDED_FOLDER / "config.json").is_file():
+        raise VlmError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall carl, or set vlm.model")
+    return str(EMBEDDED_FOLDER)
+
+
+class VlmEngine:
+    """A loaded model and its processor. Not thread-safe: one ``generate`` at a time."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self._model, self._processor = model, processor
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._generation = self._greedy_config()
+
+    @classmethod
+    def load(cls, model: str, threads: int | None = None) -> Self:
+        """Load the embedded model, a Hugging Face name or a folder; raises VlmError.
+
+        accelerate places the weights: on GPUs in the checkpoint's own type, on a CPU in float32.
+        ``threads`` is how many cores torch may use (None: all of this process).
+        """
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        where = locate(model)
+        dtype = "auto" if torch.cuda.is_available() else torch.float32
+        try:
+            processor = load_processor(where)
+            weights = AutoModelForImageTextToText.from_pretrained(where, device_map="auto", dtype=dtype)
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+            raise VlmError(f"cannot load the model {model!r} from {where}: {error}") from error
+        return cls(weights.eval(), processor)
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return int(getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Answer every prompt, in order, in as few batches as the processor takes.
+
+        Raises PromptError if one of them cannot be asked; the others are then not answered either.
+        """
+        answers: dict[int, Completion] = {}
+        for with_images in (True, False):  # processors do not take rows with and without images in one call
+            rows = [index for index, prompt in enumerate(prompts) if prompt.has_images is with_images]
+            if rows:
+                answers.update(zip(rows, self._generate_alike([prompts[row] for row in rows]), strict=True))
+        return [answers[index] for index in range(len(prompts))]
+
+    @torch.inference_mode()
+    def _generate_alike(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        inputs = self._render(prompts).to(self._model.device, dtype=self._model.dtype)
+        counts = [int(count) for count in inputs["attention_mask"].sum(dim=1)]
+        samplings = [self._fitted(prompt, count) for prompt, count in zip(prompts, counts, strict=True)]
+        start = inputs["input_ids"].shape[1]
+        stops = RowStops(samplings, start, self._end_tokens(), self._decode)
+        output = self._model.generate(
+            **inputs,
+            generation_config=self._generation,
+            max_new_tokens=max(sampling.max_tokens for sampling in samplings),
+            logits_processor=[RowSampler(samplings, self._model.device)],
+            stopping_criteria=[stops],
+        )
+        texts = [self._decode(row[start : start + length]) for row, length in zip(output, stops.lengths, strict=True)]
+        return [
+            Completion(before_stop(text, sampling.stop), reason, count, length)
+            for text, sampling, reason, count, length in zip(
+                texts, samplings, stops.reasons, counts, stops.lengths, strict=True
+            )
+        ]
+
+    def _render(self, prompts: Sequence[Prompt]) -> Any:
+        """The chat template decides what of the messages the model is shown. Padded on the left, as answers follow."""
+        conversations = [[dict(message) for message in prompt.messages] for prompt in prompts]
+        try:
+            return self._processor.apply_chat_template(
+                conversations,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True, "padding_side": "left"},
+            )
+        # A template is a checkpoint's own Jinja program over the caller's messages: whatever it or the processor
+        # raises means that these messages cannot be shown to this model.
+        except Exception as error:
+            raise PromptError(f"the model's processor refuses these messages: {error}") from error
+
+    def _fitted(self, prompt: Prompt, tokens: int) -> Any:
+        room = self.context - tokens
+        if room < 1:
+            raise PromptError(f"the prompt has {tokens} tokens; this model's context holds {self.context}")
+        return replace(prompt.sampling, max_tokens=min(prompt.sampling.max_tokens, room))
+
+    def _greedy_config(self) -> Any:
+        config = copy.deepcopy(self._model.generation_config)
+        config.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, max_length=None)
+        config.update(pad_token_id=self._tokenizer.pad_token_id)
+        return config
+
+    def _end_tokens(self) -> frozenset[int]:
+        tokens = self._generation.eos_token_id
+        tokens = self._tokenizer.eos_token_id if tokens is None else tokens
+        return frozenset(tokens if isinstance(tokens, list) else [tokens])
+
+    def _decode(self, tokens: torch.Tensor) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def load_processor(where: str) -> Any:
+    """The model's processor. Without torchvision, video is left out of processors that would also take it."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
+
+    processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(where)), None)
+    if is_torchvision_available() or processor_class is None or "video_processor" not in _parts(processor_class):
+        return AutoProcessor.from_pretrained(where)
+    return without_video(processor_class).from_pretrained(where)
+
+
+def _parts(processor_class: Any) -> list[str]:
+    return list(processor_class.get_attributes())
+
+
+def without_video(processor_class: Any) -> Any:
+    """``processor_class`` for images and text alone: transformers' video processors need torchvision."""
+
+    class ImagesOnly(processor_class):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [part for part in super().get_attributes() if part != "video_processor"]
+
+    ImagesOnly.__name__ = processor_class.__name__
+    return ImagesOnly

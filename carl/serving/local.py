@@ -1,0 +1,130 @@
+"""Serving a model from here: while synthesis lasts, or until Ctrl-C."""
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from carl.config import EMBEDDED_MODEL
+from carl.errors import ConfigError, ResourceError, VlmError
+
+APPLICATION = "vlm"
+LOOPBACK = "127.0.0.1"
+_NAMESPACE = "serve"
+_CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+
+
+@contextlib.contextmanager
+def serving(
+    model: str = EMBEDDED_MODEL,
+    *,
+    host: str = LOOPBACK,
+    port: int | None = None,
+    token_env: str | None = None,
+    **args: Any,
+) -> Iterator[str]:
+    """Serve ``model`` while the context lasts; yields the base URL, ``http://host:port/v1``.
+
+    The port is a free one unless given. ``args`` are further fields of ServingConfig. On the way out this waits until
+    replicas, proxy and controller are gone and their CPUs and GPUs are free again. Starts Ray if it is not running
+    and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use.
+    """
+    with _ray():
+        if _serve_actors():
+            raise ConfigError("Ray Serve already runs on this cluster; set vlm.base_url to the model it serves")
+        free = ray.available_resources()
+        port = port or _free_port()
+        try:
+            _start(model, host, port, {"token_env": token_env, **args})
+            yield f"http://{host}:{port}/v1"
+        finally:
+            _stop(free)
+
+
+def serve_forever(model: str, host: str, port: int, token_env: str | None = None, **args: Any) -> None:
+    """What ``carl serve`` does: serve until Ctrl-C (or SIGTERM turned into KeyboardInterrupt) and clean up."""
+    with serving(model, host=host, port=port, token_env=token_env, **args) as base_url:
+        logging.getLogger(__name__).info("serving %s at %s", model, base_url)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(1.0)
+
+
+def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
+    from ray import serve
+
+    from carl.serving.app import QUIET, build
+    from carl.serving.engine import locate
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    locate(model)
+    args.setdefault("num_gpus", _gpus(model))
+    application = build({"model": model, **args})
+    silent = {**QUIET, "log_level": "CRITICAL"}  # what fails is raised here; the controller need not print it too
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=silent)
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise VlmError(f"the model {model!r} could not be served: {_cause()}") from error
+
+
+def _cause() -> str:
+    """Serve's status holds the replica's whole traceback; the last line with our own error says it all."""
+    from ray import serve
+
+    deployments = serve.status().applications[APPLICATION].deployments.values()
+    lines = [line.strip() for deployment in deployments for line in deployment.message.splitlines() if line.strip()]
+    ours = [line.partition("VlmError: ")[2] for line in lines if "VlmError: " in line]
+    return (ours or lines or ["Serve gives no reason"])[-1]
+
+
+def _gpus(model: str) -> float:
+    """The embedded model is quicker on a CPU than a GPU is to be had."""
+    return 0.0 if model == EMBEDDED_MODEL else min(1.0, ray.cluster_resources().get("GPU", 0.0))
+
+
+def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
+    """Take Serve down and wait until ``free`` CPUs and GPUs are free again; raises ResourceError if they stay taken."""
+    from ray import serve
+
+    serve.shutdown()
+    deadline = time.monotonic() + timeout_s
+    while _serve_actors() or not _released(free):
+        if time.monotonic() > deadline:
+            raise ResourceError(
+                f"Ray Serve still holds resources {timeout_s:g} s after it was shut down: {_serve_actors()}; "
+                f"free now: {ray.available_resources()}"
+            )
+        time.sleep(0.05)
+
+
+def _released(free: dict[str, float]) -> bool:
+    now = ray.available_resources()
+    return all(now.get(kind, 0.0) >= free.get(kind, 0.0) for kind in ("CPU", "GPU"))
+
+
+def _serve_actors() -> list[str]:
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [str(actor["name"]) for actor in actors if actor["namespace"] == _NAMESPACE]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[None]:
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
