@@ -15,7 +15,8 @@ FRAME_HEIGHT, FRAME_WIDTH = 64, 96
 
 def make_mountain_car() -> Environment:
     """MountainCarContinuous-v0 (999 steps), drawn off screen."""
-    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame would look for a sound card, and complain
+    for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(driver, "dummy")  # pygame draws to memory; it would look for devices and complain
     import gymnasium as gym
 
     return gym.make("MountainCarContinuous-v0", render_mode="rgb_array", disable_env_checker=True)
