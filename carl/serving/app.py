@@ -48,7 +48,8 @@ async def guard(request: Request, call_next: Callable[[Request], Awaitable[Respo
     """Nothing but the health route answers without the token, unknown routes included."""
     try:
         if request.url.path.rstrip("/") != "/health":
-            serve.get_replica_context().servable_object.authorise(request.headers.get("authorization", ""))
+            replica: Any = serve.get_replica_context().servable_object
+            replica.authorise(request.headers.get("authorization", ""))
         return await call_next(request)
     except ApiError as error:
         return JSONResponse(error.body(), error.status)
@@ -133,7 +134,8 @@ def build(args: dict[str, Any]) -> Application:
         config = ServingConfig.model_validate(args)
     except ValidationError as error:
         raise ConfigError(f"cannot serve with these arguments: {error}") from error
-    return VlmApp.options(
+    deployment: Any = VlmApp
+    application: Application = deployment.options(
         num_replicas=config.replicas,
         max_ongoing_requests=4 * config.max_batch_size,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
@@ -142,6 +144,7 @@ def build(args: dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=5,
         logging_config=QUIET,
     ).bind(config, _token(config.token_env))
+    return application
 
 
 def _token(variable: str | None) -> str | None:

@@ -35,10 +35,7 @@ class Batcher:
     async def answer(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """Answers in order; raises PromptError if one cannot be asked."""
         answers = await asyncio.gather(*(self._submit(prompt) for prompt in prompts))
-        for answer in answers:
-            if isinstance(answer, PromptError):
-                raise answer
-        return list(answers)
+        return [_or_raise(answer) for answer in answers]
 
     def _answer(self, prompts: list[Prompt]) -> list[Completion | PromptError]:
         with self._lock:
@@ -57,3 +54,9 @@ class Batcher:
             return self._engine.generate([prompt])[0]
         except PromptError as error:
             return error
+
+
+def _or_raise(answer: Completion | PromptError) -> Completion:
+    if isinstance(answer, PromptError):
+        raise answer
+    return answer

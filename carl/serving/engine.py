@@ -9,12 +9,14 @@ from typing import Any, Self
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from carl.config import EMBEDDED_MODEL
 from carl.errors import VlmError
 from carl.serving.prompt import Completion, Prompt, PromptError
 from carl.serving.sampling import RowSampler, RowStops, before_stop
+
+hub: Any = transformers
+"""transformers, whose annotations are partial."""
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
 
@@ -45,14 +47,14 @@ class VlmEngine:
         accelerate places the weights: on GPUs in the checkpoint's own type, on a CPU in float32.
         ``threads`` is how many cores torch may use (None: all of this process).
         """
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        hub.utils.logging.set_verbosity_error()
+        hub.utils.logging.disable_progress_bar()
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
         where = locate(model)
         dtype = "auto" if torch.cuda.is_available() else torch.float32
         try:
             processor = load_processor(where)
-            weights = AutoModelForImageTextToText.from_pretrained(where, device_map="auto", dtype=dtype)
+            weights = hub.AutoModelForImageTextToText.from_pretrained(where, device_map="auto", dtype=dtype)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
             raise VlmError(f"cannot load the model {model!r} from {where}: {error}") from error
         return cls(weights.eval(), processor)
@@ -137,11 +139,14 @@ class VlmEngine:
 def load_processor(where: str) -> Any:
     """The model's processor. Without torchvision, video is left out of processors that would also take it."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.utils import is_torchvision_available
 
-    processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(where)), None)
-    if is_torchvision_available() or processor_class is None or "video_processor" not in _parts(processor_class):
-        return AutoProcessor.from_pretrained(where)
+    processor_class = PROCESSOR_MAPPING.get(type(hub.AutoConfig.from_pretrained(where)), None)
+    if (
+        hub.utils.is_torchvision_available()
+        or processor_class is None
+        or "video_processor" not in _parts(processor_class)
+    ):
+        return hub.AutoProcessor.from_pretrained(where)
     return without_video(processor_class).from_pretrained(where)
 
 

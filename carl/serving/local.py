@@ -36,7 +36,7 @@ def serving(
     with _ray():
         if _serve_actors():
             raise ConfigError("Ray Serve already runs on this cluster; set vlm.base_url to the model it serves")
-        free = ray.available_resources()
+        free = _available()
         port = port or _free_port()
         try:
             _start(model, host, port, {"token_env": token_env, **args})
@@ -46,7 +46,7 @@ def serving(
 
 
 def serve_forever(model: str, host: str, port: int, token_env: str | None = None, **args: Any) -> None:
-    """What ``carl serve`` does: serve until Ctrl-C (or SIGTERM turned into KeyboardInterrupt) and clean up."""
+    """What ``carl serve`` does: serve until Ctrl-C, then clean up."""
     with serving(model, host=host, port=port, token_env=token_env, **args) as base_url:
         logging.getLogger(__name__).info("serving %s at %s", model, base_url)
         with contextlib.suppress(KeyboardInterrupt):
@@ -83,28 +83,32 @@ def _cause() -> str:
 
 
 def _gpus(model: str) -> float:
-    """The embedded model is quicker on a CPU than a GPU is to be had."""
-    return 0.0 if model == EMBEDDED_MODEL else min(1.0, ray.cluster_resources().get("GPU", 0.0))
+    """A GPU if one is free; the embedded model is too small to gain from one."""
+    return 0.0 if model == EMBEDDED_MODEL else min(1.0, _available().get("GPU", 0.0))
 
 
 def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
     """Take Serve down and wait until ``free`` CPUs and GPUs are free again; raises ResourceError if they stay taken."""
     from ray import serve
 
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     deadline = time.monotonic() + timeout_s
     while _serve_actors() or not _released(free):
         if time.monotonic() > deadline:
             raise ResourceError(
                 f"Ray Serve still holds resources {timeout_s:g} s after it was shut down: {_serve_actors()}; "
-                f"free now: {ray.available_resources()}"
+                f"free now: {_available()}"
             )
         time.sleep(0.05)
 
 
 def _released(free: dict[str, float]) -> bool:
-    now = ray.available_resources()
+    now = _available()
     return all(now.get(kind, 0.0) >= free.get(kind, 0.0) for kind in ("CPU", "GPU"))
+
+
+def _available() -> dict[str, float]:
+    return dict(ray.available_resources())  # type: ignore[no-untyped-call]
 
 
 def _serve_actors() -> list[str]:

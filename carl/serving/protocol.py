@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from carl.serving.prompt import Completion, Messages, Prompt, Sampling
+from carl.serving.prompt import Completion, Prompt, Sampling
 
 MAX_PIXELS = 16 * 1024 * 1024
 """Largest image, in pixels, that is decoded."""

@@ -11,7 +11,7 @@ from carl.serving.prompt import Sampling
 Decode = Callable[[torch.Tensor], str]
 
 
-class RowSampler(LogitsProcessor):  # type: ignore[misc]
+class RowSampler(LogitsProcessor):
     """Turns greedy search into sampling: the largest of logits plus Gumbel noise is a draw from their softmax.
 
     (E. J. Gumbel, "Statistical Theory of Extreme Values", 1954.) A row's draws come from its own generator, so they
@@ -22,7 +22,7 @@ class RowSampler(LogitsProcessor):  # type: ignore[misc]
         self._rows = rows
         self._generators = [_generator(row, device) for row in rows]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """``scores`` float[rows, vocabulary] to what greedy search should compare."""
         return torch.stack([
             _perturbed(row, logits, generator)
@@ -56,7 +56,7 @@ def nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     return logits.index_fill(0, order[beyond], -torch.inf)
 
 
-class RowStops(StoppingCriteria):  # type: ignore[misc]
+class RowStops(StoppingCriteria):
     """Ends each row at its own length, end token or stop string, and remembers where and why.
 
     Attributes:
@@ -69,7 +69,12 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
         self.lengths = [0] * len(rows)
         self.reasons = ["length"] * len(rows)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+    def __call__(
+        self,
+        input_ids: torch.Tensor,
+        scores: torch.Tensor,  # noqa: ARG002  # the signature is transformers' own
+        **kwargs: object,  # noqa: ARG002
+    ) -> torch.Tensor:
         """Which rows are done, bool[rows]."""
         answers = input_ids[:, self._start :]
         last = answers[:, -1].tolist()

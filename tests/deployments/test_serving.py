@@ -26,16 +26,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def served(models: dict[str, str], cluster: None) -> Iterator[tuple[str, str]]:
+def served(models: dict[str, str], ray_cluster: None) -> Iterator[tuple[str, str]]:
     """(base URL, model) of a server that wants a token; checks that nothing is left of it afterwards."""
     free = ray.available_resources()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_VLM_TOKEN", TOKEN)
         model = models["qwen2_vl"]
         with serving(model, token_env="TEST_VLM_TOKEN", threads=1, max_batch_size=8, batch_wait_s=0.2) as base_url:
-            assert ray.available_resources()["CPU"] == 1.0
+            assert ray.available_resources()["CPU"] == free["CPU"] - 1
             yield base_url, model
-    assert ray.available_resources()["CPU"] == free["CPU"] == 2.0
+    assert ray.available_resources()["CPU"] == free["CPU"]
+    assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "serve"]
     names = [process.name() for process in psutil.Process().children(recursive=True)]
     assert not [name for name in names if "Serve" in name or "Proxy" in name]
     host, port = base_url.split("/")[2].split(":")
@@ -128,7 +129,9 @@ def test_errors_are_openais(client: openai.OpenAI, served: tuple[str, str]) -> N
         client.get("/nothing", cast_to=object)
     with pytest.raises(openai.BadRequestError, match="'stream' is not supported"):
         client.chat.completions.create(model=model, messages=messages(), stream=True)
-    bad: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]
+    bad: Any = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
+    ]
     with pytest.raises(openai.BadRequestError, match="no readable") as raised:
         client.chat.completions.create(model=model, messages=bad)
     assert raised.value.code == "invalid_image"
