@@ -1,0 +1,142 @@
+"""Contracts to inherit: what a Task of yours has to do for carl to work with it, as pytest tests.
+
+In a test module of yours::
+
+    from carl.testing import TaskContract
+
+    class TestMyTask(TaskContract):
+        @pytest.fixture
+        def task(self):
+            return my_package.MY_TASK
+
+The class attributes say how much is tried; set them in the subclass for slow environments.
+"""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carl.collect import demonstrations, made, play, rollout
+from carl.task import Task
+from carl.trajectory import Trajectory
+
+
+class TaskContract:
+    """Provide a fixture ``task`` that returns the Task under test."""
+
+    seeds: ClassVar[Sequence[int]] = (11, 12, 13)
+    """Episodes that the expert has to solve and random play has to survive."""
+
+    random_steps: ClassVar[int] = 60
+    """Steps after which random play is cut."""
+
+    def test_frames_are_rgb_pictures_of_one_size(self, task: Task) -> None:
+        shapes = set()
+        for seed in self.seeds:
+            frames = rollout(task, seed, "random", self.random_steps).frames
+            assert frames.dtype == np.uint8, "frames have to be uint8[H, W, 3]"
+            shapes.add(frames.shape[1:])
+        assert len(shapes) == 1, f"frames have to keep one size over episodes, not {shapes}"
+
+    def test_a_frame_is_the_callers_own(self, task: Task) -> None:
+        with made(task, 0) as env:
+            env.reset(seed=self.seeds[0])
+            before = task.frame(env)
+            kept = before.copy()
+            for action in self._random_actions(env, 5):
+                if any(env.step(action)[2:4]):
+                    break
+                task.frame(env)
+            assert np.array_equal(before, kept), "a later step changed an earlier frame: the camera has to copy"
+
+    def test_observations_are_in_their_space(self, task: Task) -> None:
+        with made(task, 0) as env:
+            observation, _ = env.reset(seed=self.seeds[0])
+            for action in self._random_actions(env, self.random_steps):
+                assert env.observation_space.contains(observation), "an observation is outside observation_space"
+                observation, _, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    break
+
+    def test_the_policy_sees_a_flat_float32_box(self, task: Task) -> None:
+        with made(task, 0) as env:
+            space = env.observation_space
+            assert space.dtype == np.float32, f"observations have to be a float32 Box, not {space}"
+            assert space.shape is not None, f"observations have to be a float32 Box, not {space}"
+            assert len(space.shape) == 1, f"observations have to be flat; wrap the environment, it gives {space}"
+
+    def test_a_seed_fixes_the_episode(self, task: Task) -> None:
+        first, again = (rollout(task, self.seeds[0], "random", self.random_steps) for _ in range(2))
+        _assert_equal(first, again)
+
+    def test_a_seed_fixes_the_episode_whatever_was_played_before(self, task: Task) -> None:
+        alone = rollout(task, self.seeds[1], "random", self.random_steps)
+        with made(task, 0) as env:
+            play(task, env, self.seeds[0], "random", self.random_steps)
+            _assert_equal(alone, play(task, env, self.seeds[1], "random", self.random_steps))
+
+    def test_the_expert_succeeds(self, task: Task) -> None:
+        if task.expert is None:
+            assert task.demonstrations, "a Task needs an expert or demonstrations"
+            assert demonstrations(task, 1)
+            return
+        for seed in self.seeds:
+            trajectory = rollout(task, seed, "expert")
+            assert trajectory.success, f"the expert fails in the episode of seed {seed}"
+            assert np.any(trajectory.frames[0] != trajectory.frames[-1]), "the last frame looks like the first"
+
+    def test_random_play_ends_or_is_cut(self, task: Task) -> None:
+        for seed in self.seeds:
+            trajectory = rollout(task, seed, "random", self.random_steps)
+            assert 0 < len(trajectory) <= self.random_steps
+            ended = trajectory.terminated or trajectory.truncated
+            assert ended or len(trajectory) == self.random_steps
+
+    def test_it_travels_to_other_processes(self, task: Task) -> None:
+        from ray import cloudpickle
+
+        copy = pickle.loads(cloudpickle.dumps(task))
+        _assert_equal(
+            rollout(copy, self.seeds[0], "random", self.random_steps),
+            rollout(task, self.seeds[0], "random", self.random_steps),
+        )
+
+    def test_info_carries_neither_frames_nor_oracle(self, task: Task) -> None:
+        with made(task, 0) as env:
+            _, info = env.reset(seed=self.seeds[0])
+            shape = task.frame(env).shape
+            events = set(task.oracle(env)) if task.oracle else set()
+            for action in [None, *self._random_actions(env, 20)]:
+                if action is not None:
+                    _, _, terminated, truncated, info = env.step(action)
+                assert not events & set(info), "oracle events must not travel in info"
+                assert all(np.shape(value) != shape for value in info.values()), "frames must not travel in info"
+                if action is not None and (terminated or truncated):
+                    break
+
+    def test_it_says_what_is_to_be_done(self, task: Task) -> None:
+        assert task.name
+        assert task.description.strip(), "the VLM reads the description; say the task in plain words"
+        assert task.random_cut > 0
+        assert task.algorithm in ("ppo", "sac")
+        assert task.env_reward_weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
+
+    @staticmethod
+    def _random_actions(env: Any, count: int) -> list[Any]:
+        env.action_space.seed(0)
+        return [env.action_space.sample() for _ in range(count)]
+
+
+def _assert_equal(one: Trajectory, other: Trajectory) -> None:
+    """Fail unless both are the same episode, frame by frame."""
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
+        (one.actions, other.actions),
+        (one.rewards, other.rewards),
+        (one.frames, other.frames),
+    ]
+    for mine, theirs in pairs:
+        assert np.array_equal(mine, theirs), "the same seed and actions gave another episode"
+    assert (one.terminated, one.truncated, one.success) == (other.terminated, other.truncated, other.success)

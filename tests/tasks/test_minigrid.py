@@ -1,0 +1,165 @@
+"""MiniGrid: pictures, observations, planner and oracle against the true grid."""
+
+import numpy as np
+import pytest
+
+from carl.collect import made, rollout
+from carl.seeding import Role, seeds_of
+from carl.task import Task, get_task
+from carl.tasks.minigrid import DROP, FORWARD, PICKUP, TASKS, TOGGLE, find
+
+DOORS = [task for task in TASKS if task.name != "Empty-8x8"]
+SHORTEST_OF_EMPTY = 11
+"""Five steps, a turn, five steps."""
+
+
+def by_name(task: Task) -> str:
+    return task.name
+
+
+@pytest.mark.parametrize("task", TASKS, ids=by_name)
+def test_pictures_are_minigrids_own(task: Task) -> None:
+    with made(task, 0) as env:
+        rng = np.random.default_rng(0)
+        for seed in (3, 4):
+            env.reset(seed=seed)
+            for action in rng.integers(7, size=60):
+                ended = any(env.step(int(action))[2:4])
+                assert np.array_equal(task.frame(env), env.unwrapped.render())
+                if ended:
+                    break
+
+
+def test_a_picture_shows_what_others_did_to_the_grid() -> None:
+    task = get_task("DoorKey-8x8")
+    with made(task, 0) as env:
+        env.reset(seed=0)
+        closed = task.frame(env)
+        world = env.unwrapped
+        door = world.grid.get(*find(world, "door"))
+        door.is_open, door.is_locked = True, False
+        assert not np.array_equal(task.frame(env), closed)
+        world.agent_pos, world.agent_dir = (1, 6), 3
+        assert np.array_equal(task.frame(env), world.render())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("DoorKey-5x5", (40, 40, 3)), ("DoorKey-16x16", (128, 128, 3)), ("Unlock", (48, 88, 3))]
+)
+def test_a_tile_is_eight_pixels(name: str, shape: tuple[int, ...]) -> None:
+    assert rollout(get_task(name), 0, "random", 1).frames.shape[1:] == shape
+
+
+@pytest.mark.parametrize("task", TASKS, ids=by_name)
+def test_observations_are_the_view_one_hot(task: Task) -> None:
+    from minigrid.core.constants import OBJECT_TO_IDX
+
+    types = [OBJECT_TO_IDX[name] for name in ("unseen", "empty", "wall", "door", "key", "box", "goal")]
+    with made(task, 0) as env:
+        observation, _ = env.reset(seed=5)
+        for action in np.random.default_rng(1).integers(6, size=40):
+            raw = env.unwrapped.gen_obs()
+            cells = observation[:-4].reshape(7, 7, 16)
+            assert np.array_equal(np.take(types, cells[..., :7].argmax(-1)), raw["image"][..., 0])
+            assert np.array_equal(cells[..., 7:13].argmax(-1), raw["image"][..., 1])
+            assert np.array_equal(cells[..., 13:].argmax(-1), raw["image"][..., 2])
+            assert observation[-4:].argmax() == raw["direction"]
+            assert observation.sum() == 3 * 49 + 1
+            observation, _, terminated, truncated, _ = env.step(int(action))
+            if terminated or truncated:
+                break
+
+
+@pytest.mark.parametrize("task", TASKS, ids=by_name)
+def test_the_planner_solves_fresh_episodes(task: Task) -> None:
+    for seed in seeds_of(123, Role.EXPERT, 20):
+        trajectory = rollout(task, seed, "expert", with_events=True)
+        assert trajectory.terminated
+        assert trajectory.rewards[-1] > 0
+        assert (trajectory.rewards[:-1] == 0).all()
+
+
+def test_plans_are_shortest() -> None:
+    assert len(rollout(get_task("Empty-8x8"), 0, "expert")) == SHORTEST_OF_EMPTY
+
+
+def test_ties_between_plans_are_broken_by_the_episode() -> None:
+    task = get_task("DoorKey-8x8")
+    plans = set()
+    with made(task, 0) as env:
+        for tie in (1, 1, 2, 3, 4):
+            observation, _ = env.reset(seed=3)
+            env.unwrapped.np_random = np.random.default_rng(tie)
+            act, plan, terminated = task.expert(env), [], False
+            while not terminated:
+                plan.append(act(observation))
+                observation, _, terminated, *_ = env.step(plan[-1])
+            plans.add(tuple(plan))
+    assert 1 < len(plans) < 5
+
+
+@pytest.mark.parametrize("task", DOORS, ids=by_name)
+def test_the_expert_passes_the_events_in_order(task: Task) -> None:
+    for seed in range(5):
+        events = rollout(task, seed, "expert", with_events=True).events
+        firsts = [int(np.argmax(happened)) for happened in events.values()]
+        assert all(happened.any() and not happened[0] for happened in events.values())
+        assert firsts == sorted(firsts)
+
+
+def test_the_oracle_knows_a_dropped_key() -> None:
+    task = get_task("UnlockPickup")
+    with made(task, 0) as env:
+        observation, _ = env.reset(seed=0)
+        act = task.expert(env)
+        while True:
+            assert not task.oracle(env)["key put down"]
+            action = act(observation)
+            observation, *_ = env.step(action)
+            if action == PICKUP:
+                break
+        assert task.oracle(env)["key carried"]
+        env.step(DROP)  # on its first cell, where it looks as if it had never been taken
+        now = task.oracle(env)
+        assert now["key put down"]
+        assert not now["key carried"]
+
+
+def test_a_toggled_box_vanishes_like_a_picked_up_one() -> None:
+    """The reason why UnlockPickup mixes in the environment's own reward."""
+    task = get_task("UnlockPickup")
+    actions = rollout(task, 7, "expert").actions
+    last = {}
+    for ending in (PICKUP, TOGGLE):
+        with made(task, 0) as env:
+            env.reset(seed=7)
+            for action in [*actions[:-1], ending]:
+                _, reward, terminated, truncated, info = env.step(int(action))
+            last[ending] = task.frame(env), task.success(float(reward), terminated, truncated, info)
+    assert np.array_equal(last[PICKUP][0], last[TOGGLE][0])
+    assert last[PICKUP][1]
+    assert not last[TOGGLE][1]
+
+
+def test_walking_into_the_goal_is_success() -> None:
+    task = get_task("Empty-8x8")
+    with made(task, 0) as env:
+        env.reset(seed=0)
+        env.unwrapped.agent_pos, env.unwrapped.agent_dir = (6, 5), 1
+        _, reward, terminated, truncated, info = env.step(FORWARD)
+        assert task.success(float(reward), terminated, truncated, info)
+
+
+@pytest.mark.parametrize("run_seed", range(5))
+@pytest.mark.parametrize("name", ["Unlock", "UnlockPickup"])
+def test_sixty_expert_episodes_contain_the_hard_colours(name: str, run_seed: int) -> None:
+    """Grey things are no brighter than the grid's lines, and red ones look like the agent."""
+    task = get_task(name)
+    kinds = ("door", "key", "box") if name == "UnlockPickup" else ("door", "key")
+    found: dict[str, set[str]] = {kind: set() for kind in kinds}
+    with made(task, 0) as env:
+        for seed in seeds_of(run_seed, Role.EXPERT, 60):
+            env.reset(seed=seed)
+            for kind in kinds:
+                found[kind].add(env.unwrapped.grid.get(*find(env.unwrapped, kind)).color)
+    assert all({"grey", "red"} <= colours for colours in found.values())
