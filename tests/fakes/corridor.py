@@ -1,4 +1,4 @@
-"""A corridor that PPO solves in seconds, whose frames tell the step count and the position; and a reward read off it."""
+"""A corridor that PPO solves in seconds, whose frames tell where and when they were taken; and a reward read off it."""
 
 import os
 from dataclasses import dataclass, field

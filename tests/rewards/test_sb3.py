@@ -32,7 +32,8 @@ def test_slots_that_ended_are_reset_within_the_step():
     assert observations[0, [0, 5]].tolist() == [1.0, 0.0], "the new episode's first observation"
     assert observations[1, [2, 5]].tolist() == [1.0, 0.5], "the other goes on"
     _, rewards, done, _ = env.step(np.array([1, 1]))
-    assert rewards.tolist() == [0.25, 0.25] and not done.any(), "no reset step reaches the learner"
+    assert rewards.tolist() == [0.25, 0.25], "no reset step reaches the learner"
+    assert not done.any()
 
 
 def test_attributes_and_methods_reach_the_sub_environments():

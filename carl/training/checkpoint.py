@@ -1,0 +1,73 @@
+"""Checkpoints that are whole or absent: RLlib's folder and our own counters, put in place by one rename."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from carl.errors import StoreError
+
+ALGORITHM, STATE = "algorithm", "state.json"
+KEPT = 2
+"""Checkpoints kept; older ones are removed."""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a training has come.
+
+    Attributes:
+        env_steps, episodes, iterations, abstains: counted since its very start.
+        seconds: wall-clock time spent sampling and learning; neither evaluation nor start-up counts.
+        generation: how often the training was resumed.
+        reward_version, source_id: what paid last.
+        curve_points: lines of the learning curve that belong to it.
+        finished: it reached its end, or its success rate.
+    """
+
+    env_steps: int = 0
+    episodes: int = 0
+    iterations: int = 0
+    abstains: int = 0
+    seconds: float = 0.0
+    generation: int = 0
+    reward_version: int = 0
+    source_id: str | None = None
+    curve_points: int = 0
+    finished: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises StoreError."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"cannot read {path}: {error}; remove {path.parent} to train from before it") from error
+
+
+class Checkpoints:
+    """The numbered checkpoints of one training."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.resolve()
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, or None."""
+        found = sorted(path for path in self._directory.glob("[0-9]*") if (path / STATE).is_file())
+        return found[-1] if found else None
+
+    def save(self, algorithm: Any, progressed: Progressed) -> Path:
+        """Write a checkpoint, then remove those that are older than the last KEPT."""
+        draft = self._directory / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        algorithm.save_to_path(draft / ALGORITHM)
+        (draft / STATE).write_text(json.dumps(asdict(progressed)))
+        path = self._directory / f"{progressed.env_steps:012d}"
+        # One that is there already was written at the same step by this training: the new one is at least as far.
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+        for old in sorted(self._directory.glob("[0-9]*"))[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path

@@ -1,0 +1,201 @@
+"""Evaluation over a fixed list of seeds, every episode finished.
+
+RLlib's own evaluation keeps the episodes that end first, which flatters: successes are short.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import sqrt
+from types import TracebackType
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+import ray
+import torch
+from gymnasium.vector import SyncVectorEnv
+
+from carl.rewards.source import RewardSource
+from carl.rewards.vector import CodeReward, Mix
+from carl.seeding import Role, seed_of, seeds_of
+from carl.task import Environment, Task
+from carl.training.policy import Policy
+from carl.training.runner import one_thread
+
+SLOTS = 16
+"""Environments stepped together in one process."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One episode: the task's word on its last step, its length in steps, and the return that training would see."""
+
+    success: bool
+    length: int
+    ret: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a policy achieved. ``interval`` is the 95 % Wilson score interval of the success rate."""
+
+    episodes: int
+    success_rate: float
+    interval: tuple[float, float]
+    mean_length: float
+    mean_return: float
+    greedy: bool
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
+        successes = sum(outcome.success for outcome in outcomes)
+        return cls(
+            episodes=len(outcomes),
+            success_rate=successes / len(outcomes),
+            interval=wilson_interval(successes, len(outcomes)),
+            mean_length=float(np.mean([outcome.length for outcome in outcomes])),
+            mean_return=float(np.mean([outcome.ret for outcome in outcomes])),
+            greedy=greedy,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927); by default at 95 %."""
+    share, spread = successes / trials, z * z / trials
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a policy is examined on: the task as it sees it in training."""
+
+    task: Task
+    mix: Mix
+    source: RewardSource | None
+    run_seed: int
+
+
+class Share(gym.Wrapper[Any, Any, Any, Any]):
+    """Plays the episodes of its share of seeds, one a reset, and then stands still."""
+
+    def __init__(self, env: Environment, seeds: Sequence[int]) -> None:
+        super().__init__(env)
+        self._seeds = deque(seeds)
+        self._last: Any = None
+        self._spent = False
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,  # noqa: ARG002  the share has the seeds
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin the share's next episode; ``seed`` does not count."""
+        self._spent = not self._seeds
+        if self._spent:
+            return self._last, {}
+        self._last, info = self.env.reset(seed=self._seeds.popleft(), options=options)
+        return self._last, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        if self._spent:
+            return self._last, 0.0, False, False, {}
+        self._last, reward, terminated, truncated, info = self.env.step(action)
+        return self._last, reward, terminated, truncated, info
+
+
+def _share(task: Task, seeds: Sequence[int]) -> Environment:
+    return Share(task.make(), seeds)
+
+
+def play(policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, sampling_seed: int) -> list[Outcome]:
+    """Play one episode per seed to its end, several at a time, each slot its share; in this process."""
+    slots = min(SLOTS, len(seeds))
+    envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots]) for slot in range(slots)])
+    env = CodeReward(envs, exam.task, exam.source, mix=exam.mix)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(sampling_seed)
+            return _finish_all(policy, env, np.array([len(seeds[slot::slots]) for slot in range(slots)]), greedy)
+    finally:
+        env.close()
+
+
+def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
+    began = np.zeros(env.num_envs, dtype=bool)
+    observations, _ = env.reset()
+    while remaining.any():
+        observations, rewards, terminated, truncated, info = env.step(policy.act(observations, greedy=greedy))
+        stepped = ~(began | env.idle)
+        lengths += stepped
+        returns += rewards * stepped
+        began = (terminated | truncated) & stepped
+        for slot in np.flatnonzero(began):
+            outcomes.append(Outcome(bool(info["success"][slot]), int(lengths[slot]), float(returns[slot])))
+        lengths[began], returns[began] = 0, 0.0
+        remaining -= began
+        env.idle = remaining == 0
+    return outcomes
+
+
+class Evaluator:
+    """Examines policies in ``workers`` processes beside the training (0: in this one). A context manager.
+
+    The processes are actors, not tasks: importing RLlib anew for each evaluation would take longer than playing.
+    They take no CPU from the cluster's books, because the env runners, which hold them, rest meanwhile.
+    """
+
+    def __init__(self, exam: Exam, workers: int = 2) -> None:
+        self._exam = exam
+        actor: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)(_Examiner)
+        self._workers: list[Any] = [actor.remote() for _ in range(workers)]
+
+    def evaluate(self, policy: Policy, role: Role, episodes: int, *, greedy: bool) -> Evaluation:
+        """Play ``episodes`` episodes on the seeds of ``role``."""
+        seeds = seeds_of(self._exam.run_seed, role, episodes)
+        count = max(1, len(self._workers))
+        shares = [seeds[index::count] for index in range(count) if seeds[index::count]]
+        draws = [seed_of(self._exam.run_seed, role, 0, index) for index in range(count)]
+        if self._workers:
+            shared = ray.put((policy, self._exam))
+            results = ray.get(
+                [
+                    worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
+                    for worker, share, draw in zip(self._workers, shares, draws, strict=False)
+                ]
+            )
+        else:
+            results = [play(policy, self._exam, shares[0], greedy=greedy, sampling_seed=draws[0])]
+        return Evaluation.of([outcome for result in results for outcome in result], greedy=greedy)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Examiner:
+    """One evaluating process."""
+
+    def __init__(self) -> None:
+        one_thread()
+
+    def play(self, shared: tuple[Policy, Exam], seeds: Sequence[int], **kwargs: Any) -> list[Outcome]:
+        return play(*shared, seeds, **kwargs)

@@ -1,0 +1,52 @@
+"""A trained policy: observations in, actions out, with no environment and no connector around it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.utils.spaces import space_utils
+
+from carl.errors import StoreError
+
+MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_ID
+"""Where an RLlib checkpoint keeps the module."""
+
+
+_spaces: Any = space_utils  # RLlib leaves these functions untyped
+
+
+class Policy:
+    """The acting half of an RLModule. Picklable; sampling draws from torch's global generator."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._action_struct = _spaces.get_base_struct_from_space(module.action_space)
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> "Policy":
+        """Read the policy from a folder that ``Algorithm.save_to_path`` wrote; raises StoreError."""
+        path = (checkpoint / MODULE_PATH).resolve()
+        try:
+            return cls(RLModule.from_checkpoint(path))
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"cannot read a policy from {path}: {error}; train again") from error
+
+    @torch.no_grad()
+    def act(self, observations: NDArray[np.float32], *, greedy: bool) -> NDArray[Any]:
+        """Actions ``[N, ...]``, ready for the environment, for observations ``float32[N, D]``.
+
+        Greedy takes the distribution's mode, otherwise it is sampled.
+        """
+        batch = {"obs": torch.from_numpy(np.ascontiguousarray(observations))}
+        if greedy:
+            logits = self._module.forward_inference(batch)["action_dist_inputs"]
+            actions = self._module.get_inference_action_dist_cls().from_logits(logits).to_deterministic().sample()
+        else:
+            logits = self._module.forward_exploration(batch)["action_dist_inputs"]
+            actions = self._module.get_exploration_action_dist_cls().from_logits(logits).sample()
+        # RLlib lets policies act in [-1, 1] and stretches that to the action space; discrete actions stay as they are.
+        return np.asarray(_spaces.unsquash_action(actions.numpy(), self._action_struct))

@@ -1,0 +1,238 @@
+"""The training loop: iterate, evaluate, keep a learning curve and checkpoints, and resume from them."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from carl.config import EvaluationConfig, TrainConfig
+from carl.errors import ConfigError, ResourceError
+from carl.progress import Progress, silent
+from carl.rewards.source import RewardSource
+from carl.rewards.vector import Mix
+from carl.seeding import Role
+from carl.task import Task
+from carl.training.algorithms import build
+from carl.training.channel import ChannelClient, reward_channel
+from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
+from carl.training.evaluation import Evaluation, Evaluator, Exam
+from carl.training.policy import Policy
+from carl.training.runner import RunnerSetup
+
+SELECTION_EPISODES = 100
+"""Episodes on which an early stop is decided."""
+
+EMPTY_ITERATIONS = 10
+"""Iterations in a row without a single step, runners dying one after the other, before training gives up."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train, and where its curve and checkpoints go."""
+
+    task: Task
+    source: RewardSource | None
+    mix: Mix
+    run_seed: int
+    directory: Path
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluators: int = 2
+
+    @property
+    def curve(self) -> Path:
+        """JSON lines, one per point of the learning curve."""
+        return self.directory / "curve.jsonl"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.directory / "checkpoints")
+
+    @property
+    def env_steps(self) -> int:
+        return self.train.env_steps or self.task.env_steps
+
+    @property
+    def exam(self) -> Exam:
+        return Exam(self.task, self.mix, self.source, self.run_seed)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far the training came, and the checkpoint of its end."""
+
+    progressed: Progressed
+    checkpoint: Path
+
+    @property
+    def policy(self) -> Policy:
+        return Policy.load(self.checkpoint / ALGORITHM)
+
+
+def train(
+    training: Training, progress: Progress = silent, on_iteration: Callable[[ChannelClient], None] | None = None
+) -> Trained:
+    """Train until the environment steps are used up or the success rate is reached; continue where it stopped.
+
+    Ray has to be initialised. ``on_iteration`` is called after each iteration with the reward's channel, through
+    which another source may be published.
+
+    Raises:
+        ConfigError: a code reward without a source.
+        ResourceError: too few CPUs, or env runners that keep dying.
+    """
+    if training.mix.looks and training.source is None:
+        raise ConfigError(
+            "this reward needs a source: hand over a verified program, or train with reward.source=sparse"
+        )
+    latest = training.checkpoints.latest()
+    progressed = Progressed.read(latest / STATE) if latest else Progressed()
+    if latest and (progressed.finished or progressed.env_steps >= training.env_steps):
+        return Trained(progressed, latest)
+    with reward_channel(_last_version(training, progressed)) as channel:
+        if training.mix.looks and training.source is not None:
+            channel.publish(training.source)
+        setup = RunnerSetup(training.task, training.mix, training.run_seed, channel, progressed.generation)
+        with Evaluator(training.exam, training.evaluators) as evaluator:
+            loop = _Loop(training, build(setup, training.train), channel, evaluator, progressed)
+            try:
+                if latest:
+                    loop.restore(latest)
+                return loop.run(progress, on_iteration)
+            finally:
+                loop.algorithm.stop()
+
+
+def evaluate(training: Training, checkpoint: Path, *, greedy: bool) -> Evaluation:
+    """The final evaluation of a checkpoint of ``training``, on seeds that nothing else uses."""
+    policy = Policy.load(checkpoint / ALGORITHM)
+    with Evaluator(training.exam, training.evaluators) as evaluator:
+        return evaluator.evaluate(policy, Role.EVALUATION, training.evaluation.episodes, greedy=greedy)
+
+
+def _last_version(training: Training, progressed: Progressed) -> int:
+    """The version before the one to publish: the same source keeps its version, another gets the next."""
+    same = training.source is not None and training.source.id == progressed.source_id
+    return progressed.reward_version - 1 if same else progressed.reward_version
+
+
+class _Loop:
+    """One training at work."""
+
+    def __init__(
+        self, training: Training, algorithm: Any, channel: ChannelClient, evaluator: Evaluator, progressed: Progressed
+    ) -> None:
+        self.algorithm = algorithm
+        self._training, self._channel, self._evaluator = training, channel, evaluator
+        source = training.source
+        self._progressed = replace(progressed, source_id=source.id if source else None)
+        self._empty = 0
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it."""
+        self.algorithm.restore_from_path(checkpoint / ALGORITHM)
+        self._progressed = replace(self._progressed, generation=self._progressed.generation + 1)
+        _truncate(self._training.curve, self._progressed.curve_points)
+
+    def run(self, progress: Progress, on_iteration: Callable[[ChannelClient], None] | None) -> Trained:
+        training = self._training
+        training.directory.mkdir(parents=True, exist_ok=True)
+        if not self._progressed.iterations:
+            _truncate(training.curve, 0)
+        while True:
+            result = self._iterate()
+            done = self._progressed.env_steps >= training.env_steps
+            progress("training", min(self._progressed.env_steps, training.env_steps), training.env_steps)
+            if on_iteration:
+                on_iteration(self._channel)
+            if done or self._progressed.iterations % training.train.evaluate_every == 0:
+                point = self._add_point(result)
+                done = done or self._solved(point)
+            if done or self._progressed.iterations % training.train.checkpoint_every == 0:
+                self._progressed = replace(self._progressed, finished=done)
+                path = training.checkpoints.save(self.algorithm, self._progressed)
+            if done:
+                return Trained(self._progressed, path)
+
+    def _iterate(self) -> dict[str, Any]:
+        """One iteration of sampling and learning; returns the runners' metrics."""
+        started = time.perf_counter()
+        send_weights_to_the_restarted(self.algorithm)
+        metrics: dict[str, Any] = self.algorithm.train().get("env_runners", {})
+        seconds = time.perf_counter() - started
+        steps = int(metrics.get("num_env_steps_sampled", 0))
+        self._empty = 0 if steps else self._empty + 1
+        if self._empty >= EMPTY_ITERATIONS:
+            raise ResourceError(
+                f"{EMPTY_ITERATIONS} iterations in a row brought no step: the env runners keep failing. Their errors "
+                "are in Ray's logs (ray logs, or session_latest/logs in Ray's temporary directory)"
+            )
+        self._progressed = replace(
+            self._progressed,
+            env_steps=self._progressed.env_steps + steps,
+            episodes=self._progressed.episodes + int(metrics.get("ended", 0)),
+            abstains=self._progressed.abstains + int(metrics.get("abstains", 0)),
+            iterations=self._progressed.iterations + 1,
+            seconds=self._progressed.seconds + seconds,
+            reward_version=int(metrics.get("reward_version", self._progressed.reward_version)),
+        )
+        return metrics
+
+    def _add_point(self, metrics: dict[str, Any]) -> Evaluation:
+        episodes = self._training.evaluation.curve_episodes
+        evaluation = self._evaluate(Role.CURVE, episodes)
+        ended = metrics.get("ended", 0)
+        self._progressed = replace(self._progressed, curve_points=self._progressed.curve_points + 1)
+        point = {
+            "env_steps": self._progressed.env_steps,
+            "seconds": round(self._progressed.seconds, 3),
+            "episodes": self._progressed.episodes,
+            "mean_return": _number(metrics.get("episode_return_mean")),
+            "mean_length": _number(metrics.get("episode_len_mean")),
+            "training_success_rate": metrics["succeeded"] / ended if ended else None,
+            "success_rate": evaluation.success_rate,
+            "evaluation": evaluation.to_dict(),
+            "abstains": self._progressed.abstains,
+            "reward_version": self._progressed.reward_version,
+        }
+        with self._training.curve.open("a") as file:
+            file.write(json.dumps(point) + "\n")
+        return evaluation
+
+    def _solved(self, point: Evaluation) -> bool:
+        goal = self._training.train.stop_at_success
+        if goal is None or point.success_rate < goal:
+            return False
+        return self._evaluate(Role.SELECTION, SELECTION_EPISODES).success_rate >= goal
+
+    def _evaluate(self, role: Role, episodes: int) -> Evaluation:
+        return self._evaluator.evaluate(Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
+
+
+def send_weights_to_the_restarted(algorithm: Any) -> None:
+    """Send the learner's weights to runners that have none: RLlib restarts one that died idle and tells nobody."""
+    group = algorithm.env_runner_group
+    blind = [index for index, seeing in group.foreach_env_runner(_sees, local_env_runner=False) if not seeing]
+    if blind:
+        group.sync_weights(
+            from_worker_or_learner_group=algorithm.learner_group, to_worker_indices=blind, inference_only=True
+        )
+
+
+def _sees(runner: Any) -> tuple[int, bool]:
+    return runner.worker_index, runner.has_weights
+
+
+def _truncate(curve: Path, points: int) -> None:
+    """Keep the first ``points`` lines."""
+    lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
+    draft = curve.with_suffix(".draft")
+    draft.write_text("".join(lines))
+    os.replace(draft, curve)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
