@@ -1,0 +1,110 @@
+"""The run report: one HTML file that needs nothing else, neither network nor scripts."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from carl.errors import CarlError, ConfigError
+from carl.program import RewardProgram
+from carl.report.artefacts import Run, as_record
+from carl.report.sections import Tracer
+from carl.report.strips import Progress
+from carl.trajectory import Trajectory
+
+REPORT = "report.html"
+
+
+def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
+    """Write ``run_dir/report.html`` from the artefacts in ``run_dir`` and return its path.
+
+    A run that stopped early gives a report that says what is missing.
+
+    Args:
+        run_dir: the run directory.
+        tracer: runs a program on an episode; by default verification's, in a box.
+
+    Raises:
+        ConfigError: there is no such directory, or it cannot be written to.
+    """
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is not a run directory; give the one that `carl run` made")
+    run = Run(run_dir)
+    page = _template().render(context(run, tracer or _boxed(run)))
+    path, new = run_dir / REPORT, run_dir / f"{REPORT}.new"
+    try:
+        new.write_text(page, encoding="utf-8")
+        os.replace(new, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write the report {path}: {error}") from error
+    return path
+
+
+def context(run: Run, tracer: Tracer) -> dict[str, Any]:
+    """Everything the template shows. Text is plain: the template escapes it."""
+    from carl.report import sections, words
+
+    reached = sections.outcomes(run)
+    reward = as_record(run.result.get("reward"))
+    weight = words.number(reward.get("env_reward_weight")) or 0.0
+    baselines = [one for arm, one in reached.items() if arm != "code"]
+    shown: dict[str, Any] = {
+        "run": run,
+        "verdict": words.verdict(reached.get("code"), baselines, weight > 0),
+        "missing": sections.missing(run),
+        "vlm": sections.vlm(run),
+        "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
+        "pairs": sections.pairs(run),
+        "cards": sections.cards(run.program),
+        "ordered": run.program is None or run.program.ordered,
+        "checks": sections.checks(run.verification),
+        "strips": sections.strips(run, tracer),
+        "rejected": sections.rejected(run, tracer),
+        "charts": sections.charts(run),
+        "head_start": sections.head_start(run),
+        "arms": sections.arms(run),
+        "film": sections.film(run, tracer),
+        "weight": weight,
+        "reason": str(reward.get("env_reward_reason") or ""),
+        "provenance": sections.provenance(run),
+        "stages": sections.stages(run),
+        "versions": list(sections.flat(as_record(run.result.get("versions")))),
+        "config": list(sections.flat(run.config)),
+        "tones": len(sections.TONES),
+    }
+    return shown | {"notes": list(dict.fromkeys(run.notes))}
+
+
+def _boxed(run: Run) -> Tracer:
+    """A tracer that runs programs as verification does; where that fails the report goes without."""
+
+    def traced(program: RewardProgram, trajectory: Trajectory) -> Progress | None:
+        from carl.sandbox.box import Limits
+        from carl.verification import trace
+
+        told = as_record(run.config.get("verify"))
+        limits = Limits(float(told.get("deadline_s", 1.0)), int(told.get("memory_mb", 1024)))
+        try:
+            return trace(program, trajectory, limits)
+        except CarlError as error:
+            run.notes.append(f"program {program.id} could not be run for the pictures: {error}")
+            return None
+
+    return traced
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from carl.report.pictures import TONES
+
+    loader = PackageLoader("carl.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    tones = "\n".join(f".t{index} {{ --tone: rgb{tone}; }}" for index, tone in enumerate(TONES))
+    style = loader.get_source(environment, "report.css")[0]
+    environment.globals["style"] = Markup(f"{style}{tones}\n")
+    return environment.get_template("report.html.j2")
