@@ -43,14 +43,17 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
 def context(run: Run, tracer: Tracer) -> dict[str, Any]:
     """Everything the template shows. Text is plain: the template escapes it."""
     from carl.report import sections, words
+    from carl.report.pictures import TONES
 
     reached = sections.outcomes(run)
     reward = as_record(run.result.get("reward"))
     weight = words.number(reward.get("env_reward_weight")) or 0.0
+    mixed = weight if reward.get("kind", "code") == "code" else 0.0
     baselines = [one for arm, one in reached.items() if arm != "code"]
     shown: dict[str, Any] = {
         "run": run,
-        "verdict": words.verdict(reached.get("code"), baselines, weight > 0),
+        "verdict": words.verdict(reached.get("code"), baselines, mixed > 0),
+        "scores": sections.scores(run),
         "missing": sections.missing(run),
         "vlm": sections.vlm(run),
         "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
@@ -64,13 +67,13 @@ def context(run: Run, tracer: Tracer) -> dict[str, Any]:
         "head_start": sections.head_start(run),
         "arms": sections.arms(run),
         "film": sections.film(run, tracer),
-        "weight": weight,
+        "weight": mixed,
         "reason": str(reward.get("env_reward_reason") or ""),
         "provenance": sections.provenance(run),
         "stages": sections.stages(run),
         "versions": list(sections.flat(as_record(run.result.get("versions")))),
         "config": list(sections.flat(run.config)),
-        "tones": len(sections.TONES),
+        "tones": len(TONES),
     }
     return shown | {"notes": list(dict.fromkeys(run.notes))}
 

@@ -1,7 +1,7 @@
 """What a run directory holds, read with patience: a run may have stopped anywhere, and its report says where."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,12 @@ class Run:
     @cached_property
     def exchanges(self) -> list[Record]:
         return self._lines("synthesis/exchanges.jsonl")
+
+    @cached_property
+    def usage(self) -> Record:
+        """What asking the VLM cost, as summed up, or else the sum over the recorded exchanges."""
+        summed = as_record(self.result.get("vlm")) or as_record(self._json("synthesis.json").get("usage"))
+        return summed or _total([as_record(one.get("usage")) for one in self.exchanges])
 
     @property
     def seconds(self) -> Record:
@@ -148,9 +154,7 @@ class Run:
                 program = RewardProgram.from_json(json.dumps(data["program"]))
             except ProgramError as error:
                 rejected = rejected or str(error)
-        return Candidate(
-            path.stem, program, as_record(data.get("report")), rejected, str(data.get("answer") or "")
-        )
+        return Candidate(path.stem, program, as_record(data.get("report")), rejected, str(data.get("answer") or ""))
 
     def _json(self, name: str) -> Record:
         path = self.directory / name
@@ -177,6 +181,11 @@ class Run:
 def as_record(value: Any) -> Record:
     """``value`` if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _total(records: Sequence[Record]) -> Record:
+    names = {name for record in records for name in record}
+    return {name: sum(record.get(name, 0) for record in records) for name in names}
 
 
 def pictures(frames: NDArray[Any]) -> Frame:

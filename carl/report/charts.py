@@ -47,7 +47,11 @@ def line_chart(
     if not finite:
         return Markup()
     axes = _axes(finite, y_range)
-    parts = [_grid(axes, x_label, percent), *(_band(axes, one) for one in finite), *(_line(axes, one) for one in finite)]
+    parts = [
+        _grid(axes, x_label, percent),
+        *(_band(axes, one) for one in finite),
+        *(_line(axes, one) for one in finite),
+    ]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup().join(parts)
     )
@@ -88,9 +92,9 @@ def _axes(series: Sequence[Series], y_range: Point | None) -> Axes:
 def _grid(axes: Axes, x_label: str, percent: bool) -> Markup:
     name: Callable[[float], str] = (lambda value: f"{100 * value:g} %") if percent else short
     rows = Markup().join(
-        Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="y" x="{3}" y="{4}">{5}</text>').format(
-            LEFT, WIDTH - RIGHT, axes.y(tick), LEFT - 8, axes.y(tick) + 4, name(tick)
-        )
+        Markup(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="y" x="{3}" y="{4}">{5}</text>'
+        ).format(LEFT, WIDTH - RIGHT, axes.y(tick), LEFT - 8, axes.y(tick) + 4, name(tick))
         for tick in axes.y_ticks
     )
     columns = Markup().join(

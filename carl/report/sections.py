@@ -69,6 +69,17 @@ class ArmRow(NamedTuple):
     reached: str
 
 
+class Score(NamedTuple):
+    """A bar of the comparison at the head: percentages of success, with the interval's ends."""
+
+    style: str
+    name: str
+    said: str
+    share: float
+    low: float
+    high: float
+
+
 class Film(NamedTuple):
     """The trained policy in motion."""
 
@@ -159,9 +170,8 @@ def _deciding(run: Run, candidate: Candidate, tracer: Tracer) -> Strip | None:
     frames = [frame for one in checks(candidate.report) if not one.passed for frame in one.frames]
     for frame in frames:
         source, seed = str(frame.get("source")), words.number(frame.get("seed"))
-        trajectory = None
-        if source in ("expert", "random") and seed is not None:
-            trajectory = run.trajectory(f"trajectories/{source}", int(seed))
+        known = source in ("expert", "random") and seed is not None
+        trajectory = run.trajectory(f"trajectories/{source}", int(seed or 0)) if known else None
         if trajectory is not None:
             here = [one for one in frames if (one.get("source"), one.get("seed")) == (source, frame.get("seed"))]
             title = f"What decided against {candidate.name}: {source} episode, seed {int(seed or 0)}"
@@ -188,7 +198,7 @@ def charts(run: Run) -> list[tuple[str, Markup]]:
     head_start = _before_training(run)
     drawn = []
     for key, title, y_range in (("success_rate", "Success rate", (0.0, 1.0)), ("mean_return", "Mean return", None)):
-        for over, label in (("env_steps", "environment steps"), ("seconds", "seconds of wall-clock time")):
+        for over, label in (("env_steps", "environment steps"), ("seconds", "seconds")):
             series = [
                 _series(arm, points, over, key, head_start if over == "seconds" and arm == "code" else 0.0)
                 for arm, points in curves.items()
@@ -200,24 +210,26 @@ def charts(run: Run) -> list[tuple[str, Markup]]:
 
 
 def _series(arm: str, points: Sequence[Record], over: str, key: str, offset: float) -> Series:
-    kept, band = [], []
+    kept: list[tuple[float, float]] = []
+    band: list[tuple[float, float]] = []
     for point in points:
-        x, y = words.number(point.get(over)), words.number(point.get(key))
+        x, y = words.number(point.get(over)), _measured(point, key)
         if x is not None and y is not None:
             kept.append((x + offset, y))
-            band.append(_interval(point) if key == "success_rate" else None)
-    whole = [pair for pair in band if pair is not None]
-    return Series(style(arm), words.ARM_NAMES[arm], kept, whole if len(whole) == len(kept) else ())
+            band.extend(_interval(point) if key == "success_rate" else ())
+    return Series(style(arm), words.ARM_NAMES[arm], kept, band)
 
 
-def _interval(point: Record) -> tuple[float, float] | None:
-    """The 95 % interval of a point's success rate, as recorded or from its number of episodes."""
-    recorded = point.get("interval")
-    if isinstance(recorded, list) and len(recorded) == 2:
-        low, high = map(words.number, recorded)
-        return None if low is None or high is None else (low, high)
-    share, episodes = words.number(point.get("success_rate")), words.number(point.get("episodes"))
-    return words.wilson(min(max(share, 0.0), 1.0), int(episodes)) if share is not None and episodes else None
+def _measured(point: Record, key: str) -> float | None:
+    """What the point's own evaluation found, over whole episodes; else what the point says."""
+    found = words.number(as_record(point.get("evaluation")).get(key))
+    return words.number(point.get(key)) if found is None else found
+
+
+def _interval(point: Record) -> list[tuple[float, float]]:
+    """The 95 % interval of a point's success rate, or nothing if its number of episodes is unknown."""
+    found = words.outcome("", as_record(point.get("evaluation")))
+    return [found.rate.interval] if found else []
 
 
 def _before_training(run: Run) -> float:
@@ -235,6 +247,19 @@ def outcomes(run: Run) -> dict[str, words.Outcome]:
     """What each evaluated arm reached."""
     found = {arm: words.outcome(arm, run.evaluation(arm), _steps(run, arm)) for arm in ARMS}
     return {arm: one for arm, one in found.items() if one is not None}
+
+
+def scores(run: Run) -> list[Score]:
+    """The comparison of the evaluated arms."""
+    return [
+        Score(style(arm), words.ARM_NAMES[arm], words.percent(one.rate.share), *_percentages(one.rate))
+        for arm, one in outcomes(run).items()
+    ]
+
+
+def _percentages(rate: words.Rate) -> tuple[float, float, float]:
+    low, high = rate.interval
+    return round(100 * rate.share, 2), round(100 * low, 2), round(100 * high, 2)
 
 
 def _steps(run: Run, arm: str) -> int | None:
@@ -265,24 +290,22 @@ def arms(run: Run) -> list[ArmRow]:
     ]
 
 
-def _rate(evaluation: Record, kind: str) -> str:
-    found = words.outcome("", as_record(evaluation.get(kind)) or (evaluation if kind == "greedy" else {}), None)
-    if found is None:
-        return "–"  # noqa: RUF001  the dash is meant
-    low, high = found.rate.interval
-    return f"{words.percent(found.rate.share)} ({words.percent(low)} to {words.percent(high)})"
+def _rate(evaluation: Record, mode: str) -> str:
+    found = words.outcome("", evaluation, mode=mode)
+    return f"{words.percent(found.rate.share)} ({found.rate.range})" if found else words.DASH
 
 
 def _length(evaluation: Record) -> str:
-    length = words.number((as_record(evaluation.get("greedy")) or evaluation).get("mean_length"))
-    return "–" if length is None else f"{length:.1f}"  # noqa: RUF001  the dash is meant
+    selected = as_record(evaluation.get(str(evaluation.get("selected", "greedy")))) or evaluation
+    length = words.number(selected.get("mean_length"))
+    return words.DASH if length is None else f"{length:.1f}"
 
 
 def _reached(curve: Sequence[Record]) -> str:
     for point in curve:
         if (words.number(point.get("success_rate")) or 0.0) >= SOLVED:
             return f"{words.count(point.get('env_steps'))} steps, {words.seconds(point.get('seconds'))}"
-    return "not reached" if curve else "–"  # noqa: RUF001  the dash is meant
+    return "not reached" if curve else words.DASH
 
 
 def film(run: Run, tracer: Tracer) -> Film | None:
@@ -294,7 +317,9 @@ def film(run: Run, tracer: Tracer) -> Film | None:
             progress = tracer(program, trajectory) if program else None
             moving, last = animation(trajectory.frames, progress, TONES)
             ended = "solved" if trajectory.success else "not solved"
-            caption = f"Trained on the {words.ARM_NAMES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
+            caption = (
+                f"Trained on the {words.ARM_NAMES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
+            )
             names = [one.name for one in program.subtasks] if program and progress is not None else []
             return Film(moving, last, caption, names)
     return None
@@ -302,14 +327,13 @@ def film(run: Run, tracer: Tracer) -> Film | None:
 
 def vlm(run: Run) -> list[tuple[str, str]]:
     """What the VLM was asked and what it took."""
-    found = as_record(run.result.get("vlm"))
-    tokens = [words.number(found.get(key)) for key in ("prompt_tokens", "completion_tokens")]
-    calls = found.get("calls", len(run.exchanges) or None)
+    usage = run.usage
+    tokens = [words.count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens")]
     return [
-        ("VLM requests", words.count(calls)),
-        ("samples", words.count(found.get("samples"))),
-        ("tokens in / out", " / ".join(words.count(one) for one in tokens)),
-        ("VLM time", words.seconds(found.get("seconds"))),
+        ("VLM requests", words.count(usage.get("calls"))),
+        ("samples", words.count(usage.get("samples"))),
+        ("tokens in / out", " / ".join(tokens)),
+        ("VLM time", words.seconds(usage.get("seconds"))),
     ]
 
 
@@ -324,14 +348,16 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 def missing(run: Run) -> list[str]:
     """What a finished run has and this one lacks, in the order of the stages."""
-    baselines = as_record(run.config.get("train")).get("baselines", True)
+    learns = as_record(run.config.get("reward")).get("source", "code") != "sparse"
+    beside = learns and as_record(run.config.get("train")).get("baselines", True)
     lacks = [
-        ("no expert and random trajectories", not (run.directory / "trajectories").exists()),
-        ("no answer of the VLM", not run.candidates and run.program is None),
+        ("no expert and random trajectories", learns and not (run.directory / "trajectories").exists()),
+        ("no answer of the VLM", learns and not run.candidates and run.program is None),
         ("no program was accepted", bool(run.candidates) and run.program is None),
-        ("no verdict of verification", run.program is not None and not run.verification),
-        ("no training on the code reward", not run.curve("code")),
-        ("no sparse baseline beside it", bool(baselines) and not (run.curve("sparse") or run.curve("sparse+progress"))),
+        ("no verdict of verification on fresh episodes", run.program is not None and not run.verification),
+        ("the program failed verification on fresh episodes", run.verification.get("accepted") is False),
+        ("no training on the code reward", learns and not run.curve("code")),
+        ("no sparse baseline beside it", bool(beside) and not (run.curve("sparse") or run.curve("sparse+progress"))),
         ("no final evaluation", not outcomes(run)),
         ("no result.json: the run has not come to its end", not run.result),
     ]
@@ -349,13 +375,13 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     """Where the run came from, as (what, value); what is not recorded is left out."""
     result, model = run.result, as_record(run.result.get("vlm"))
     reward = as_record(result.get("reward"))
-    prompts = result.get("prompts") or model.get("prompts") or next((one.get("prompts") for one in run.exchanges), None)
+    prompts = ", ".join(sorted({str(one["prompt"]) for one in run.exchanges if one.get("prompt")}))
     rows = [
         ("task", run.task_name),
         ("seed", result.get("seed", run.config.get("seed"))),
         ("program", run.program.id if run.program else result.get("program_id")),
         ("model", model.get("model") or as_record(run.config.get("vlm")).get("model")),
-        ("prompts", prompts),
+        ("prompts", prompts or None),
         ("candidates", result.get("candidates", len(run.candidates) or None)),
         ("reward", reward.get("kind")),
         ("progress in the observation", reward.get("progress_in_observation")),

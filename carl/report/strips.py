@@ -95,4 +95,3 @@ def _caption(trajectory: Trajectory, progress: Progress | None) -> str:
         return words
     done = int((progress[-1] >= DONE).sum())
     return f"{words}; {done} of {progress.shape[1]} sub-tasks done"
-

@@ -1,0 +1,90 @@
+"""Charts, strips, words and pictures, each alone."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carl.report.charts import Series, line_chart, ticks
+from carl.report.pictures import MAX_FRAMES, MAX_SIDE, TONES, animation, still, thinned
+from carl.report.strips import MAX_CELLS, telling
+from carl.report.words import Outcome, Rate, count, cut, figure, seconds, verdict
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 65_536), (-3.2, 0.4), (0, 0), (5, 5), (0, 1e-9)])
+def test_ticks_enclose_the_data(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    assert 2 <= len(found) <= 8
+    assert np.all(np.diff(found) > 0)
+
+
+def test_chart_draws_finite_points_and_escapes_names() -> None:
+    series = Series("arm-code", "<b>", [(0, 0.1), (5, float("nan")), (10, 0.9)], [(0, 0.2), (0, 0), (0.8, 1)])
+    svg = line_chart("label", "steps", [series], (0, 1), percent=True)
+    assert svg.count("<circle") == 2
+    assert "<b>" not in svg
+    assert "nan" not in svg
+    assert line_chart("label", "steps", [Series("arm-code", "a", [])]) == ""
+
+
+def test_strip_keeps_the_telling_frames() -> None:
+    progress = np.zeros((201, 2))
+    progress[37:, 0], progress[151:, 1] = 1.0, 1.0
+    steps = telling(201, progress, marked=[99])
+    assert {0, 37, 99, 151, 200} <= set(steps)
+    assert len(steps) == MAX_CELLS
+    assert telling(1, None) == [0]
+    assert telling(3, None) == [0, 1, 2]
+
+
+def test_strip_of_ever_rising_progress_stays_short() -> None:
+    rising = np.linspace(0, 0.9, 500)[:, None]
+    assert len(telling(500, rising)) == MAX_CELLS
+
+
+def test_animation_has_a_bar_for_each_subtask_and_is_thinned() -> None:
+    frames = np.zeros((400, 64, 64, 3), np.uint8)
+    frames[:, 0, 0, 0] = np.arange(400) % 251  # identical frames would be merged
+    progress = np.tile([[1.0, 0.0]], (400, 1))
+    moving, last = animation(frames, progress, TONES)
+    with Image.open(_file(moving)) as film:
+        assert film.n_frames == MAX_FRAMES
+    with Image.open(_file(last)) as image:
+        assert image.size == (64, 64 + 9)
+        assert image.getpixel((60, 67))[:3] == TONES[0]
+        assert image.getpixel((60, 71))[:3] != TONES[1]
+
+
+def test_large_frames_are_shrunk() -> None:
+    with Image.open(_file(still(np.zeros((400, 600, 3), np.uint8)))) as image:
+        assert image.size == (MAX_SIDE, MAX_SIDE * 2 // 3)
+
+
+def test_thinned_keeps_both_ends() -> None:
+    assert thinned(10, 4) == [0, 3, 6, 9]
+    assert thinned(0, 4) == []
+
+
+def test_overlapping_intervals_and_other_numbers_of_steps_are_admitted() -> None:
+    code, sparse = Outcome("code", Rate(0.97, 200), 1000), Outcome("sparse", Rate(0.95, 200), 2000)
+    said = verdict(code, [sparse], weighed=False)
+    assert "overlap" in said
+    assert "2\u202f000, which is not the same number" in said
+    assert "does as well" in verdict(code, [Outcome("sparse", Rate(0.97, 200), 1000)], weighed=False)
+
+
+def test_numbers_are_said_shortly() -> None:
+    assert seconds(0.44) == "0.4 s"
+    assert seconds(245) == "4 min 05 s"
+    assert seconds(3720) == "1 h 02 min"
+    assert count(None) == "\u2013"
+    assert figure(0.123456) == "0.1235"
+    assert cut("x" * 12, 10).endswith("2 more characters")
+
+
+def _file(uri: str) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(uri.partition(",")[2]))
