@@ -113,6 +113,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
 
     def _pull(self) -> None:
         assert self._code_reward is not None
+        if not self._setup.mix.looks:
+            return
         newer = self._setup.channel.newer_than(self.version)
         if newer:
             self._code_reward.set_source(*newer)

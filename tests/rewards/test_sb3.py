@@ -1,12 +1,12 @@
 from functools import partial
 
 import numpy as np
-from fakes.corridor import CORRIDOR, Corridor, Furthest
 from gymnasium.vector import SyncVectorEnv
 from stable_baselines3 import PPO
 
 from carl.rewards.sb3 import Sb3VecEnv
 from carl.rewards.vector import CodeReward
+from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
 
 def adapted(*patience: int, length: int = 4) -> Sb3VecEnv:

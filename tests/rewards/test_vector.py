@@ -3,7 +3,6 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
-from fakes.corridor import CORRIDOR, Corridor, Furthest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from carl.config import RewardConfig
@@ -11,6 +10,7 @@ from carl.errors import TaskError
 from carl.rewards.source import PROGRESS_SLOTS
 from carl.rewards.vector import CodeReward, Mix
 from carl.task import Task
+from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
 RIGHT, LEFT = 1, 0
 

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from carl.rewards.vector import Mix
+from carl.seeding import Role, seeds_of
+from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, play, wilson_interval
+from tests.fakes.corridor import COIN_FLIP, CORRIDOR, CoinFlip, Corridor, Furthest
+
+SPARSE = Mix(code=0.0, env=1.0, progress=False)
+
+
+class Always:
+    """A policy that takes one action, and remembers how many observations it was asked about."""
+
+    def __init__(self, action: int) -> None:
+        self.action = action
+        self.batches: list[np.ndarray] = []
+
+    def act(self, observations, *, greedy):
+        self.batches.append(observations)
+        return np.full(len(observations), self.action)
+
+
+def test_short_successes_count_no_more_than_long_failures():
+    seeds = seeds_of(0, Role.EVALUATION, 200)
+    truth = []
+    for seed in seeds:
+        env = CoinFlip()
+        env.reset(seed=seed)
+        truth.append(env.lucky)
+    outcomes = play(Always(1), Exam(COIN_FLIP, SPARSE, None, 0), seeds, greedy=True, sampling_seed=0)
+    assert len(outcomes) == 200
+    assert sum(outcome.success for outcome in outcomes) == sum(truth)
+    assert 0.4 < np.mean(truth) < 0.6
+    assert {outcome.length for outcome in outcomes if outcome.success} == {2}
+    assert {outcome.length for outcome in outcomes if not outcome.success} == {20}
+    first_to_finish = sorted(outcomes, key=lambda outcome: outcome.length)[:100]
+    assert np.mean([outcome.success for outcome in first_to_finish]) > 0.8, "what counting the first to end would say"
+
+
+@pytest.mark.parametrize("episodes", [1, 5, 16, 37])
+def test_every_seed_is_played_once(episodes, monkeypatch):
+    played = []
+    reset = Corridor.reset
+
+    def remember(self, *, seed=None, options=None):
+        played.append(seed)
+        return reset(self, seed=seed, options=options)
+
+    monkeypatch.setattr(Corridor, "reset", remember)
+    seeds = seeds_of(0, Role.CURVE, episodes)
+    outcomes = play(Always(1), Exam(CORRIDOR, Mix(), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
+    assert sorted(played) == sorted(seeds)
+    assert outcomes == [Outcome(True, 4, 1.0)] * episodes
+
+
+def test_a_share_that_is_spent_stands_still():
+    env = Share(Corridor(length=1), [7])
+    env.reset()
+    assert env.step(1)[2]
+    observation, _ = env.reset()
+    assert env.unwrapped.episode == 1
+    assert env.step(1)[1:] == (0.0, False, False, {})
+    np.testing.assert_array_equal(observation, [0.0, 1.0])
+
+
+def test_no_frames_without_a_source_and_progress_with_one():
+    policy = Always(1)
+    play(policy, Exam(CORRIDOR, SPARSE, None, 0), [1, 2], greedy=True, sampling_seed=0)
+    assert policy.batches[0].shape == (2, 5)
+    play(policy, Exam(CORRIDOR, Mix(), Furthest(), 0), [1, 2], greedy=True, sampling_seed=0)
+    assert policy.batches[-1][0, 5] == 0.75
+
+
+def test_roles_share_no_seed():
+    roles = (Role.CURVE, Role.SELECTION, Role.EVALUATION, Role.TRAINING)
+    assert len({seed for role in roles for seed in seeds_of(0, role, 200)}) == 800
+
+
+def test_wilson_interval():
+    low, high = wilson_interval(8, 10)
+    assert (round(low, 3), round(high, 3)) == (0.49, 0.943)
+    assert wilson_interval(2, 10) == pytest.approx((1 - high, 1 - low))
+    assert wilson_interval(0, 10)[0] == 0.0
+    assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
+
+
+def test_summary():
+    evaluation = Evaluation.of([Outcome(True, 4, 1.0), Outcome(False, 20, 0.5)], greedy=False)
+    assert (evaluation.episodes, evaluation.success_rate) == (2, 0.5)
+    assert (evaluation.mean_length, evaluation.mean_return) == (12.0, 0.75)
+    assert evaluation.to_dict()["interval"] == evaluation.interval
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_processes_beside_the_training_answer_the_same():
+    exam = Exam(COIN_FLIP, SPARSE, None, 0)
+    with Evaluator(exam, workers=2) as evaluator:
+        apart = evaluator.evaluate(Always(1), Role.SELECTION, 21, greedy=False)
+    assert apart == Evaluator(exam, workers=0).evaluate(Always(1), Role.SELECTION, 21, greedy=False)

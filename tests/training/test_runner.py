@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import pytest
+
+from carl.config import TrainConfig
+from carl.errors import ResourceError
+from carl.rewards.vector import Mix
+from carl.seeding import Role, seed_of
+from carl.training.algorithms import configure
+from carl.training.channel import RewardChannel
+from carl.training.runner import CodeRewardRunner, RunnerSetup
+from tests.fakes.corridor import CORRIDOR, Furthest
+
+
+class NearChannel:
+    """A channel without Ray."""
+
+    def __init__(self) -> None:
+        self.channel, self.dead = RewardChannel(), False
+
+    def __getattr__(self, name):
+        return getattr(self.channel, name)
+
+    def newer_than(self, version):
+        if self.dead:
+            raise ResourceError("the reward channel is gone")
+        current, source = self.channel.current()
+        return (current, source) if source and current != version else None
+
+
+@pytest.fixture
+def channel() -> NearChannel:
+    channel = NearChannel()
+    channel.publish(Furthest())
+    return channel
+
+
+def runner(channel, *, envs: int = 3, index: int = 1, mix: Mix | None = None, generation: int = 0) -> CodeRewardRunner:
+    setup = RunnerSetup(CORRIDOR, mix or Mix(), 5, channel, generation)
+    config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=envs))
+    # RLlib copies configurations deeply; the channel has to stay the one the test holds.
+    made = CodeRewardRunner(config=config.copy(copy_frozen=False), worker_index=index)
+    made._setup = replace(setup)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _shared_channel(monkeypatch):
+    monkeypatch.setattr(NearChannel, "__deepcopy__", lambda self, memo: self, raising=False)
+
+
+def slot_seeds(made: CodeRewardRunner) -> list[list[int]]:
+    return [env.seeds for env in made.env.unwrapped.envs]
+
+
+def test_slots_get_spawned_seeds_that_no_neighbour_shares(channel):
+    seeds = set()
+    for index in (1, 2):
+        for generation in (0, 1):
+            made = runner(channel, index=index, generation=generation)
+            made.sample(num_timesteps=3)
+            seeds.update(seeds_of_slot[0] for seeds_of_slot in slot_seeds(made))
+    assert len(seeds) == 12
+    assert seed_of(5, Role.TRAINING, 1, 0, 0, 0) in seeds
+
+
+def test_a_rebuilt_runner_plays_other_episodes(channel):
+    first, second = runner(channel), runner(channel)
+    first.sample(num_timesteps=3)
+    second.sample(num_timesteps=3)
+    assert channel.births() == {"runner-1": 2}
+    assert not {s[0] for s in slot_seeds(first)} & {s[0] for s in slot_seeds(second)}
+
+
+def test_steps_are_paid_by_the_source_and_know_its_version(channel):
+    episodes = runner(channel).sample(num_timesteps=60)
+    assert channel.acknowledgements() == {"runner-1": 1}
+    for episode in episodes:
+        assert {info["reward_version"] for info in episode.get_infos()} == {1}
+        assert set(episode.get_infos(-1)) == {"reward_version", "abstained", "env_reward", "success"}
+        assert episode.get_infos(-1)["success"] == bool(episode.is_terminated)
+        assert 0.0 <= episode.get_return() <= 1.0
+
+
+def test_no_episode_mixes_two_versions(channel):
+    made = runner(channel)
+    chunks = made.sample(num_timesteps=12)
+    channel.publish(Furthest(scale=2.0))
+    assert made.version == 1
+    for _ in range(6):
+        chunks += made.sample(num_timesteps=60)
+    assert channel.acknowledgements() == {"runner-1": 2}
+    versions: dict[str, set[int]] = {}
+    for chunk in chunks:
+        versions.setdefault(chunk.id_, set()).update(info["reward_version"] for info in chunk.get_infos())
+    assert all(len(seen) == 1 for seen in versions.values())
+    assert set().union(*versions.values()) == {1, 2}
+    best = {1: 0.0, 2: 0.0}
+    for chunk in chunks:
+        version = chunk.get_infos(-1)["reward_version"]
+        best[version] = max(best[version], *chunk.get_rewards())
+    assert best == {1: 0.25, 2: 0.5}
+
+
+def test_a_runner_built_later_starts_with_the_current_version(channel):
+    channel.publish(Furthest(scale=2.0))
+    assert runner(channel).version == 2
+
+
+def test_a_dead_channel_leaves_the_last_version_in_charge(channel, caplog):
+    made = runner(channel)
+    channel.dead = True
+    assert made.sample(num_timesteps=10)
+    assert "keeps reward version 1" in caplog.text
+
+
+def test_a_dead_channel_is_an_error_when_building(channel):
+    channel.dead = True
+    with pytest.raises(ResourceError):
+        runner(channel)
+
+
+def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channel):
+    channel.publish(Furthest(blind=frozenset({1})))
+    made = runner(channel)
+    abstains = successes = 0
+    metered = {"abstains": 0, "succeeded": 0, "ended": 0}
+    for _ in range(10):
+        episodes = made.sample(num_timesteps=9)
+        for episode in episodes:
+            abstains += sum(info["abstained"] for info in episode.get_infos()[1:])
+            successes += bool(episode.is_done and episode.is_terminated)
+        metrics = made.get_metrics()
+        metered = {key: before + metrics[key].peek() for key, before in metered.items()}
+    assert successes > 0
+    assert metered["abstains"] == abstains
+    assert metered["ended"] >= metered["succeeded"] == successes
+    session = made._code_reward._sessions[2]
+    assert abstains == sum(position == 1 for what, _, position, *_ in session.seen if what == "step")
+
+
+def test_closing_a_runner_closes_its_sessions(channel):
+    made = runner(channel)
+    session = made._code_reward._sessions[1]
+    made.stop()
+    assert session.closed
+
+
+def test_the_sparse_baseline_looks_at_nothing(channel):
+    made = runner(channel, mix=Mix(code=0.0, env=1.0, progress=False))
+    episodes = made.sample(num_timesteps=100)
+    assert {info["reward_version"] for episode in episodes for info in episode.get_infos()} == {0}
+    assert all(env.renders == 0 for env in made.env.unwrapped.envs)
+    assert channel.acknowledgements() == {}
