@@ -94,7 +94,7 @@ class Run:
         try:
             return RewardProgram.load(path) if path.exists() else None
         except ProgramError as error:
-            self.notes.append(str(error))
+            self.notes.append(f"{path.name} cannot be used: {error}")
             return None
 
     @cached_property

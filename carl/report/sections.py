@@ -56,14 +56,21 @@ class Rejected(NamedTuple):
     strip: Strip | None
 
 
+class Mode(NamedTuple):
+    """What an arm reached acting greedily, or sampling its actions; ``selected`` is what the head reports."""
+
+    rate: str
+    interval: str
+    selected: bool
+
+
 class ArmRow(NamedTuple):
     """One line of the table under the curves."""
 
     arm: str
     style: str
     name: str
-    greedy: str
-    sampled: str
+    modes: Sequence[Mode]
     length: str
     env_steps: str
     reached: str
@@ -279,8 +286,7 @@ def arms(run: Run) -> list[ArmRow]:
             arm,
             style(arm),
             words.ARM_NAMES[arm],
-            _rate(run.evaluation(arm), "greedy"),
-            _rate(run.evaluation(arm), "sampled"),
+            [_mode(run.evaluation(arm), mode) for mode in ("greedy", "sampled")],
             _length(run.evaluation(arm)),
             words.count(_steps(run, arm)),
             _reached(run.curve(arm)),
@@ -290,9 +296,10 @@ def arms(run: Run) -> list[ArmRow]:
     ]
 
 
-def _rate(evaluation: Record, mode: str) -> str:
+def _mode(evaluation: Record, mode: str) -> Mode:
     found = words.outcome("", evaluation, mode=mode)
-    return f"{words.percent(found.rate.share)} ({found.rate.range})" if found else words.DASH
+    selected = found is not None and evaluation.get("selected", "greedy") == mode
+    return Mode(words.percent(found.rate.share), found.rate.range, selected) if found else Mode(words.DASH, "", False)
 
 
 def _length(evaluation: Record) -> str:

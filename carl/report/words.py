@@ -70,17 +70,24 @@ def verdict(code: Outcome | None, baselines: Sequence[Outcome], weighed: bool) -
     if not baselines:
         return f"{said} No baseline was trained, so it is not known whether the sparse reward would have done as well."
     best = max(baselines, key=lambda one: one.rate.share)
-    return f"{said} {_sentence(_reached(one, code) for one in baselines)} {_compared(code, best)}"
+    return f"{said} {_beside(baselines, code)} {_compared(code, best)}"
 
 
-def _reached(one: Outcome, code: Outcome) -> str:
-    """A baseline's figure, and whether it had as many steps; two per cent apart counts as the same."""
-    said = f"the {ARM_NAMES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})"
-    if one.env_steps is None or code.env_steps is None:
-        return said
-    if abs(one.env_steps - code.env_steps) <= 0.02 * code.env_steps:
-        return f"{said} after as many"
-    return f"{said} after {count(one.env_steps)}, which is not the same number"
+def _beside(baselines: Sequence[Outcome], code: Outcome) -> str:
+    """The baselines' figures, and whether they had as many steps; two per cent apart counts as the same."""
+    wanted = code.env_steps or 0
+    apart = [one for one in baselines if one.env_steps is None or abs(one.env_steps - wanted) > 0.02 * wanted]
+    if wanted and not apart:
+        return f"At the same number of steps {'; '.join(map(_reached, baselines))}."
+    said = (
+        f"{_reached(one)} after {count(one.env_steps)} steps" if one.env_steps else _reached(one) for one in baselines
+    )
+    more = " The numbers of steps differ." if wanted and any(one.env_steps for one in apart) else ""
+    return f"{_sentence(said)}{more}"
+
+
+def _reached(one: Outcome) -> str:
+    return f"the {ARM_NAMES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})"
 
 
 def _compared(code: Outcome, best: Outcome) -> str:
@@ -96,8 +103,7 @@ def _compared(code: Outcome, best: Outcome) -> str:
 def _without_code(baselines: Sequence[Outcome]) -> str:
     if not baselines:
         return "No policy has been evaluated yet, so there is no result to report."
-    others = (f"the {ARM_NAMES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})" for one in baselines)
-    return f"No policy trained on a code reward has been evaluated. {_sentence(others)}"
+    return f"No policy trained on a code reward has been evaluated. {_sentence(map(_reached, baselines))}"
 
 
 def _sentence(parts: Iterable[str]) -> str:

@@ -73,7 +73,10 @@ def test_overlapping_intervals_and_other_numbers_of_steps_are_admitted() -> None
     code, sparse = Outcome("code", Rate(0.97, 200), 1000), Outcome("sparse", Rate(0.95, 200), 2000)
     said = verdict(code, [sparse], weighed=False)
     assert "overlap" in said
-    assert "2\u202f000, which is not the same number" in said
+    assert "after 2\u202f000 steps. The numbers of steps differ." in said
+    same = verdict(code, [Outcome("sparse", Rate(0.2, 200), 1010)], weighed=False)
+    assert "At the same number of steps the sparse reward without progress in it reaches 20" in same
+    assert "The intervals are apart" in same
     assert "does as well" in verdict(code, [Outcome("sparse", Rate(0.97, 200), 1000)], weighed=False)
 
 
