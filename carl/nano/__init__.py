@@ -1,1 +1,9 @@
-"""The embedded vision-language model: its scenes, its training and its weights. It knows gridworlds and nothing else."""
+"""The embedded vision-language model: its scenes, its teacher, its training and its weights.
+
+It knows gridworlds and nothing else.
+"""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder that ``transformers`` loads the embedded model from."""

@@ -1,0 +1,61 @@
+"""The teacher: what a good model answers about a scene. These texts are what the embedded model learns to write."""
+
+from carl.nano import programs
+from carl.nano.scenes import Scene, SubGoal
+
+NAME_REQUEST = "Task: name the sub-tasks."
+"""Last line of a request for the decomposition."""
+
+_PROGRAMS = {
+    ("reach", "goal"): programs.REACH_GOAL,
+    ("open", "door"): programs.OPEN_DOOR,
+    ("pick up", "key"): programs.PICK_UP_KEY,
+    ("put down", "key"): programs.PUT_DOWN_KEY,
+    ("pick up", "box"): programs.PICK_UP_BOX,
+    ("pick up", "ball"): programs.PICK_UP_BALL,
+}
+
+
+def write_request(index: int, count: int, name: str) -> str:
+    """Last line of a request for the program of sub-task ``index`` (from 1) of ``count``."""
+    return f"Task: write the program for sub-task {index} of {count}: {name}."
+
+
+def _shared(colours: tuple[str, ...]) -> str | None:
+    return colours[0] if len(set(colours)) == 1 else None
+
+
+def subgoal_name(scene: Scene, subgoal: SubGoal) -> str:
+    """As in 'pick up the yellow key'; without the colour where it differs between the episodes."""
+    colour = _shared(scene.colours[subgoal.role])
+    return " ".join(word for word in (subgoal.verb, "the", colour, subgoal.kind) if word)
+
+
+def _sight(scene: Scene, subgoal: SubGoal) -> str:
+    colour = _shared(scene.colours[subgoal.role])
+    return f"a {colour} {subgoal.kind}" if colour else f"a {subgoal.kind} (its colour varies)"
+
+
+def describe(scene: Scene) -> str:
+    """The line that says what matters in the pictures."""
+    seen = list(dict.fromkeys(_sight(scene, subgoal) for subgoal in scene.subgoals))
+    return f"Scene: {', '.join(seen)}{' among other objects' if scene.crowded else ''}."
+
+
+def decomposition(scene: Scene) -> str:
+    """The answer to ``NAME_REQUEST``."""
+    names = [subgoal_name(scene, subgoal) for subgoal in scene.subgoals]
+    return "\n".join([describe(scene), *(f"{index}. {name}" for index, name in enumerate(names, 1))])
+
+
+def program_answer(scene: Scene, subgoal: SubGoal) -> str:
+    """The answer to a ``write_request``: a fenced program."""
+    return f"```python\n{program(scene, subgoal)}```"
+
+
+def program(scene: Scene, subgoal: SubGoal) -> str:
+    """Source of a sub-task's program; it names a colour only where that alone tells the target apart."""
+    colour = _shared(scene.colours[subgoal.role])
+    if scene.crowded and colour:
+        return programs.pick_up_colour(colour)
+    return _PROGRAMS[subgoal.verb, subgoal.kind]

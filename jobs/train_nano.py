@@ -1,0 +1,65 @@
+"""Train the embedded vision-language model and save its weights: python jobs/train_nano.py --help."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carl.nano import WEIGHTS
+
+
+def main(
+    directory: Annotated[Path, typer.Option("--dir", help="Run directory; run again to continue.")] = Path("runs/nano"),
+    minutes: Annotated[float, typer.Option(help="Wall-clock budget of training.")] = 60.0,
+    steps: Annotated[int | None, typer.Option(help="Stop after this many updates instead.")] = None,
+    batch: Annotated[int, typer.Option(help="Scenes per update; 256 suits a GPU.")] = 32,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Of weights and scenes.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; none: cuda if there is one.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the trained model.")] = WEIGHTS,
+) -> None:
+    """Train, save to OUT, and print exact-match accuracy on held-out scenes as one JSON line."""
+    import torch
+
+    from carl.nano.train import Recipe, Trainer
+
+    torch.set_num_threads(threads)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = Recipe(minutes=minutes, steps=steps, batch=batch, rate=rate, seed=seed, device=device)
+    trainer = Trainer(recipe, directory)
+    with (directory / "log.jsonl").open("a") as log_file:
+
+        def log(entry: dict[str, Any]) -> None:
+            log_file.write(json.dumps(entry) + "\n")
+            log_file.flush()
+
+        with bar() as progress:
+            trainer.run(progress, log)
+    trainer.export(out)
+    typer.echo(json.dumps({"steps": trainer.step, "seconds": trainer.seconds, "exact_match": trainer.accuracy()}))
+
+
+def bar() -> Any:
+    """A rich progress bar as a ``carl.progress.Progress``, on standard error."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    @contextmanager
+    def shown() -> Any:
+        with Progress(console=Console(stderr=True)) as display:
+            task = display.add_task("training")
+
+            def progress(label: str, done: float, total: float | None) -> None:
+                display.update(task, description=label, completed=done, total=total)
+
+            yield progress
+
+    return shown()
+
+
+if __name__ == "__main__":
+    typer.run(main)
