@@ -1,0 +1,226 @@
+"""The command ``carl``. Everything heavy is imported by the stage that needs it."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from carl.config import EMBEDDED_MODEL, RunConfig
+from carl.errors import CarlError, ConfigError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train agents on rewards that a vision-language model wrote as code.",
+)
+console = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
+
+TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")]
+RunDir = Annotated[Path | None, typer.Option(help="Where artefacts go.", show_default="runs/<task>-<seed>")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with a run's configuration.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting, as section.field=value; may be given several times.")
+]
+
+
+class Bars:
+    """Progress bars: one line for each kind of long work."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lines: dict[str, TaskID] = {}
+
+    def __call__(self, label: str, done: float, total: float | None = None) -> None:
+        if label not in self._lines:
+            self._lines[label] = self._progress.add_task(label, total=total)
+        self._progress.update(self._lines[label], completed=done, total=total)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=errors) as progress:
+        yield Bars(progress)
+
+
+def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Path | None, sets: list[str]) -> RunConfig:
+    """The configuration that a command line means; raises ConfigError.
+
+    Later wins: the file, ``--set``, then the named options. A directory that already holds a run contributes what the
+    command line leaves open.
+    """
+    tree: dict[str, Any] = _read_yaml(file) if file else {}
+    for setting in sets:
+        _set(tree, setting)
+    named = {"task": task, "seed": seed, "run_dir": run_dir}
+    tree |= {key: value for key, value in named.items() if value is not None}
+    try:
+        return RunConfig.model_validate(_over_existing(tree))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"the configuration is wrong: {problems}") from None
+
+
+def _over_existing(tree: dict[str, Any]) -> dict[str, Any]:
+    from carl.rundir import CONFIG, read_config
+
+    directory = RunConfig.model_validate(tree).directory
+    if not (directory / CONFIG).exists():
+        return tree
+    return _merged(read_config(directory).model_dump(mode="json"), tree)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(below[key], above[key]) for key in above if isinstance(above[key], dict) and key in below}
+    return below | above | both
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot use the configuration {path}: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"the configuration {path} holds no mapping of settings")
+    return tree
+
+
+def _set(tree: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    *path, leaf = key.split(".")
+    if not equals or not leaf:
+        raise ConfigError(f"--set {setting!r} is not of the form section.field=value")
+    for name in path:
+        tree = tree.setdefault(name, {})
+    tree[leaf] = yaml.safe_load(value)
+
+
+def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:
+    """Run ``stages`` (all of them by default) under progress bars, and print what the run has found."""
+    from carl.pipeline import STAGES, Pipeline
+    from carl.result import summary
+
+    try:
+        with bars() as progress:
+            result = Pipeline(config, progress).run(stages or STAGES)
+    except KeyboardInterrupt:
+        errors.print("Stopped. The same command continues from here.")
+        raise typer.Exit(130) from None
+    if result is not None:
+        console.print(summary(result))
+    console.print(f"Everything of this run is in {config.directory}")
+
+
+@app.command()
+def run(
+    task: TaskName,
+    seed: Seed = None,
+    run_dir: RunDir = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Run all stages, from pictures to a trained policy. Stop it anywhere; the same command continues it."""
+    run_stages(settings(task, seed, run_dir, config, set_ or []))
+
+
+def _add_stage(name: str, text: str) -> None:
+    def command(
+        task: TaskName,
+        seed: Seed = None,
+        run_dir: RunDir = None,
+        config: ConfigFile = None,
+        set_: Settings = None,
+    ) -> None:
+        run_stages(settings(task, seed, run_dir, config, set_ or []), (name,))
+
+    app.command(name, help=text)(command)
+
+
+_add_stage("collect", "Record expert and random episodes.")
+_add_stage("synthesize", "Ask the VLM for a reward program, and reject what fails on the recorded episodes.")
+_add_stage("verify", "Judge the accepted program on episodes that synthesis never saw.")
+_add_stage("train", "Train on the program's reward, and on the sparse baselines.")
+_add_stage("evaluate", "Evaluate what was trained on seeds that nothing else uses.")
+_add_stage("report", "Write the report, one HTML file.")
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks."""
+    from carl.task import tasks as all_tasks
+
+    table = Table("task", "algorithm", "steps", "in words", box=None, header_style="bold")
+    for task in all_tasks().values():
+        table.add_row(task.name, task.algorithm.upper(), f"{task.env_steps:,}", task.description)
+    console.print(table)
+
+
+@app.command()
+def show(run_dir: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
+    """Print what a run has found so far."""
+    from carl.result import status
+    from carl.rundir import RunDirectory, read_config
+
+    console.print(status(RunDirectory(read_config(run_dir))))
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="A Hugging Face name or a folder.")] = EMBEDDED_MODEL,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    token_env: Annotated[str | None, typer.Option(help="Environment variable that holds the bearer token.")] = None,
+) -> None:
+    """Serve a VLM behind OpenAI's chat completions until Ctrl-C."""
+    from carl.serving.local import serve_forever
+
+    console.print(f"Serving {model} at http://{host}:{port}/v1 (Ctrl-C ends it)")
+    serve_forever(model, host, port, token_env)
+
+
+def main() -> None:
+    """Entry point: errors that a user can act on are a line, not a traceback."""
+    sys.exit(guarded(app))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run a command; returns its exit status."""
+    quiet()
+    try:
+        _check_platform()
+        command()
+    except CarlError as error:
+        errors.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        errors.print(str(error), markup=False, highlight=False)
+        return 1
+    return 0
+
+
+def quiet() -> None:
+    """Let only warnings of our own through; ray, transformers and gymnasium are chatty."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _check_platform() -> None:
+    if not sys.platform.startswith("linux"):
+        raise ConfigError(
+            f"carl runs on Linux, and this is {sys.platform}: generated code is boxed in with what Linux offers. "
+            "A container or WSL 2 will do."
+        )

@@ -1,0 +1,219 @@
+"""The driver: collect, synthesize, verify, train, evaluate, report. Each stage goes on from what it finds on disk."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from carl.config import RewardConfig, RunConfig
+from carl.errors import ConfigError, ProgramError
+from carl.program import RewardProgram
+from carl.progress import Progress, silent
+from carl.result import assemble
+from carl.rundir import RunDirectory
+from carl.seeding import Role, seeds_of
+from carl.task import get_task
+from carl.trajectory import Trajectory, TrajectoryStore
+
+STAGES = ("collect", "synthesize", "verify", "train", "evaluate", "report")
+
+BASELINES = ("sparse+progress", "sparse")
+"""Arms that are trained for comparison: the sparse reward with the same observation, and without progress in it."""
+
+
+class Pipeline:
+    """One run: its task, its directory and its stages.
+
+    Raises TaskError or ConfigError before anything is written if the task is unknown or the directory holds
+    another run.
+    """
+
+    def __init__(self, config: RunConfig, progress: Progress = silent) -> None:
+        self.task = get_task(config.task)
+        self.config = config
+        self.dir = RunDirectory(config)
+        self._progress = progress
+
+    def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
+        """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
+        with _ray():
+            for stage in stages:
+                if not self.dir.done(stage):
+                    with self.dir.stage(stage):
+                        getattr(self, stage)()
+        return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
+
+    # The stages, in order
+
+    def collect(self) -> None:
+        """Record the expert and random episodes that synthesis is judged on."""
+        if self._learns_from_code:
+            self._recorded("", Role.EXPERT, Role.RANDOM)
+
+    def synthesize(self) -> None:
+        """Have the VLM write a program that survives the recorded episodes."""
+        if not self._learns_from_code:
+            return
+        from carl.synthesis.synthesize import synthesize
+
+        experts, randoms = self._recorded("", Role.EXPERT, Role.RANDOM)
+        pairs = [(episode.frames[0], episode.frames[-1]) for episode in experts[: self.config.synthesis.pairs]]
+        self._keep_pairs(pairs)
+        with self._client() as client:
+            result = synthesize(
+                self.task.description,
+                pairs,
+                client,
+                self.config.synthesis,
+                verify=lambda program: self._verify(program, experts, randoms),
+                on_candidate=self._keep_candidate,
+                progress=self._progress,
+            )
+        self.dir.write("synthesis.json", {"candidates": len(result.candidates), "usage": result.usage.to_dict()})
+        if result.program is None:
+            raise ProgramError(
+                f"no program survived verification: {result.reason}. {self.dir / 'candidates'} holds what was tried "
+                "and why it was rejected; try another --seed, more synthesis.samples, or a larger model"
+            )
+        (self.dir / "program.json").write_text(result.program.to_json())
+
+    def verify(self) -> None:
+        """Judge the accepted program once more, on episodes that synthesis never saw."""
+        if not self._learns_from_code:
+            return
+        program = self._program()
+        report = self._verify(program, *self._recorded("held-out-", Role.HELD_OUT, Role.HELD_OUT))
+        self.dir.write("verification.json", report.model_dump(mode="json"))
+        if not report.accepted:
+            raise ProgramError(
+                f"program {program.id} survived synthesis and fails on fresh episodes:\n{report.evidence()}\n"
+                "Collect more episodes (collect.experts, collect.randoms), or try another --seed"
+            )
+
+    def train(self) -> None:
+        """Train on the program's reward, then on the sparse baselines for as many steps."""
+        from carl.training.train import train
+
+        for arm in self.arms:
+            train(self._training(arm), self._labelled(arm))
+
+    def evaluate(self) -> None:
+        """Examine every arm on seeds that nothing else uses, record an episode of each, and sum up the run."""
+        from carl.training.final import examine
+
+        outcomes = {arm: examine(self._training(arm), self._labelled(arm)) for arm in self.arms}
+        self.dir.write("result.json", assemble(self.task, self.config, self.dir, outcomes))
+
+    def report(self) -> None:
+        """Write the report."""
+        from carl.report import build_report
+
+        self._sum_up_seconds()
+        build_report(self.dir.path)
+
+    # What the stages share
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
+        main = self.config.reward.source
+        return (main, *BASELINES) if main == "code" and self.config.train.baselines else (main,)
+
+    @property
+    def _learns_from_code(self) -> bool:
+        return self.config.reward.source != "sparse"
+
+    def _recorded(self, prefix: str, expert: Role, random: Role) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Expert and random episodes, collected unless they are there."""
+        from carl.collect import collect, read_in_parallel
+
+        plan, seed = self.config.collect, self.config.seed
+        experts = TrajectoryStore(self.dir / f"trajectories/{prefix}expert")
+        if not experts.exists():
+            seeds = seeds_of(seed, expert, plan.experts, 0)
+            experts = collect(self.task, seeds, "expert", experts.uri, progress=self._progress)
+        randoms = TrajectoryStore(self.dir / f"trajectories/{prefix}random")
+        if not randoms.exists():
+            longest = max(length for part in experts.manifest.parts for length in part.lengths)
+            cut = plan.max_steps or math.ceil(self.task.random_cut * longest)
+            seeds = seeds_of(seed, random, plan.randoms, 1)
+            randoms = collect(self.task, seeds, "random", randoms.uri, cut, progress=self._progress)
+        return read_in_parallel(experts), read_in_parallel(randoms)
+
+    def _verify(self, program: RewardProgram, experts: list[Trajectory], randoms: list[Trajectory]) -> Any:
+        from carl.verification import verify
+
+        return verify(program, experts, randoms, self.config.verify, self._progress)
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """The VLM: a server that the configuration names, a recording, or the model served here for the time being."""
+        from carl.synthesis.client import VlmClient
+
+        directory = self.dir / "synthesis"
+        if self.config.vlm.base_url or self.config.vlm.recording:
+            yield VlmClient(self.config.vlm, directory)
+            return
+        from carl.serving.local import serving
+
+        self._progress("serve the VLM", 0)
+        with serving(self.config.vlm.model) as base_url:
+            self._progress("serve the VLM", 1, 1)
+            yield VlmClient(self.config.vlm.model_copy(update={"base_url": base_url}), directory)
+
+    def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
+        path = self.dir / "synthesis/pairs.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez_compressed(path, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
+
+    def _keep_candidate(self, index: int, candidate: Any) -> None:
+        self.dir.write(f"candidates/{index:02d}-{candidate.name}.json", candidate.to_dict())
+
+    def _program(self) -> RewardProgram:
+        if not (self.dir / "program.json").exists():
+            raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
+        return RewardProgram.load(self.dir / "program.json")
+
+    def _training(self, arm: str) -> Any:
+        from carl.rewards.program import ProgramReward
+        from carl.rewards.vector import Mix
+        from carl.training.train import Training
+
+        if arm != "sparse" and not self.dir.done("verify"):
+            raise ConfigError(f"there is no verified program yet; run `carl verify {self.config.task}` first")
+        reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
+        return Training(
+            task=self.task,
+            source=None if arm == "sparse" else ProgramReward.of(self._program(), self.config.verify),
+            mix=Mix.of(reward, self.task),
+            run_seed=self.config.seed,
+            directory=self.dir / f"training/{arm}",
+            train=self.config.train,
+            evaluation=self.config.evaluation,
+        )
+
+    def _labelled(self, arm: str) -> Progress:
+        return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)
+
+    def _sum_up_seconds(self) -> None:
+        result = self.dir.read("result.json")
+        if result is not None:
+            self.dir.write("result.json", result | {"seconds": self.dir.seconds})
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """Ray for the time being: the cluster this process belongs to, or one of its own on this machine."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()

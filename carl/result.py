@@ -1,0 +1,116 @@
+"""What a run found: ``result.json``, and how a terminal shows it."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from carl.config import RunConfig
+from carl.rundir import RunDirectory
+from carl.task import Task
+
+PACKAGES = ("code-as-reward", "ray", "torch", "transformers", "gymnasium", "minigrid", "numpy", "opencv-python-headless")
+
+ARM_NAMES: Mapping[str, str] = {
+    "code": "code reward",
+    "sparse+progress": "sparse reward, same observation",
+    "sparse": "sparse reward, without progress in it",
+}
+
+
+def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``result.json``.
+
+    ``arms`` holds, for each arm, its final evaluation as ``carl.training.final.examine`` returns it.
+    """
+    main = arms[config.reward.source]
+    synthesis = run_dir.read("synthesis.json", {})
+    verification = run_dir.read("verification.json")
+    mixed = task.env_reward_weight if config.reward.env_reward_weight is None else config.reward.env_reward_weight
+    return {
+        "task": task.name,
+        "seed": config.seed,
+        "algorithm": config.train.algorithm or task.algorithm,
+        "reward": {
+            "kind": config.reward.source,
+            "env_reward_weight": mixed if config.reward.source == "code" else 1.0,
+            "env_reward_reason": task.env_reward_reason if mixed else "",
+            "progress_in_observation": config.reward.progress_in_observation,
+        },
+        "program_id": verification["program_id"] if verification else None,
+        "vlm": synthesis.get("usage"),
+        "candidates": synthesis.get("candidates", 0),
+        "verification": verification,
+        "env_steps": main["env_steps"],
+        "env_steps_per_s": main["env_steps_per_s"],
+        "seconds": run_dir.seconds,
+        "evaluation": main[main["selected"]] | {"mode": main["selected"], "arms": dict(arms)},
+        "abstains": main["abstains"],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that shape a result."""
+    found = {"python": python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # carl run from its source tree, say
+            found[package] = "not installed"
+    return found
+
+
+def summary(result: Mapping[str, Any]) -> RenderableType:
+    """The comparison of the arms, as a table for a terminal."""
+    arms = result["evaluation"]["arms"]
+    episodes = result["evaluation"]["episodes"]
+    columns = ("", "success, sampled", "success, greedy", "mean length", "env steps", "steps/s", "training")
+    table = Table(*columns, box=None, header_style="bold")
+    for name, arm in arms.items():
+        table.add_row(
+            ARM_NAMES[name],
+            *(_rate(arm.get(mode)) for mode in ("sampled", "greedy")),
+            f"{arm[arm['selected']]['mean_length']:.1f}",
+            f"{arm['env_steps']:,}",
+            f"{arm['env_steps_per_s']:,.0f}",
+            f"{arm['seconds']:.0f} s",
+        )
+    head = Text(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure", style="bold")
+    return Group(head, table, Text(_vlm(result)), Text(_seconds(result)))
+
+
+def _rate(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
+        return "not measured"
+    low, high = evaluation["interval"]
+    return f"{evaluation['success_rate']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _vlm(result: Mapping[str, Any]) -> str:
+    vlm = result["vlm"]
+    if not vlm:
+        return "No VLM was asked."
+    return (
+        f"{vlm['model']} was asked {vlm['calls']} times for {vlm['samples']} answers ({vlm['prompt_tokens']:,} tokens in, "
+        f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); {result['candidates']} candidates, "
+        f"program {result['program_id']}."
+    )
+
+
+def _seconds(result: Mapping[str, Any]) -> str:
+    stages = result["seconds"]
+    return f"{sum(stages.values()):.0f} s: " + ", ".join(f"{name} {took:.0f}" for name, took in stages.items())
+
+
+def status(run_dir: RunDirectory) -> RenderableType:
+    """How far a run has come, and what it found if it is through."""
+    result = run_dir.read("result.json")
+    if result is not None:
+        return summary(result)
+    done = ", ".join(name for name in run_dir.seconds if run_dir.done(name)) or "nothing"
+    return Text(f"{run_dir.config.task}, seed {run_dir.config.seed}: done so far: {done}. `carl run` continues it.")

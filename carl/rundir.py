@@ -1,0 +1,105 @@
+"""A run directory: its files, written whole or not at all, and which stages are done."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from carl.config import RunConfig
+from carl.errors import ConfigError
+
+CONFIG = "config.json"
+STAGES = "stages.json"
+
+
+class RunDirectory:
+    """The artefacts of one run. Stages find what earlier ones left, so a run that was stopped goes on.
+
+    Attributes:
+        path: the directory.
+        config: what the run was told; the same for as long as the directory lives.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run."""
+        self.path = config.directory
+        self.config = config
+        if (self.path / CONFIG).exists():
+            _check_same(read_config(self.path), config, self.path)
+        else:
+            self.write(CONFIG, config.model_dump(mode="json"))
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file atomically."""
+        write_json(self.path / name, content)
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """A JSON file's content; ``default`` if there is none; raises ConfigError if it is not JSON."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return default
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.path / name} cannot be read: {error}; delete it to have it made again") from error
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds that each stage has taken, over all the times it was started."""
+        return {name: stage["seconds"] for name, stage in self.read(STAGES, {}).items()}
+
+    def done(self, stage: str) -> bool:
+        return bool(self.read(STAGES, {}).get(stage, {}).get("done", False))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, and mark it done if it ends without an error."""
+        start, done = time.monotonic(), False
+        try:
+            yield
+            done = True
+        finally:
+            stages = self.read(STAGES, {})
+            before = stages.get(name, {}).get("seconds", 0.0)
+            stages[name] = {"seconds": round(before + time.monotonic() - start, 3), "done": done}
+            self.write(STAGES, stages)
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration of the run in a directory; raises ConfigError."""
+    try:
+        return RunConfig.model_validate_json((path / CONFIG).read_text()).model_copy(update={"run_dir": path})
+    except FileNotFoundError:
+        raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path / CONFIG} cannot be used: {error}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(new, path)
+
+
+def _check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
+    before, after = (_flat(config.model_dump(mode="json", exclude={"run_dir"})) for config in (old, new))
+    differing = [f"{key}={before[key]} there, {after[key]} now" for key in before if before[key] != after[key]]
+    if differing:
+        raise ConfigError(
+            f"{path} holds a run that was told otherwise ({'; '.join(differing)}). "
+            "Give another --run-dir, or delete that one."
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves

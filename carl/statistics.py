@@ -1,0 +1,16 @@
+"""The little statistics that several rooms need."""
+
+from math import sqrt
+
+NORMAL_95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927), by default at 95 %; (0, 1) if nothing was tried."""
+    if trials <= 0:
+        return 0.0, 1.0
+    share, spread = successes / trials, z * z / trials
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
