@@ -1,0 +1,164 @@
+"""Every exchange with a VLM as a record, and recordings that can stand in for the model."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from carl.errors import StoreError
+from carl.task import Frame
+
+
+class Usage(BaseModel):
+    """What asking cost. ``samples`` are answers; one call may bring several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: int = 0
+    samples: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        mine, theirs = self.model_dump(), other.model_dump()
+        return type(self)(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked: the prompt's name and version, its texts, and the frames shown before the user text."""
+
+    prompt: str
+    system: str
+    user: str
+    frames: tuple[Frame, ...]
+
+    def enlarged(self, min_px: int) -> Self:
+        """Frames whose shorter side is below ``min_px`` enlarged by a whole factor, each pixel becoming a square."""
+        return type(self)(self.prompt, self.system, self.user, tuple(_enlarged(frame, min_px) for frame in self.frames))
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation for the record: pictures stand as their SHA-256."""
+        pictures = [{"type": "image", "sha256": sha256(frame)} for frame in self.frames]
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": [*pictures, {"type": "text", "text": self.user}]},
+        ]
+
+
+class Draw(BaseModel):
+    """How answers are drawn. The seed tells apart requests that are otherwise the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    temperature: float
+    max_tokens: int
+    seed: int
+
+
+class Exchange(BaseModel):
+    """One request and what came of it: answers, or the error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    model: str
+    prompt: str
+    messages: tuple[Mapping[str, Any], ...]
+    draw: Draw
+    answers: tuple[str, ...] = ()
+    usage: Usage = Usage()
+    error: str | None = None
+
+
+def digest(model: str, question: Question, draw: Draw) -> str:
+    """Names a request by its content: equal digests ask the same."""
+    content = [model, question.prompt, question.messages(), draw.model_dump()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(frame: Frame) -> str:
+    """Of a frame's shape and pixels, whatever its encoding."""
+    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
+
+
+def png(frame: Frame) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _enlarged(frame: Frame, min_px: int) -> Frame:
+    factor = max(1, -(-min_px // min(frame.shape[:2])))
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+class Recording:
+    """Exchanges in a JSONL file, pictures as PNG files in ``images/`` beside it.
+
+    A last line without its end was being written when the run stopped: that exchange never finished, and goes.
+    Raises StoreError if any other line cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._answered: dict[str, Exchange] = {}
+        if path.exists():
+            self._read()
+
+    @classmethod
+    def existing(cls, path: Path) -> Self:
+        """A recording that has to be there; raises StoreError."""
+        if not path.is_file():
+            raise StoreError(f"there is no recording at {path}")
+        return cls(path)
+
+    def find(self, digest: str) -> Exchange | None:
+        """The answered exchange of that digest. Failed ones are not offered again."""
+        return self._answered.get(digest)
+
+    def add(self, exchange: Exchange, frames: Sequence[Frame]) -> None:
+        """Append an exchange, on disk before this returns."""
+        images = self.path.parent / "images"
+        images.mkdir(parents=True, exist_ok=True)
+        for frame in frames:
+            _write_once(images / f"{sha256(frame)}.png", frame)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(exchange.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._keep(exchange)
+
+    def _keep(self, exchange: Exchange) -> None:
+        if exchange.error is None:
+            self._answered[exchange.digest] = exchange
+
+    def _read(self) -> None:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                self._keep(Exchange.model_validate_json(line))
+            except ValidationError as error:
+                raise StoreError(f"{self.path}, line {number}: not a recorded exchange: {error}") from error
+
+
+def _write_once(path: Path, frame: Frame) -> None:
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_bytes(png(frame))
+        part.replace(path)

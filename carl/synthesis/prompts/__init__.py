@@ -1,0 +1,63 @@
+"""The prompts: Markdown files with a version and named sections, filled from the outside."""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+_VERSION = re.compile(r"\A<!-- version: (\d+) -->\n")
+_SECTION = re.compile(r"^<!-- section: (\w+) -->\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """One prompt: ``id`` is its name and version, as in ``write/1``."""
+
+    id: str
+    sections: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Self:
+        """Raises ValueError if the text has no version."""
+        version = _VERSION.match(text)
+        if version is None:
+            raise ValueError(f"the prompt {name!r} does not begin with <!-- version: N -->")
+        _, *parts = _SECTION.split(text)
+        names, bodies = parts[::2], [body.strip("\n") for body in parts[1::2]]
+        return cls(f"{name}/{version[1]}", dict(zip(names, bodies, strict=True)))
+
+    def fill(self, section: str, **values: object) -> str:
+        """A section with its ``{placeholders}`` filled; what is filled in is never looked at for placeholders."""
+        return self.sections[section].format_map(values)
+
+
+@cache
+def load(name: str) -> PromptFile:
+    """The prompt file ``name``, shipped with this package."""
+    text = resources.files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+    return PromptFile.parse(name, text)
+
+
+@cache
+def vision_reference() -> str:
+    """carl.vision's public functions and types: signature as written, and the first sentence that describes each."""
+    from carl import vision
+
+    tree = ast.parse(Path(vision.__file__).read_text(encoding="utf-8"))
+    lines = ["Frame is uint8[H, W, 3] and Mask is bool[H, W]."]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+            lines.append(f"vision.{node.name}({ast.unparse(node.args)}){returned}\n    {_first_line(node)}")
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            fields = [ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)]
+            lines.append(f"{node.name} has the fields {', '.join(fields)}\n    {_first_line(node)}")
+    return "\n".join(f"    {line}" for line in "\n".join(lines).splitlines())
+
+
+def _first_line(node: ast.FunctionDef | ast.ClassDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]

@@ -1,0 +1,94 @@
+import pytest
+
+from carl.errors import ProgramError
+from carl.synthesis.parse import Step, parse_plan, parse_source
+
+GOOD = "def progress(frame, initial):\n    return 1.0\n"
+
+
+def fenced(source: str, language: str = "python") -> str:
+    return f"```{language}\n{source}```"
+
+
+@pytest.mark.parametrize(
+    ("answer", "steps"),
+    [
+        (
+            "Scene: a yellow key.\n1. pick up the key\n2. open the door",
+            [("pick up the key", ""), ("open the door", "")],
+        ),
+        ("1. pick up the key - it is gone from where it lay", [("pick up the key", "it is gone from where it lay")]),
+        (
+            "1) **Pick up the key**: it is gone.\n2) `Open` \u2013 dark.",
+            [("Pick up the key", "it is gone."), ("Open", "dark.")],
+        ),
+        ("**1. Take it**\n\n**2. Drop it**", [("Take it", ""), ("Drop it", "")]),
+        ("Well:\n1. a first idea\n2. another\n\nOr rather:\n1. reach the goal", [("reach the goal", "")]),
+        ("### 1. reach the blue-green goal", [("reach the blue-green goal", "")]),
+    ],
+)
+def test_plans(answer: str, steps: list[tuple[str, str]]) -> None:
+    assert parse_plan(answer).steps == tuple(Step(*step) for step in steps)
+
+
+def test_a_plan_knows_its_scene_and_its_equals() -> None:
+    plan = parse_plan("Scene: a key.\n1. Pick up  the key - gone\n2. go")
+    assert plan.scene == "a key."
+    assert plan.key == parse_plan("1. pick up the key\n2. GO").key
+    assert parse_plan(str(plan)).steps == plan.steps
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "no numbered sub-tasks"),
+        ("The agent should take the key and then leave.", "no numbered sub-tasks.*take the key"),
+        ("1. one\n3. three", "do not count up"),
+        ("\n".join(f"{i}. step" for i in range(1, 10)), "9 sub-tasks; at most 8"),
+        ("1. First of all the agent, which is red, " + "has to look around and " * 4 + "go", "not the short name"),
+        ("1. ** - nothing", "not the short name"),
+    ],
+)
+def test_what_is_no_plan(answer: str, reason: str) -> None:
+    with pytest.raises(ProgramError, match=reason):
+        parse_plan(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fenced(GOOD),
+        fenced(GOOD, "py"),
+        fenced(GOOD, ""),
+        fenced(GOOD).replace("```", "~~~"),
+        f"Here it is:\n\n{fenced(GOOD)}\n\nIt always says 1.",
+        fenced("x = 1\n") + "\nand\n" + fenced(GOOD) + "\nfor example\n" + fenced("progress(frame, frame)\n"),
+        fenced("let x = 1;\n", "javascript") + "\n" + fenced(GOOD),
+        fenced(GOOD.replace("1.0", "0.0")) + "\nBetter:\n" + fenced(GOOD),
+        fenced(GOOD.replace("\n", "  \r\n")),
+        GOOD,
+    ],
+)
+def test_sources(answer: str) -> None:
+    assert parse_source(answer) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "progress"),
+        ("I am sorry, but I cannot see any picture.", "no Python program in the answer.*I am sorry"),
+        ("```python\ndef progress(frame, initial):\n    return", "not closed"),
+        (fenced("function progress(frame, initial) { return 1; }\n", "javascript"), "in javascript, not in Python"),
+        (fenced("def check(frame, initial):\n    return 1.0\n"), "defines check, not progress"),
+        (fenced("x = 1\n"), "defines no function"),
+        (fenced("def progress(image):\n    return 1.0\n"), r"\['image'\]"),
+        (fenced("def progress(frame, initial)\n    return 1.0\n"), "no Python program"),
+        (fenced("class A:\n    def progress(frame, initial):\n        return 1.0\n"), "defines no function"),
+        (fenced("x = '\0'\n" + GOOD), "no Python program"),
+        (fenced("x = " + "(" * 500 + ")" * 500 + "\n" + GOOD), "no Python program"),
+    ],
+)
+def test_what_is_no_source(answer: str, reason: str) -> None:
+    with pytest.raises(ProgramError, match=reason):
+        parse_source(answer)
