@@ -31,15 +31,16 @@ def subgoal_name(scene: Scene, subgoal: SubGoal) -> str:
     return " ".join(word for word in (subgoal.verb, "the", colour, subgoal.kind) if word)
 
 
-def _sight(scene: Scene, subgoal: SubGoal) -> str:
-    colour = _shared(scene.colours[subgoal.role])
-    return f"a {colour} {subgoal.kind}" if colour else f"a {subgoal.kind} (its colour varies)"
-
-
 def describe(scene: Scene) -> str:
-    """The line that says what matters in the pictures."""
-    seen = list(dict.fromkeys(_sight(scene, subgoal) for subgoal in scene.subgoals))
-    return f"Scene: {', '.join(seen)}{' among other objects' if scene.crowded else ''}."
+    """The line that says what matters in the pictures, one episode after the other.
+
+    Saying each colour before comparing them makes the model look at every episode, not only guess whether they differ.
+    """
+    roles = {subgoal.kind: subgoal.role for subgoal in scene.subgoals}
+    among = " among other objects" if scene.crowded else ""
+    episodes = zip(*(scene.colours[role] for role in roles.values()), strict=True)
+    told = [", ".join(f"a {colour} {kind}" for kind, colour in zip(roles, colours, strict=True)) for colours in episodes]
+    return f"Scene: {'; '.join(sight + among for sight in told)}."
 
 
 def decomposition(scene: Scene) -> str:

@@ -59,7 +59,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> Tokenizer:
         [
             # Lines, clauses and colours stand alone: what depends on the picture is a token of its own.
             pre_tokenizers.Split("\n", "merged_with_previous"),
-            pre_tokenizers.Split(Regex(": |, (?=a )"), "merged_with_previous"),
+            pre_tokenizers.Split(Regex(": |[,;] (?=a )"), "merged_with_previous"),
             pre_tokenizers.Split(Regex(f" ({'|'.join(COLOURS)})(?= )"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
