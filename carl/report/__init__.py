@@ -8,7 +8,7 @@ from typing import Any
 from carl.errors import CarlError, ConfigError
 from carl.program import RewardProgram
 from carl.report.artefacts import Run, as_record
-from carl.report.sections import Tracer
+from carl.report.evidence import Tracer
 from carl.report.strips import Progress
 from carl.trajectory import Trajectory
 
@@ -42,10 +42,10 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
 
 def context(run: Run, tracer: Tracer) -> dict[str, Any]:
     """Everything the template shows. Text is plain: the template escapes it."""
-    from carl.report import sections, words
+    from carl.report import evidence, learning, sections, words
     from carl.report.pictures import TONES
 
-    reached = sections.outcomes(run)
+    reached = learning.outcomes(run)
     reward = as_record(run.result.get("reward"))
     weight = words.number(reward.get("env_reward_weight")) or 0.0
     mixed = weight if reward.get("kind", "code") == "code" else 0.0
@@ -53,19 +53,20 @@ def context(run: Run, tracer: Tracer) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "run": run,
         "verdict": words.verdict(reached.get("code"), baselines, mixed > 0),
-        "scores": sections.scores(run),
+        "scores": learning.scores(run),
         "missing": sections.missing(run),
         "vlm": sections.vlm(run),
         "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
         "pairs": sections.pairs(run),
-        "cards": sections.cards(run.program),
+        "cards": evidence.cards(run.program),
+        "stopped": str(run.synthesis.get("stopped") or run.synthesis.get("reason") or ""),
         "ordered": run.program is None or run.program.ordered,
-        "checks": sections.checks(run.verification),
-        "strips": sections.strips(run, tracer),
-        "rejected": sections.rejected(run, tracer),
-        "charts": sections.charts(run),
-        "head_start": sections.head_start(run),
-        "arms": sections.arms(run),
+        "checks": evidence.checks(run.verification),
+        "strips": evidence.strips(run, tracer),
+        "rejected": evidence.rejected(run, tracer),
+        "charts": learning.charts(run),
+        "head_start": learning.head_start(run),
+        "arms": learning.arms(run),
         "film": sections.film(run, tracer),
         "weight": mixed,
         "reason": str(reward.get("env_reward_reason") or ""),

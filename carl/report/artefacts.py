@@ -57,6 +57,10 @@ class Run:
         return self._json("config.json")
 
     @cached_property
+    def synthesis(self) -> Record:
+        return self._json("synthesis.json")
+
+    @cached_property
     def verification(self) -> Record:
         return self._json("verification.json")
 
@@ -67,7 +71,7 @@ class Run:
     @cached_property
     def usage(self) -> Record:
         """What asking the VLM cost, as summed up, or else the sum over the recorded exchanges."""
-        summed = as_record(self.result.get("vlm")) or as_record(self._json("synthesis.json").get("usage"))
+        summed = as_record(self.result.get("vlm")) or as_record(self.synthesis.get("usage"))
         return summed or _total([as_record(one.get("usage")) for one in self.exchanges])
 
     @property
