@@ -1,0 +1,174 @@
+"""Box: runs a program's code in a child process, a vector step at a time.
+
+The child is a clean, isolated interpreter, never a fork of this process. It gets an almost empty environment, the
+folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; the kernel ends it when
+one frame takes too long. Frames cross through shared memory, results come back through it and are checked again here.
+
+What it does not stop: code that gets past the static policy runs as this user and may make any system call that the
+limits above leave. A value that is a plain lie is not for a box to notice; that is what verification is for.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carl.errors import BoxError
+from carl.program import RewardProgram
+from carl.sandbox.policy import Policy, check_program
+from carl.sandbox.process import Answer, Child, Limits, rows_at_once
+from carl.task import Frame
+
+__all__ = ["Box", "Judgement", "Limits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a program said about M frames.
+
+    Attributes:
+        values: ``float64[M]`` in [0, 1]; NaN is an abstain.
+        reasons: why, for each row that is NaN.
+    """
+
+    values: NDArray[np.float64]
+    reasons: dict[int, str]
+
+
+class Box:
+    """One program at work in a child process. Close it, or use it as a context manager; not for several threads.
+
+    Raises ProgramError if ``policy`` refuses the program, and BoxError if the child cannot be started.
+    """
+
+    def __init__(self, program: RewardProgram, limits: Limits | None = None, policy: Policy = check_program) -> None:
+        policy(program)
+        self._limits = limits or Limits()
+        self._sources = [subtask.source for subtask in program.subtasks]
+        self._child: Child | None = None
+        self._closed = False
+        self.restarts = 0
+        """How often the child had to be replaced."""
+        self._started()
+
+    def judge(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Judgement:
+        """Progress of row i's sub-task at its frame, all in one go.
+
+        Args:
+            frames: ``uint8[M, H, W, 3]``.
+            initials: ``uint8[M, H, W, 3]``, the initial frame of each row's episode.
+            subtasks: ``intp[M]``, indices into the program's sub-tasks.
+
+        A row whose code raises, returns anything but a number in [0, 1], runs past its deadline or ends its process
+        abstains; the other rows are judged all the same. Raises BoxError if the child cannot be replaced.
+        """
+        self._check(frames, initials, subtasks)
+        judging = _Judging(len(subtasks))
+        rows = rows_at_once(frames)
+        for start in range(0, len(subtasks), rows):
+            chunk = np.arange(start, min(start + rows, len(subtasks)))
+            self._judge_chunk(chunk, frames, initials, subtasks, judging)
+        return Judgement(judging.values, judging.reasons)
+
+    def close(self) -> None:
+        """End the child and free what it used; harmless when called twice."""
+        self._closed = True
+        self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> None:
+        if self._closed:
+            raise BoxError("this box was closed; open another")
+        for array in (frames, initials):
+            if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or len(array) != len(subtasks):
+                raise BoxError(
+                    f"frames have to be uint8[{len(subtasks)}, H, W, 3], not {array.dtype}{list(array.shape)}"
+                )
+        if frames.shape != initials.shape:
+            raise BoxError(f"frames are {list(frames.shape)}, but initial frames {list(initials.shape)}")
+        if len(subtasks) and not (subtasks.min() >= 0 and subtasks.max() < len(self._sources)):
+            raise BoxError(f"sub-tasks have to be indices below {len(self._sources)}")
+
+    def _judge_chunk(
+        self, pending: NDArray[np.intp], frames: Frame, initials: Frame, subtasks: NDArray[np.intp], out: "_Judging"
+    ) -> None:
+        """Judge the rows ``pending``; where one ends the child, go on behind it with another child."""
+        while (pending := out.without_given_up(pending, subtasks, self._limits.max_kills)).size:
+            whole = slice(pending[0], pending[-1] + 1)
+            rows = whole if len(pending) == whole.stop - whole.start else pending  # a slice spares a copy
+            answer = self._run(frames[rows], initials[rows], subtasks[rows])
+            finished = len(answer.values)
+            out.take(pending[:finished], answer)
+            if answer.ended is None:
+                return
+            out.abstain(int(pending[finished]), answer.ended)
+            out.kills[int(subtasks[pending[finished]])] += 1
+            pending = pending[finished + 1 :]
+
+    def _run(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
+        try:
+            answer = self._run_once(frames, initials, subtasks)
+        except BaseException:  # an interrupted call leaves a child that is still busy with it: it cannot be used again
+            self._stop()
+            raise
+        if answer.ended is not None:
+            self._replace()
+        return answer
+
+    def _run_once(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
+        try:
+            return self._started().run(frames, initials, subtasks)
+        except BrokenPipeError:  # the child died between two calls, and no frame is to blame
+            self._replace()
+            return self._started().run(frames, initials, subtasks)
+
+    def _started(self) -> Child:
+        if self._child is None:
+            self._child = Child(self._sources, self._limits)
+        return self._child
+
+    def _replace(self) -> None:
+        self._stop()
+        self.restarts += 1
+
+    def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
+
+class _Judging:
+    """The answer to one call of ``judge`` while it is put together."""
+
+    def __init__(self, rows: int) -> None:
+        self.values = np.full(rows, np.nan)
+        self.reasons: dict[int, str] = {}
+        self.kills: Counter[int] = Counter()
+
+    def abstain(self, row: int, reason: str) -> None:
+        self.values[row] = np.nan
+        self.reasons[row] = reason
+
+    def take(self, rows: NDArray[np.intp], answer: Answer) -> None:
+        """Copy what the child left, and check it again: it is the word of code that is not trusted."""
+        self.values[rows] = np.where((answer.values >= 0) & (answer.values <= 1), answer.values, np.nan)
+        for index in np.flatnonzero(np.isnan(self.values[rows])):
+            reason = bytes(answer.reasons[index]).decode("ascii", "replace")
+            self.abstain(int(rows[index]), reason or "gave no valid number")
+
+    def without_given_up(self, rows: NDArray[np.intp], subtasks: NDArray[np.intp], max_kills: int) -> NDArray[np.intp]:
+        """``rows`` less those of sub-tasks that have ended their process too often, which abstain."""
+        given_up = [subtask for subtask, kills in self.kills.items() if kills >= max_kills]
+        if not given_up:
+            return rows
+        dropped = np.isin(subtasks[rows], given_up)
+        for row in rows[dropped]:
+            self.abstain(int(row), f"not run: this sub-task's code had just ended its process {max_kills} times")
+        return rows[~dropped]

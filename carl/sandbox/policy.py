@@ -1,0 +1,331 @@
+"""The static policy: what the source of a sub-task may contain, checked before any of it runs.
+
+It is hygiene, so that a model's slips come back to it as a list of what to change, and a first fence. The boundary
+against hostile code is the process that runs it (``carl.sandbox.box``).
+"""
+
+import ast
+import io
+import tokenize
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carl.errors import ProgramError
+from carl.program import FUNCTION, RewardProgram
+from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules
+
+MAX_CHARACTERS = 20_000
+MAX_EXPONENT = 8
+MAX_SHIFT = 63
+
+PARAMETERS = ("frame", "initial")
+
+INSTEAD: dict[type[ast.AST], str] = {
+    ast.While: "a while loop; use a for loop over a range or a list",
+    ast.Try: "try; test for the case beforehand, as in `if len(found) == 0: return 0.0`",
+    ast.Raise: "raise; return a number in [0, 1] in every case",
+    ast.Assert: "assert; return a number in [0, 1] in every case",
+    ast.ClassDef: "a class; use plain functions",
+    ast.With: "with; nothing here needs a context manager",
+    ast.Global: "global; a program remembers nothing between calls",
+    ast.Nonlocal: "nonlocal; return the value instead",
+    ast.Delete: "del; it is not needed",
+    ast.JoinedStr: "an f-string; a program returns a number, not text",
+    ast.Match: "match; use if and elif",
+    ast.Yield: "yield; build a list",
+    ast.YieldFrom: "yield; build a list",
+    ast.AsyncFunctionDef: "async; define a plain function",
+    ast.Await: "await; define a plain function",
+    ast.Import: "an import inside a function; put it at the top of the source",
+    ast.ImportFrom: "an import inside a function; put it at the top of the source",
+}
+"""What the commonest refused constructs are called, and what to write instead."""
+
+HARMLESS = (
+    # statements
+    *(ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.If, ast.Return, ast.Expr, ast.Pass, ast.Break),
+    *(ast.Continue, ast.NamedExpr, ast.Starred, ast.Call),
+    # expressions
+    *(ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice),
+    *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    *(ast.comprehension, ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
+)
+"""Node types whose parts are looked at and that are fine in themselves."""
+
+
+@dataclass(frozen=True, order=True)
+class Violation:
+    """One thing that the policy refuses: its line in the source (from 1) and what to do instead."""
+
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
+
+
+def violations(source: str) -> list[Violation]:
+    """Everything that the policy refuses in a sub-task's source, by line; empty if it may run."""
+    if len(source) > MAX_CHARACTERS:
+        return [Violation(1, f"the source has {len(source)} characters; keep it below {MAX_CHARACTERS}")]
+    try:
+        tree = _parsed(source)
+        foreign = _foreign_names(source)
+    except (SyntaxError, tokenize.TokenError) as error:
+        line = getattr(error, "lineno", None) or 1
+        return [Violation(line, f"not valid Python: {getattr(error, 'msg', error)}")]
+    except (ValueError, RecursionError, MemoryError) as error:
+        return [Violation(1, f"not readable as Python: {error}")]
+    checker = _Checker(tree)
+    try:
+        checker.check_module(tree)
+    except RecursionError:
+        return [Violation(1, "nested too deeply; write it in several statements")]
+    return sorted({*checker.found, *foreign})
+
+
+def check_source(source: str) -> None:
+    """Raise ProgramError listing every violation in a sub-task's source."""
+    if found := violations(source):
+        raise ProgramError("\n".join(str(violation) for violation in found))
+
+
+def check_program(program: RewardProgram) -> None:
+    """Raise ProgramError listing every violation in every sub-task of ``program``."""
+    lines = [
+        f"sub-task {index} ({subtask.name!r}), {violation}"
+        for index, subtask in enumerate(program.subtasks, 1)
+        for violation in violations(subtask.source)
+    ]
+    if lines:
+        raise ProgramError("the static policy refuses the program:\n" + "\n".join(lines))
+
+
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree of a source that also compiles: a stray ``return`` parses, but does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compile(source, "<sub-task>", "exec", dont_inherit=True)
+        return ast.parse(source)
+
+
+def _foreign_names(source: str) -> list[Violation]:
+    """Python reads full-width letters as plain ones (NFKC), so outside strings and comments only ASCII passes."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [
+        Violation(token.start[0], f"{token.string!r} is not ASCII; use plain letters in names")
+        for token in tokens
+        if token.type not in (tokenize.STRING, tokenize.COMMENT) and not token.string.isascii()
+    ]
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Every name that the source itself binds, wherever it does."""
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return stored | functions | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+def _dotted(node: ast.expr) -> tuple[str, str] | None:
+    """('np', 'linalg.norm') for the expression ``np.linalg.norm``; None for anything but a chain from a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return (node.id, ".".join(reversed(parts))) if isinstance(node, ast.Name) else None
+
+
+def _is_literal(node: ast.expr) -> bool:
+    """A number, a string, True, False or None, with a sign perhaps, or a tuple of such: nothing that can change."""
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.USub | ast.UAdd) and _is_literal(node.operand)
+    if isinstance(node, ast.Tuple):
+        return all(_is_literal(element) for element in node.elts)
+    return isinstance(node, ast.Constant)
+
+
+class _Checker(ast.NodeVisitor):
+    """Walks one source and collects what it finds; every node type that is not named here is refused."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.found: list[Violation] = []
+        self._modules = modules()
+        self._attributes = attributes()
+        self._bound = _bound_names(tree)
+
+    def _refuse(self, node: ast.AST, message: str) -> None:
+        self.found.append(Violation(getattr(node, "lineno", 1), message))
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if not isinstance(node, HARMLESS):
+            called = INSTEAD.get(type(node), f"{type(node).__name__}; write it with simpler means")
+            self._refuse(node, f"a program may not use {called}")
+        else:
+            super().generic_visit(node)
+
+    # -- the top level
+
+    def check_module(self, tree: ast.Module) -> None:
+        for statement in tree.body:
+            self._check_top(statement)
+        defined = Counter(statement.name for statement in tree.body if isinstance(statement, ast.FunctionDef))
+        if defined[FUNCTION] != 1:
+            self._refuse(
+                tree, f"define exactly one function `def {FUNCTION}({', '.join(PARAMETERS)})` at the top level"
+            )
+        for name in sorted(name for name, count in defined.items() if count > 1 and name != FUNCTION):
+            self._refuse(tree, f"`{name}` is defined more than once")
+
+    def _check_top(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Import() | ast.ImportFrom():
+                self._check_import(statement)
+            case ast.FunctionDef():
+                self.visit(statement)
+                if statement.name == FUNCTION:
+                    self._check_entry(statement)
+            case ast.Assign(targets=[ast.Name()], value=value) if _is_literal(value):
+                self.visit(statement)
+            case ast.Expr(value=ast.Constant()):
+                pass  # a docstring
+            case ast.Assign() | ast.AnnAssign():
+                self._refuse(
+                    statement,
+                    "at the top level assign only numbers, strings or tuples of them to one name; "
+                    "make arrays and lists inside the function",
+                )
+            case _ if type(statement) in INSTEAD:
+                self.visit(statement)
+            case _:
+                self._refuse(statement, "at the top level only imports, functions and constants may stand")
+
+    def _check_import(self, statement: ast.Import | ast.ImportFrom) -> None:
+        if ast.unparse(statement) not in IMPORTS:
+            allowed = ", ".join(f"`{line}`" for line in IMPORTS)
+            self._refuse(statement, f"`{ast.unparse(statement)}` is not allowed; a program imports only {allowed}")
+
+    def _check_entry(self, function: ast.FunctionDef) -> None:
+        parameters = function.args
+        extra = parameters.posonlyargs or parameters.kwonlyargs or parameters.vararg or parameters.kwarg
+        if tuple(arg.arg for arg in parameters.args) != PARAMETERS or extra or parameters.defaults:
+            self._refuse(function, f"its parameters have to be exactly `{FUNCTION}({', '.join(PARAMETERS)})`")
+        if not any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function)):
+            self._refuse(function, f"`{FUNCTION}` returns nothing; return a number in [0, 1]")
+
+    # -- functions
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._check_bound(node, node.name, rebinds=False)
+        for decorator in node.decorator_list:
+            self._refuse(decorator, "a decorator is not allowed; call the function")
+        if node.returns is not None:
+            self._check_annotation(node.returns)
+        self._check_arguments(node.args)
+        for statement in node.body:
+            self.visit(statement)
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._check_arguments(node.args)
+        self.visit(node.body)
+
+    def _check_arguments(self, arguments: ast.arguments) -> None:
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        for arg in [*named, *(arg for arg in (arguments.vararg, arguments.kwarg) if arg)]:
+            self._check_bound(arg, arg.arg)
+            if arg.annotation is not None:
+                self._check_annotation(arg.annotation)
+        for default in [*arguments.defaults, *(default for default in arguments.kw_defaults if default)]:
+            if not _is_literal(default):
+                self._refuse(default, "a default has to be a number, a string or a tuple of them")
+
+    def _check_annotation(self, node: ast.expr) -> None:
+        match node:
+            case ast.Name(id=name) if name in BUILTINS:
+                pass
+            case ast.Constant():
+                pass
+            case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in NUMPY_TYPES:
+                pass
+            case ast.Subscript(value=base, slice=inside) | ast.BinOp(left=base, op=ast.BitOr(), right=inside):
+                self._check_annotation(base)
+                self._check_annotation(inside)
+            case ast.Tuple(elts=elements):
+                for element in elements:
+                    self._check_annotation(element)
+            case _:
+                self._refuse(node, f"the annotation `{ast.unparse(node)}` is not allowed; leave it out")
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._check_annotation(node.annotation)
+        self.visit(node.target)
+        if node.value is not None:
+            self.visit(node.value)
+
+    # -- names, attributes and calls
+
+    def _check_bound(self, node: ast.AST, name: str, rebinds: bool = True) -> None:
+        if "__" in name:
+            self._refuse(node, f"`{name}` contains two underscores in a row; call it something else")
+        if name in self._modules:
+            self._refuse(node, f"`{name}` is a module's name and must keep meaning that; call it something else")
+        if rebinds and name == FUNCTION:
+            self._refuse(node, f"`{FUNCTION}` is the function's name; call the variable something else")
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._check_bound(node, node.id)
+        elif node.id in self._modules:
+            self._refuse(node, f"a module is not a value; write `{node.id}.` and the name of a function")
+        elif node.id not in self._bound and node.id not in BUILTINS:
+            self._refuse(node, f"`{node.id}` is not defined, and not one of the built-in functions a program may use")
+        elif "__" in node.id:
+            self._refuse(node, f"`{node.id}` is not available to a program")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        module, path = _dotted(node) or ("", "")
+        if not isinstance(node.ctx, ast.Load):
+            self._refuse(node, f"assigning to the attribute `.{node.attr}` is not allowed; use a variable")
+        elif module not in self._modules:
+            if node.attr not in self._attributes:
+                self._refuse(node, f"the attribute `.{node.attr}` is not allowed")
+            self.visit(node.value)
+        elif path not in self._modules[module]:  # "np.linalg.norm" has to be listed whole; "np.linalg" is not
+            self._refuse(node, f"`{module}.{path}` is not one of the functions that a program may use")
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg is None:
+            self._refuse(node.value, "`**` in a call is not allowed; name the arguments")
+        elif "__" in node.arg:
+            self._refuse(node.value, f"the argument name `{node.arg}` is not allowed")
+        self.visit(node.value)
+
+    # -- values
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bytes | complex):
+            self._refuse(node, f"a {type(node.value).__name__} literal is not allowed; use numbers")
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        limits: dict[type[ast.operator], int] = {ast.Pow: MAX_EXPONENT, ast.LShift: MAX_SHIFT}
+        if type(node.op) in limits:
+            self._check_growth(node, node.right, limits[type(node.op)])
+        super().generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if isinstance(node.op, ast.Pow | ast.LShift):
+            self._refuse(node, "write `x = x ** 2` or `x = x << 2` with a small literal number")
+        super().generic_visit(node)
+
+    def _check_growth(self, node: ast.AST, operand: ast.expr, limit: int) -> None:
+        try:
+            small = abs(float(ast.literal_eval(operand))) <= limit
+        except (ValueError, TypeError, OverflowError):
+            small = False
+        if not small:
+            self._refuse(node, f"`**` and `<<` need a literal number of at most {limit} on their right; or np.power")
+
+
+Policy = Callable[[RewardProgram], None]
+"""Raises ProgramError for a program that may not run."""
