@@ -79,14 +79,16 @@ def _check(check: Record) -> Check:
 
 def strips(run: Run, tracer: Tracer) -> list[Strip]:
     """What the program saw in an expert episode and in a random one."""
-    program = run.program or next((one.program for one in run.candidates[::-1] if one.program), None)
+    tried = next((one for one in run.candidates[::-1] if one.program), None)
+    program = run.program or (tried.program if tried else None)
     if program is None:
         return []
+    by = f", as the rejected {tried.name} saw it" if tried and not run.program else ""
     drawn = []
     for store, title in (("expert", "An expert"), ("random", "Random play")):
         trajectory = run.trajectory(f"trajectories/{store}")
         if trajectory is not None:
-            drawn.append(strip(title, program, trajectory, tracer(program, trajectory)))
+            drawn.append(strip(title + by, program, trajectory, tracer(program, trajectory)))
     return drawn
 
 

@@ -135,6 +135,12 @@ def test_partial_run_says_what_is_missing(run: Path, kept: tuple[str, ...], said
     assert "no result to report" in page.text
 
 
+def test_strips_of_a_rejected_program_say_so(run: Path) -> None:
+    (run / "program.json").unlink()
+    (run / "candidates/03-good.json").unlink()
+    assert "An expert, as the rejected 02-naive saw it" in read(run).text
+
+
 def test_unusable_files_are_named(run: Path) -> None:
     (run / "verification.json").write_text("{")
     (run / "synthesis/pairs.npz").write_bytes(b"PK nonsense")
