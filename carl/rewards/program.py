@@ -1,0 +1,137 @@
+"""ProgramReward: a verified program as a RewardSource, judged in a box."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carl.config import VerifyConfig
+from carl.errors import TaskError
+from carl.program import RewardProgram
+from carl.rewards.latch import Latch, Slots
+from carl.rewards.source import PROGRESS_SLOTS, Judged
+from carl.sandbox.box import Box, Limits
+from carl.task import Frame
+
+WINDOW = 1_000
+MAX_ABSTAINS = 50
+"""More abstains than this among the last ``WINDOW`` judged frames (5 %) put a program into quarantine."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProgramReward:
+    """The latched, bounded reward of ``program``; each session runs it in a child process of its own."""
+
+    program: RewardProgram
+    limits: Limits = Limits()
+
+    @classmethod
+    def of(cls, program: RewardProgram, config: VerifyConfig) -> Self:
+        """The reward of ``program`` under the limits that it was verified with."""
+        return cls(program, Limits(config.deadline_s, config.memory_mb))
+
+    @property
+    def id(self) -> str:
+        """The program's."""
+        return self.program.id
+
+    def open(self, slots: int) -> "ProgramSession":
+        """Start the program for ``slots`` environments; raises BoxError, or ProgramError if the policy refuses it."""
+        return ProgramSession(self, slots)
+
+
+class ProgramSession:
+    """A program at work on some environment slots: one call of the box for each round of the latch.
+
+    A frame abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
+
+    Attributes:
+        abstains: frames that could not be judged so far.
+        quarantined: whether so many could not be judged lately that the program is run no more: every frame then
+            abstains and earns nothing, and progress stays where it was until its episode ends.
+    """
+
+    def __init__(self, source: ProgramReward, slots: int) -> None:
+        self._name = source.program.id
+        self._latch = Latch(source.program, slots)
+        self._slots = slots
+        self._initials: Frame | None = None
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self._reason = ""
+        self.abstains = 0
+        self.quarantined = False
+        self._box = Box(source.program, source.limits)
+
+    @property
+    def restarts(self) -> int:
+        """How often the program's process had to be replaced."""
+        return self._box.restarts
+
+    def reset(self, slots: Slots, frames: Frame) -> Judged:
+        """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``."""
+        self._remember(slots, frames)
+        if self.quarantined:
+            self._latch.best[slots] = 0.0
+            return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
+        abstained = self._latch.reset(slots, lambda rows, tasks: self._ask(slots, frames, rows, tasks))
+        return self._noted(slots, np.zeros(len(slots)), abstained)
+
+    def step(self, slots: Slots, frames: Frame) -> Judged:
+        """Judge the frames ``uint8[M, H, W, 3]`` that ``slots`` (``intp[M]``) stepped to."""
+        if self.quarantined:
+            return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
+        earned, abstained = self._latch.step(slots, lambda rows, tasks: self._ask(slots, frames, rows, tasks))
+        return self._noted(slots, earned, abstained)
+
+    def close(self) -> None:
+        """End the program's process; harmless when called twice."""
+        self._box.close()
+
+    def _remember(self, slots: Slots, frames: Frame) -> None:
+        if self._initials is None:
+            self._initials = np.zeros((self._slots, *frames.shape[1:]), dtype=np.uint8)
+        if frames.shape[1:] != self._initials.shape[1:]:
+            raise TaskError(
+                f"frames changed from {list(self._initials.shape[1:])} to {list(frames.shape[1:])}; "
+                "a task's camera has to keep one size over all episodes"
+            )
+        self._initials[slots] = frames
+
+    def _ask(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
+        assert self._initials is not None  # no step comes before its slot's reset
+        every = len(rows) == len(frames) and bool((rows == np.arange(len(rows))).all())
+        shown = frames if every else frames[rows]  # spares a copy of what is shown in the common case
+        judgement = self._box.judge(shown, self._initials[slots[rows]], tasks)
+        if judgement.reasons:
+            self._reason = next(iter(judgement.reasons.values()))
+        return judgement.values
+
+    def _noted(self, slots: Slots, earned: NDArray[np.float64], abstained: NDArray[np.bool_]) -> Judged:
+        """Count the abstains among these frames, and draw the consequence."""
+        self._recent.extend(abstained.tolist())
+        if abstained.any():
+            self.abstains += int(abstained.sum())
+            if sum(self._recent) > MAX_ABSTAINS:
+                self._quarantine()
+        return self._judged(slots, earned, abstained)
+
+    def _quarantine(self) -> None:
+        self.quarantined = True
+        self._box.close()
+        _log.warning(
+            "program %s could not judge %d of the last %d frames and earns nothing more; the last reason: %s",
+            self._name,
+            sum(self._recent),
+            len(self._recent),
+            self._reason,
+        )
+
+    def _judged(self, slots: Slots, earned: NDArray[np.float64], abstained: NDArray[np.bool_]) -> Judged:
+        progress = np.zeros((len(slots), PROGRESS_SLOTS), dtype=np.float32)
+        progress[:, : self._latch.best.shape[1]] = self._latch.best[slots]
+        return Judged(earned, progress, abstained)

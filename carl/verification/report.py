@@ -1,0 +1,95 @@
+"""What verification found: a verdict, and for every check the figures and the frames that decided it."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from carl.errors import StoreError
+
+Figure = bool | int | float | str | list[float] | None
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FrameRef(_Record):
+    """One frame that decided a check.
+
+    Attributes:
+        source: "expert", "random", or what else recorded the episode.
+        seed: of the episode.
+        step: index into the episode's frames; 0 is the initial frame.
+        subtask: whose progress was looked at, from 0; None for the whole program.
+        expected, got: in words.
+    """
+
+    source: str
+    seed: int
+    step: int
+    subtask: int | None
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        about = "" if self.subtask is None else f"sub-task {self.subtask + 1}: "
+        where = f"{self.source} episode {self.seed}, frame {self.step}"
+        return f"{where}: {about}expected {self.expected}; got {self.got}"
+
+
+class Check(_Record):
+    """One property that a program has to have.
+
+    A check that fails is there once for every sub-task (from 0) that is to blame; ``subtask`` None blames the plan as
+    a whole, or the episodes.
+    """
+
+    name: str
+    passed: bool
+    message: str
+    subtask: int | None = None
+    figures: dict[str, Figure] = {}
+    frames: tuple[FrameRef, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"- {frame}" for frame in self.frames)])
+
+
+class VerificationReport(_Record):
+    """The verdict on one program.
+
+    Attributes:
+        checks: what was checked; after a failure, later checks are not made.
+        experts, randoms: episodes judged.
+        frames: calls of a sub-task's program.
+        seconds: of wall-clock time.
+    """
+
+    program_id: str
+    accepted: bool
+    checks: tuple[Check, ...]
+    experts: int
+    randoms: int
+    frames: int
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    def evidence(self, subtask: int | None = None) -> str:
+        """What speaks against the program, or against one sub-task (from 0), as text for the next request."""
+        told = [check for check in self.failed if subtask is None or check.subtask == subtask]
+        return "\n".join(str(check) for check in told)
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a report from a JSON file; raises StoreError."""
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise StoreError(f"cannot read the verification report {path}: {error}") from error
