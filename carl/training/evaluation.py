@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import sqrt
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of, seeds_of
+from carl.statistics import wilson_interval
 from carl.task import Environment, Task
 from carl.training.policy import Policy
 from carl.training.runner import one_thread
@@ -62,14 +62,6 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927); by default at 95 %."""
-    share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True)

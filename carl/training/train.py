@@ -25,8 +25,8 @@ from carl.training.runner import RunnerSetup
 SELECTION_EPISODES = 100
 """Episodes on which an early stop is decided."""
 
-EMPTY_ITERATIONS = 10
-"""Iterations in a row without a single step, runners dying one after the other, before training gives up."""
+PATIENCE_S = 120.0
+"""How long to go without a single step, runners dying one after the other, before training gives up."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Loop:
         self._training, self._channel, self._evaluator = training, channel, evaluator
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
-        self._empty = 0
+        self._last_step = time.monotonic()
 
     def restore(self, checkpoint: Path) -> None:
         """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it."""
@@ -163,28 +163,34 @@ class _Loop:
         send_weights_to_the_restarted(self.algorithm)
         metrics: dict[str, Any] = self.algorithm.train().get("env_runners", {})
         seconds = time.perf_counter() - started
-        steps = int(metrics.get("num_env_steps_sampled", 0))
-        self._empty = 0 if steps else self._empty + 1
-        if self._empty >= EMPTY_ITERATIONS:
-            raise ResourceError(
-                f"{EMPTY_ITERATIONS} iterations in a row brought no step: the env runners keep failing. Their errors "
-                "are in Ray's logs (ray logs, or session_latest/logs in Ray's temporary directory)"
-            )
+        self._expect_steps(_count(metrics, "num_env_steps_sampled"))
         self._progressed = replace(
             self._progressed,
-            env_steps=self._progressed.env_steps + steps,
-            episodes=self._progressed.episodes + int(metrics.get("ended", 0)),
-            abstains=self._progressed.abstains + int(metrics.get("abstains", 0)),
+            env_steps=self._progressed.env_steps + _count(metrics, "num_env_steps_sampled"),
+            episodes=self._progressed.episodes + _count(metrics, "ended"),
+            abstains=self._progressed.abstains + _count(metrics, "abstains"),
             iterations=self._progressed.iterations + 1,
             seconds=self._progressed.seconds + seconds,
-            reward_version=int(metrics.get("reward_version", self._progressed.reward_version)),
+            reward_version=_count(metrics, "reward_version") or self._progressed.reward_version,
         )
         return metrics
+
+    def _expect_steps(self, steps: int) -> None:
+        """Give runners that were restarted time to come up; raise ResourceError if they never do."""
+        if steps:
+            self._last_step = time.monotonic()
+        elif time.monotonic() - self._last_step > PATIENCE_S:
+            raise ResourceError(
+                f"no environment step for {PATIENCE_S:g} s: the env runners keep failing. Their errors are in Ray's "
+                "logs (session_latest/logs in Ray's temporary directory)"
+            )
+        else:
+            time.sleep(0.5)
 
     def _add_point(self, metrics: dict[str, Any]) -> Evaluation:
         episodes = self._training.evaluation.curve_episodes
         evaluation = self._evaluate(Role.CURVE, episodes)
-        ended = metrics.get("ended", 0)
+        ended = _count(metrics, "ended")
         self._progressed = replace(self._progressed, curve_points=self._progressed.curve_points + 1)
         point = {
             "env_steps": self._progressed.env_steps,
@@ -192,7 +198,7 @@ class _Loop:
             "episodes": self._progressed.episodes,
             "mean_return": _number(metrics.get("episode_return_mean")),
             "mean_length": _number(metrics.get("episode_len_mean")),
-            "training_success_rate": metrics["succeeded"] / ended if ended else None,
+            "training_success_rate": _count(metrics, "succeeded") / ended if ended else None,
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
             "abstains": self._progressed.abstains,
@@ -232,6 +238,11 @@ def _truncate(curve: Path, points: int) -> None:
     draft = curve.with_suffix(".draft")
     draft.write_text("".join(lines))
     os.replace(draft, curve)
+
+
+def _count(metrics: dict[str, Any], key: str) -> int:
+    """RLlib reports a sum of nothing as NaN."""
+    return int(_number(metrics.get(key)) or 0)
 
 
 def _number(value: Any) -> float | None:

@@ -1,0 +1,290 @@
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from carl.config import EvaluationConfig, TrainConfig
+from carl.errors import ConfigError, ResourceError, StoreError
+from carl.program import RewardProgram
+from carl.rewards.vector import Mix
+from carl.task import Task
+from carl.training.algorithms import build
+from carl.training.channel import ChannelClient, reward_channel
+from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
+from carl.training.evaluation import play
+from carl.training.runner import RunnerSetup
+from carl.training.train import Training, evaluate, send_weights_to_the_restarted, train
+from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+HERE = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=8_000, evaluate_every=1, checkpoint_every=1)
+"""Sampling in this process, which spares the tests the start of others."""
+
+
+def training(directory: Path, task: Task = CORRIDOR, config: TrainConfig = HERE, **changes) -> Training:
+    settings = {"source": Furthest(), "mix": Mix(), "run_seed": 3, "evaluators": 0} | changes
+    evaluation = EvaluationConfig(curve_episodes=8, episodes=20)
+    return Training(task=task, directory=directory, train=config, evaluation=evaluation, **settings)
+
+
+def curve(run: Training) -> list[dict]:
+    return [json.loads(line) for line in run.curve.read_text().splitlines()]
+
+
+def test_ppo_learns_the_corridor_and_says_how(tmp_path):
+    run = training(tmp_path)
+    told = []
+    trained = train(run, progress=lambda label, done, total=None: told.append((label, done, total)))
+    points = curve(run)
+    assert trained.progressed.env_steps >= 8_000
+    assert [point["env_steps"] for point in points] == sorted(point["env_steps"] for point in points)
+    assert points[-1]["success_rate"] == 1.0
+    assert points[-1]["mean_length"] < points[0]["mean_length"]
+    assert points[-1]["reward_version"] == 1
+    assert points[-1]["abstains"] == 0
+    assert 0 < points[-1]["seconds"] <= trained.progressed.seconds + 1e-3
+    assert told[-1] == ("training", 8_000, 8_000)
+    final = evaluate(run, trained.checkpoint, greedy=True)
+    assert (final.episodes, final.success_rate, final.mean_length) == (20, 1.0, 4.0)
+    again = train(run)
+    assert again == trained, "a training that is finished is not begun again"
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    points = []
+    for name in ("one", "two"):
+        run = training(tmp_path / name, config=HERE.model_copy(update={"env_steps": 4_096}))
+        trained = train(run)
+        weights = trained.policy._module.get_state()
+        points.append(({k: v for k, v in curve(run)[0].items() if k != "seconds"}, weights))
+    assert points[0][0] == points[1][0]
+    for key, value in points[0][1].items():
+        np.testing.assert_array_equal(value, points[1][1][key])
+
+
+def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop_at_the_second(channel):
+        if train_calls.append(1) or len(train_calls) == 2:
+            raise Stopped
+
+    train_calls: list[int] = []
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 12_000, "evaluate_every": 1}))
+    with pytest.raises(Stopped):
+        train(run, on_iteration=stop_at_the_second)
+    kept = curve(run)
+    first = run.checkpoints.latest()
+    (tmp_path / "checkpoints" / "draft").mkdir()
+    (tmp_path / "checkpoints" / "999999999999").mkdir()
+    with run.curve.open("a") as file:
+        file.write('{"env_steps": 7777, "a point that belongs to no checkpoint": 1}\n')
+    versions = []
+    trained = train(run, on_iteration=lambda channel: versions.append(channel.acknowledgements()))
+    points = curve(run)
+    assert points[: len(kept)] == kept
+    assert [point["env_steps"] for point in points] == sorted({point["env_steps"] for point in points})
+    assert 7777 not in [point["env_steps"] for point in points]
+    assert trained.progressed.iterations == 3
+    assert trained.progressed.generation == 1
+    assert {version for seen in versions for version in seen.values()} == {1}, "the same source keeps its version"
+    assert first is not None
+    assert trained.checkpoint != first
+    assert points[-1]["mean_return"] > kept[0]["mean_return"]
+
+
+def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
+    def state(algorithm):
+        learner = algorithm.learner_group.get_state()["learner"]
+        return {**learner["rl_module"]["default_policy"], "optimizer": repr(learner["optimizer"])}
+
+    with reward_channel() as channel:
+        channel.publish(Furthest())
+        setup = RunnerSetup(CORRIDOR, Mix(), 0, channel)
+        algorithm = build(setup, HERE)
+        algorithm.train()
+        algorithm.save_to_path(tmp_path / "saved")
+        saved, steps = state(algorithm), algorithm.metrics.peek(("env_runners", "num_env_steps_sampled_lifetime"))
+        algorithm.stop()
+        other = build(replace(setup, run_seed=9), HERE)
+        assert any(not np.array_equal(value, saved[key]) for key, value in state(other).items())
+        other.restore_from_path(tmp_path / "saved")
+        for key, value in state(other).items():
+            np.testing.assert_array_equal(value, saved[key])
+        assert other.train()["env_runners"]["num_env_steps_sampled_lifetime"] > steps
+        other.stop()
+
+
+def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
+    train(run)
+    more = replace(run, source=Furthest(scale=2.0), train=HERE.model_copy(update={"env_steps": 12_000}))
+    # The first training was told to end at 4,096 steps; asking for more of a finished one means to go on.
+    state = next((tmp_path / "checkpoints").glob("0*")) / STATE
+    state.write_text(state.read_text().replace('"finished": true', '"finished": false'))
+    trained = train(more)
+    assert trained.progressed.reward_version == 2
+    assert curve(more)[-1]["mean_return"] > 1.0
+
+
+def test_training_stops_at_the_success_rate(tmp_path):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 200_000, "stop_at_success": 0.9}))
+    trained = train(run)
+    assert trained.progressed.env_steps < 50_000
+    assert curve(run)[-1]["success_rate"] >= 0.9
+
+
+def test_a_code_reward_without_a_source_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="sparse"):
+        train(training(tmp_path, source=None))
+
+
+def test_the_sparse_baseline_trains_without_a_source(tmp_path):
+    run = training(tmp_path, source=None, mix=Mix(code=0.0, env=1.0, progress=False))
+    train(run)
+    assert curve(run)[-1]["success_rate"] == 1.0
+    assert curve(run)[-1]["reward_version"] == 0
+
+
+def test_an_unreadable_checkpoint_is_named(tmp_path):
+    broken = tmp_path / "checkpoints" / "000000004096"
+    broken.mkdir(parents=True)
+    (broken / STATE).write_text("{")
+    with pytest.raises(StoreError, match="000000004096"):
+        train(training(tmp_path))
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    class Saver:
+        def save_to_path(self, path):
+            path.mkdir(parents=True)
+
+    from carl.training.checkpoint import Progressed
+
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest() is None
+    for steps in (5, 10, 15, 15):
+        checkpoints.save(Saver(), Progressed(env_steps=steps))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["000000000010", "000000000015"]
+    assert Progressed.read(checkpoints.latest() / STATE).env_steps == 15
+    assert (checkpoints.latest() / ALGORITHM).is_dir()
+
+
+def test_sac_learns_to_steer(tmp_path):
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=2_000, evaluate_every=100, checkpoint_every=100)
+    run = training(tmp_path, task=STEERED, config=config)
+    trained = train(run)
+    outcomes = play(trained.policy, run.exam, range(20), greedy=True, sampling_seed=0)
+    assert {outcome.success for outcome in outcomes} == {True}
+
+
+def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_path):
+    """The restarted runner comes back with its first configuration, and must come back with the second source."""
+    config = TrainConfig(env_runners=1, envs_per_runner=8, env_steps=24_000, evaluate_every=1, checkpoint_every=100)
+    run = training(tmp_path, config=config)
+    births, iterations = [], []
+
+    def meddle(channel):
+        iterations.append(channel.acknowledgements().get("runner-1"))
+        births.append(channel.births()["runner-1"])
+        if len(iterations) == 2:
+            channel.publish(Furthest(scale=2.0))
+        if len(iterations) == 3:
+            _kill_the_runner(channel)
+
+    train(run, on_iteration=meddle)
+    versions = [point["reward_version"] for point in curve(run)]
+    assert versions[:2] == [1, 1]
+    assert set(versions[2:]) == {2}
+    assert births[-1] == 2
+    assert curve(run)[-1]["mean_return"] > 1.5, "paid twice by the second source"
+    assert curve(run)[-1]["success_rate"] == 1.0
+
+
+def test_a_restarted_runner_is_sent_the_weights(tmp_path):
+    with reward_channel() as channel:
+        channel.publish(Furthest())
+        algorithm = build(RunnerSetup(CORRIDOR, Mix(), 0, channel), TrainConfig(env_runners=1, envs_per_runner=2))
+        group = algorithm.env_runner_group
+        algorithm.train()
+        _kill_the_runner(channel)
+        blind = group.foreach_env_runner(_weights, local_env_runner=False)[0]
+        send_weights_to_the_restarted(algorithm)
+        seeing = group.foreach_env_runner(_weights, local_env_runner=False)[0]
+        learned = algorithm.learner_group.get_weights()["default_policy"]
+        assert any(not np.array_equal(value, learned[key]) for key, value in blind.items())
+        for key, value in seeing.items():
+            np.testing.assert_array_equal(value, learned[key])
+        algorithm.stop()
+
+
+def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path):
+    mark = tmp_path / "died"
+    config = TrainConfig(env_runners=1, envs_per_runner=8, env_steps=8_000, evaluate_every=100, checkpoint_every=100)
+    births = []
+    task = replace(DEADLY, make=_Mortal(str(mark)))
+    trained = train(training(tmp_path, task=task, config=config), on_iteration=lambda c: births.append(c.births()))
+    assert mark.exists()
+    assert births[-1] == {"runner-1": 2}
+    assert trained.progressed.env_steps >= 8_000
+
+
+def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("carl.training.train.PATIENCE_S", 5.0)
+    task = replace(CORRIDOR, make=_Broken)
+    config = TrainConfig(env_runners=1, envs_per_runner=2, env_steps=8_000)
+    with pytest.raises(ResourceError, match="keep failing"):
+        train(training(tmp_path, task=task, config=config))
+
+
+@pytest.mark.parametrize("updates", [40])
+def test_sac_on_mountain_car_with_the_example_program(tmp_path, updates):
+    from carl.rewards.program import ProgramReward
+
+    from carl.task import get_task
+
+    program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
+    config = TrainConfig(env_runners=0, envs_per_runner=2, env_steps=1_000, evaluate_every=100, checkpoint_every=100)
+    run = training(tmp_path, task=get_task("MountainCarContinuous"), config=config, source=ProgramReward(program))
+    run = replace(run, evaluation=EvaluationConfig(curve_episodes=1))
+    trained = train(run)
+    assert trained.progressed.env_steps >= 1_000
+    assert curve(run)[-1]["abstains"] == 0
+
+
+class _Mortal:
+    """Builds corridors whose process dies once."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __call__(self):
+        os.environ["CARL_TEST_MARK"] = self.mark
+        return DEADLY.make()
+
+
+class _Broken(Corridor):
+    def step(self, action):
+        raise RuntimeError("broken")
+
+
+def _weights(runner) -> dict[str, np.ndarray]:
+    return runner.module.get_state()
+
+
+def _kill_the_runner(channel: ChannelClient) -> None:
+    """Kill the runner between two calls, and wait until Ray has built it again; RLlib notices nothing."""
+    below = psutil.Process().children(recursive=True)
+    runners = [process for process in below if process.cmdline()[:1] and "CodeRewardRunner" in process.cmdline()[0]]
+    assert len(runners) == 1
+    runners[0].kill()
+    deadline = time.monotonic() + 60
+    while channel.births()["runner-1"] == 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
