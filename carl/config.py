@@ -22,7 +22,7 @@ class VlmConfig(Section):
     api_key_env: str = Field(default="CARL_VLM_API_KEY", description="Environment variable that holds the bearer token.")
     timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for one answer.")
     max_retries: int = Field(default=2, ge=0, description="Times a failed request is sent again.")
-    temperature: float = Field(default=0.7, ge=0, description="Sampling temperature of all but the first round.")
+    temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
     max_tokens: int = Field(default=1024, gt=0, description="Longest answer, in tokens.")
     min_frame_px: int = Field(
         default=0, ge=0, description="Frames smaller than this are enlarged by a whole factor before they are sent."

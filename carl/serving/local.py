@@ -2,15 +2,18 @@
 
 import contextlib
 import logging
+import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
 
 from carl.config import EMBEDDED_MODEL
 from carl.errors import ConfigError, ResourceError, VlmError
+
+logger = logging.getLogger(__name__)
 
 APPLICATION = "vlm"
 LOOPBACK = "127.0.0.1"
@@ -45,13 +48,29 @@ def serving(
             _stop(free)
 
 
-def serve_forever(model: str, host: str, port: int, token_env: str | None = None, **args: Any) -> None:
-    """What ``carl serve`` does: serve until Ctrl-C, then clean up."""
-    with serving(model, host=host, port=port, token_env=token_env, **args) as base_url:
-        logging.getLogger(__name__).info("serving %s at %s", model, base_url)
-        with contextlib.suppress(KeyboardInterrupt):
+def serve_forever(
+    model: str,
+    host: str = LOOPBACK,
+    port: int = 8000,
+    token_env: str | None = None,
+    on_ready: Callable[[str], None] = logger.info,
+    **args: Any,
+) -> None:
+    """What ``carl serve`` does: serve, tell ``on_ready`` the base URL, and clean up on Ctrl-C or SIGTERM.
+
+    To be called in the main thread. Raises as ``serving`` does.
+    """
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            serving(model, host=host, port=port, token_env=token_env, **args) as base_url,
+        ):
+            on_ready(base_url)
             while True:
                 time.sleep(1.0)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
@@ -62,6 +81,8 @@ def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     locate(model)
+    if host not in (LOOPBACK, "localhost", "::1") and args.get("token_env") is None:
+        logger.warning("serving on %s without a token: whoever reaches that address can use the model", host)
     args.setdefault("num_gpus", _gpus(model))
     application = build({"model": model, **args})
     silent = {**QUIET, "log_level": "CRITICAL"}  # what fails is raised here; the controller need not print it too
@@ -91,7 +112,11 @@ def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
     """Take Serve down and wait until ``free`` CPUs and GPUs are free again; raises ResourceError if they stay taken."""
     from ray import serve
 
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    # serve.shutdown() waits in a task of the controller, which dies with it, and Ray prints that as a failure. So the
+    # controller is told first, and serve.shutdown() then only forgets it.
+    with contextlib.suppress(ValueError, ray.exceptions.RayActorError):  # there is none, or it is dead
+        controller = ray.get_actor(_CONTROLLER, namespace=_NAMESPACE)
+        ray.get(controller.graceful_shutdown.remote(wait=False))
     deadline = time.monotonic() + timeout_s
     while _serve_actors() or not _released(free):
         if time.monotonic() > deadline:
@@ -100,6 +125,7 @@ def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
                 f"free now: {_available()}"
             )
         time.sleep(0.05)
+    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _released(free: dict[str, float]) -> bool:
