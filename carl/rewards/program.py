@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -28,7 +28,7 @@ class ProgramReward:
     """The latched, bounded reward of ``program``; each session runs it in a child process of its own."""
 
     program: RewardProgram
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, program: RewardProgram, config: VerifyConfig) -> Self:

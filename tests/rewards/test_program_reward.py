@@ -1,0 +1,143 @@
+"""A program as a reward source: latched, bounded, per slot, with abstains counted and a quarantine."""
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+
+from carl.config import VerifyConfig
+from carl.errors import ProgramError, TaskError
+from carl.program import RewardProgram, SubTask
+from carl.rewards.program import MAX_ABSTAINS, ProgramReward
+from carl.rewards.source import PROGRESS_SLOTS
+from carl.sandbox.box import Limits
+
+LEVEL = """
+def progress(frame, initial):
+    value = int(frame[0, 0, {channel}]) - int(initial[0, 0, {channel}])
+    if value > 200:
+        return 1 / 0
+    return max(0.0, value / 100)
+"""
+
+
+def level(channel: int) -> str:
+    return LEVEL.replace("{channel}", str(channel))
+
+
+TWO = RewardProgram(
+    subtasks=(SubTask(name="red", source=level(0), weight=2.0), SubTask(name="green", source=level(1), weight=3.0))
+)
+
+
+def frames(*pixels: tuple[int, int]) -> np.ndarray:
+    shown = np.zeros((len(pixels), 6, 6, 3), np.uint8)
+    for row, (red, green) in enumerate(pixels):
+        shown[row, ..., 0], shown[row, ..., 1] = red, green
+    return shown
+
+
+@pytest.fixture
+def session():
+    opened = ProgramReward(TWO).open(3)
+    yield opened
+    opened.close()
+
+
+def slots(*which: int) -> np.ndarray:
+    return np.array(which, dtype=np.intp)
+
+
+def test_steps_earn_the_weighted_increase_of_the_best(session):
+    first = session.reset(slots(0, 1, 2), frames((0, 0), (10, 0), (0, 0)))
+    assert first.reward.tolist() == [0, 0, 0]
+    assert first.progress.shape == (3, PROGRESS_SLOTS)
+    assert first.progress.dtype == np.float32
+    assert not first.abstained.any()
+    assert session.step(slots(0, 1, 2), frames((50, 0), (60, 0), (0, 0))).reward.tolist() == [1.0, 1.0, 0.0]
+    back = session.step(slots(0, 1, 2), frames((20, 0), (60, 0), (0, 99)))
+    assert back.reward.tolist() == [0, 0, 0]
+    assert back.progress[:, :2].tolist() == [[0.5, 0], [0.5, 0], [0, 0]]
+    done = session.step(slots(0), frames((100, 40)))
+    assert done.reward.tolist() == [1.0]
+    assert done.progress[0, :3].tolist() == pytest.approx([1.0, 0.4, 0.0])
+    assert session.step(slots(0), frames((0, 100))).reward.tolist() == pytest.approx([3 * 0.6])
+    assert session.step(slots(0), frames((0, 100))).reward.tolist() == [0]
+
+
+def test_slots_are_reset_on_their_own_and_keep_their_initial_frames(session):
+    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    session.step(slots(0, 1, 2), frames((50, 0), (50, 0), (50, 0)))
+    again = session.reset(slots(1), frames((40, 0)))
+    assert again.progress[0].tolist() == [0] * PROGRESS_SLOTS
+    stepped = session.step(slots(2, 1), frames((60, 0), (60, 0)))
+    assert stepped.reward.tolist() == pytest.approx([0.2, 0.4])
+    assert stepped.progress[:, 0].tolist() == pytest.approx([0.6, 0.2])
+
+
+def test_abstains_earn_nothing_and_are_counted(session, caplog):
+    session.reset(slots(0, 1), frames((0, 0), (0, 0)))
+    judged = session.step(slots(0, 1), frames((255, 0), (50, 0)))
+    assert judged.reward.tolist() == [0, 1.0]
+    assert judged.abstained.tolist() == [True, False]
+    assert session.abstains == 1
+    assert session.step(slots(0), frames((50, 0))).reward.tolist() == [1.0]
+    assert not session.quarantined
+    assert not caplog.records
+
+
+def test_too_many_abstains_lead_to_quarantine_logged_once(session, caplog):
+    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    session.step(slots(0), frames((50, 0)))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(MAX_ABSTAINS):
+            session.step(slots(1), frames((255, 0)))
+        assert not session.quarantined
+        for _ in range(9):
+            judged = session.step(
+                slots(0, 1), frames((90, 0), (90, 0)) if session.quarantined else frames((50, 0), (255, 0))
+            )
+    assert session.quarantined
+    assert judged.reward.tolist() == [0, 0]
+    assert judged.abstained.all()
+    assert judged.progress[0, 0] == 0.5
+    assert session.abstains == MAX_ABSTAINS + 1
+    assert len(caplog.records) == 1
+    assert "ZeroDivisionError" in caplog.text
+    began = session.reset(slots(0), frames((0, 0)))
+    assert began.abstained.all()
+    assert began.progress[0, 0] == 0
+
+
+def test_seldom_abstains_are_tolerated(session):
+    session.reset(slots(0), frames((0, 0)))
+    for turn in range(1500):
+        session.step(slots(0), frames((255 if turn % 25 == 0 else 10, 0)))
+    assert session.abstains == 60
+    assert not session.quarantined
+
+
+def test_a_source_is_picklable_and_named_by_its_program():
+    source = ProgramReward.of(TWO, VerifyConfig(deadline_s=0.5, memory_mb=300))
+    assert source.limits == Limits(deadline_s=0.5, memory_mb=300)
+    assert pickle.loads(pickle.dumps(source)) == source
+    assert source.id == TWO.id
+    assert hash(source) == hash(ProgramReward(TWO, source.limits))
+
+
+def test_the_policy_holds_here_too():
+    hostile = RewardProgram(subtasks=(SubTask(name="a", source="import os\n" + level(0)),))
+    with pytest.raises(ProgramError, match="import os"):
+        ProgramReward(hostile).open(1)
+
+
+def test_frames_that_change_their_size_are_a_clear_error(session):
+    session.reset(slots(0), frames((0, 0)))
+    with pytest.raises(TaskError, match="one size"):
+        session.reset(slots(1), np.zeros((1, 7, 6, 3), np.uint8))
+
+
+def test_closing_twice_is_harmless(session):
+    session.close()
+    session.close()

@@ -1,0 +1,280 @@
+"""The gate passes what is right and rejects what is wrong, and says which sub-task, which frame, and why."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from carl.config import VerifyConfig
+from carl.errors import ProgramError, StoreError
+from carl.program import RewardProgram
+from carl.rewards.program import ProgramReward
+from carl.sandbox.box import Box
+from carl.verification import Check, VerificationReport, trace, verify
+from carl.verification import checks as making
+from carl.verification.replay import Replay
+from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, program, randoms
+
+CONFIG = VerifyConfig(min_randoms=60, deadline_s=0.3)
+EXPERTS, RANDOMS = experts(), randoms()
+
+
+def judged(candidate: RewardProgram, config: VerifyConfig = CONFIG, shown=None, played=None) -> VerificationReport:
+    return verify(candidate, EXPERTS if shown is None else shown, RANDOMS if played is None else played, config)
+
+
+def only_failure(report: VerificationReport) -> Check:
+    assert not report.accepted
+    assert len(report.failed) == 1, [str(check) for check in report.failed]
+    return report.failed[0]
+
+
+def test_a_good_program_is_accepted_with_all_checks_and_figures():
+    told = []
+    report = verify(GOOD, EXPERTS, RANDOMS, CONFIG, lambda *what: told.append(what))
+    assert report.accepted, report.evidence()
+    assert report.program_id == GOOD.id
+    assert [check.name for check in report.checks] == [
+        "static_policy",
+        "abstains",
+        "deterministic",
+        "experts_complete",
+        "already_done",
+        "random_completion",
+    ]
+    assert all(check.passed and check.message and not check.frames for check in report.checks)
+    figures = report.checks[-1].figures
+    done = sum(trajectory.success for trajectory in RANDOMS)
+    assert 0 < done <= 6
+    assert figures["share"] == done / 60
+    assert figures["interval"] == pytest.approx(making.wilson_interval(done, 60))
+    assert figures["done_per_subtask"][0] > done
+    assert (report.experts, report.randoms) == (8, 60)
+    assert report.frames > 8 * 10
+    assert report.evidence() == ""
+    assert told[0] == ("judging expert episodes", 8, 8.0)
+    assert told[-1] == ("judging random episodes", 60, 60.0)
+
+
+def test_a_report_survives_json(tmp_path):
+    report = judged(program(REACH_GOAL.replace("/ first", "/ 99"), KEY_GONE))
+    path = tmp_path / "report.json"
+    path.write_text(report.to_json())
+    assert VerificationReport.load(path) == report
+    path.write_text("{")
+    with pytest.raises(StoreError, match=r"report\.json"):
+        VerificationReport.load(path)
+
+
+def returning(expression: str) -> str:
+    return f"def progress(frame, initial):\n    return {expression}\n"
+
+
+def test_a_forbidden_program_is_not_run():
+    report = judged(program(KEY_GONE, "import os\n" + returning("np.load('x')"), returning("open('y')")))
+    assert [(check.name, check.subtask) for check in report.failed] == [("static_policy", 1), ("static_policy", 2)]
+    assert "line 1: `import os`" in report.evidence(1)
+    assert "line 3: `np.load`" in report.evidence(1)
+    assert "open" not in report.evidence(1)
+    assert "sub-task 3 ('third')" in report.evidence(2)
+    assert report.frames == 0
+
+
+def test_done_at_the_start_is_rejected():
+    check = only_failure(judged(program(returning("1.0"), REACH_GOAL)))
+    assert (check.name, check.subtask) == ("already_done", 0)
+    assert check.figures["already_done"] == len(EXPERTS)
+    assert (check.frames[0].source, check.frames[0].seed, check.frames[0].step) == ("expert", 0, 0)
+    assert "below 1 in the initial frame" in check.frames[0].expected
+
+
+def test_done_with_the_one_before_is_rejected():
+    check = only_failure(judged(program(KEY_GONE, KEY_GONE)))
+    assert (check.name, check.subtask) == ("already_done", 1)
+    first = check.frames[0]
+    assert first.step == next(t for t, frame in enumerate(EXPERTS[0].frames) if not (frame[..., 1] > 200).any())
+    assert "just done" in first.expected
+
+
+def test_random_play_is_judged_on_the_initial_frame_only():
+    """What random play does before its turn (here: be on the right when the key is taken) is no fault of a program."""
+    jumped = [replace(RANDOMS[0], frames=EXPERTS[0].frames[[0, 0, -1]]), *RANDOMS[1:]]
+    assert judged(GOOD, played=jumped).accepted
+    dirty = [replace(RANDOMS[0], frames=np.maximum(RANDOMS[0].frames, np.array([0, 0, 60], np.uint8))), *RANDOMS[1:]]
+    blue = "def progress(frame, initial):\n    return float(initial[0, 0, 2] > 50 or not (frame[..., 1] > 200).any())\n"
+    check = only_failure(judged(program(blue, REACH_GOAL), played=dirty))
+    assert (check.name, check.subtask, check.frames[0].source) == ("already_done", 0, "random")
+
+
+def test_the_wrong_order_is_rejected():
+    check = only_failure(judged(program(REACH_GOAL, KEY_GONE)))
+    assert (check.name, check.subtask) == ("already_done", 1)
+
+
+def test_an_expert_that_gets_stuck_names_the_sub_task_and_its_best_frame():
+    half = REACH_GOAL.replace("/ first", "/ (2 * first)")
+    report = judged(program(KEY_GONE, half))
+    check = only_failure(report)
+    assert (check.name, check.subtask) == ("experts_complete", 1)
+    assert check.figures == {"completed": 0, "episodes": 8, "stuck": 8}
+    frame = check.frames[0]
+    assert frame.step == len(EXPERTS[0])
+    assert frame.got == f"at best 0.5, at frame {len(EXPERTS[0])}"
+    assert report.randoms == 0
+    text = report.evidence(1)
+    assert "sub-task 2 ('reach the goal') never gets done in 8 of 8 expert episodes" in text
+    assert f"expert episode 0, frame {len(EXPERTS[0])}: sub-task 2: expected progress 1 by this last frame" in text
+    assert report.evidence(0) == ""
+    assert report.evidence() == text
+
+
+def test_one_stuck_expert_is_enough():
+    cut = [*EXPERTS[:-1], replace(EXPERTS[-1], frames=EXPERTS[-1].frames[:-1])]
+    check = only_failure(judged(GOOD, shown=cut))
+    assert [frame.seed for frame in check.frames] == [7]
+    assert check.figures["completed"] == 7
+
+
+def test_what_random_play_completes_is_rejected():
+    easy = "def progress(frame, initial):\n    return float((frame[..., 0] > 200).sum(axis=0)[6] > 0)\n"
+    check = only_failure(judged(program(easy)))
+    assert (check.name, check.subtask) == ("random_completion", None)
+    assert check.figures["share"] > 0.1
+    assert check.figures["interval"][0] < check.figures["share"] <= check.figures["interval"][1]
+    assert check.frames[0].source == "random"
+    assert judged(program(easy), CONFIG.model_copy(update={"max_random_completion": 1.0})).accepted
+
+
+def test_too_few_random_episodes_ask_for_more():
+    check = only_failure(judged(GOOD, CONFIG.model_copy(update={"min_randoms": 61})))
+    assert check.name == "random_completion"
+    assert "61 episodes are needed to judge by: collect more" in check.message
+
+
+def test_no_experts_ask_for_some():
+    assert "collect some" in only_failure(judged(GOOD, shown=[])).message
+
+
+BAD = {
+    "NaN": ("np.nan * frame[0, 0, 0]", "returned NaN"),
+    "a string": ("'done'", "returned 'done'"),
+    "7": ("7", "returned 7, outside [0, 1]"),
+    "None": ("None", "returned None"),
+    "1 TB": ("np.ones((1000, 1000, 1000, 1000)).mean()", "MemoryError"),
+    "raises": ("frame[1000, 0, 0]", "raised IndexError"),
+    "loops": ("sum(i for i in range(10 * 10**8) for j in range(10**8))", "ran past its deadline of 0.3 s"),
+}
+
+
+@pytest.mark.parametrize(("expression", "reason"), BAD.values(), ids=BAD.keys())
+def test_what_gives_no_number_is_rejected_with_the_reason(expression, reason):
+    start = time.monotonic()
+    report = judged(program(KEY_GONE, returning(expression)))
+    assert time.monotonic() - start < 20
+    check = only_failure(report)
+    assert (check.name, check.subtask) == ("abstains", 1)
+    assert reason in check.frames[0].got
+    assert reason in report.evidence(1)
+
+
+def test_an_abstain_in_random_play_is_rejected():
+    seldom = REACH_GOAL.replace("columns[0]", "columns[0 if frame[0, 0, 0] == 20 else 99]")
+    odd = [*RANDOMS[:-1], replace(RANDOMS[-1], frames=RANDOMS[-1].frames + np.uint8(1))]
+    report = judged(program(KEY_GONE.replace("[..., 0] < 50", "[..., 0] < 51"), seldom), played=odd)
+    check = only_failure(report)
+    assert (check.name, check.frames[0].source, check.frames[0].seed) == ("abstains", "random", 1059)
+
+
+SET_ORDER = """
+def progress(frame, initial):
+    total = 0.0
+    for place, word in enumerate({"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"}):
+        total += place / 1000 if word < "i" else 0.0
+    gone = not ((frame[..., 1] > 200) & (frame[..., 0] < 50)).any()
+    return 1.0 if gone else total
+"""
+
+
+def test_two_runs_that_disagree_are_rejected():
+    """The order of a set of strings differs between processes: the same source, other numbers."""
+    check = only_failure(judged(program(SET_ORDER, REACH_GOAL)))
+    assert (check.name, check.subtask) == ("deterministic", 0)
+    assert " first and " in check.frames[0].got
+
+
+def test_a_program_that_remembers_is_found_by_the_second_run():
+    remembers = "seen = []\ndef progress(frame, initial):\n    seen.append(1)\n    return min(len(seen) / 1000, 1.0)\n"
+    candidate = program(remembers)
+    replay = Replay(candidate, EXPERTS)
+    with Box(candidate, policy=lambda _: None) as box, Box(candidate, policy=lambda _: None) as again:
+        replay.run(box)
+        replay.repeat(again)
+    check = making.deterministic(candidate, list(replay.episodes()))[0]
+    assert not check.passed
+    assert check.figures["deterministic"] > 50
+
+
+def test_latches_do_not_outlive_a_trajectory():
+    """An episode that ends halfway must fail even after others that were completed, in whatever batch it is."""
+    many = experts(70)
+    many[65] = replace(many[65], frames=many[65].frames[:2])
+    check = only_failure(judged(GOOD, shown=many))
+    assert (check.figures["completed"], check.frames[0].seed) == (69, 65)
+
+
+def test_frames_are_judged_in_their_order():
+    """Backwards, an expert takes no key on the way and starts on the goal."""
+    backwards = [replace(trajectory, frames=trajectory.frames[::-1].copy()) for trajectory in EXPERTS]
+    report = judged(GOOD, shown=backwards)
+    assert not report.accepted
+    assert {check.name for check in report.failed} == {"experts_complete"}
+
+
+def test_any_order_where_the_program_says_so():
+    assert judged(program(REACH_GOAL, KEY_GONE, ordered=False)).accepted
+
+
+def test_episodes_may_come_one_by_one():
+    assert verify(GOOD, iter(EXPERTS), iter(RANDOMS), CONFIG).accepted
+
+
+def test_frames_of_several_sizes_are_a_clear_error():
+    with pytest.raises(StoreError, match="several sizes"):
+        judged(GOOD, shown=[*EXPERTS, replace(EXPERTS[0], frames=EXPERTS[0].frames[:, :4])])
+
+
+def test_a_trace_is_what_rollouts_pay():
+    expert = EXPERTS[1]
+    traced = trace(GOOD, expert)
+    assert traced.shape == (len(expert) + 1, 2)
+    assert (np.diff(traced, axis=0) >= 0).all()
+    assert traced[-1].tolist() == [1.0, 1.0]
+    taken = int(np.argmax(traced[:, 0] == 1.0))
+    assert (traced[:taken, 1] == 0).all()
+    session = ProgramReward(GOOD).open(1)
+    slot = np.array([0])
+    session.reset(slot, expert.frames[:1])
+    paid = sum(session.step(slot, expert.frames[t : t + 1]).reward[0] for t in range(1, len(expert) + 1))
+    session.close()
+    assert paid == pytest.approx((traced[-1, 0] - traced[0, 0]) + (traced[-1, 1] - traced[taken, 1]))
+
+
+def test_a_trace_goes_on_after_an_abstain():
+    gap = REACH_GOAL.replace("np.clip(", "np.nan if columns[0] == 12 else np.clip(")
+    traced = trace(program(gap), EXPERTS[0])
+    assert traced[-1, 0] == 1.0
+    assert traced[6, 0] == traced[5, 0]
+
+
+def test_a_trace_refuses_what_the_policy_refuses():
+    with pytest.raises(ProgramError, match="import os"):
+        trace(program("import os\n" + KEY_GONE), EXPERTS[0])
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    [(0, 200, 0.0, 0.0188), (20, 200, 0.0657, 0.1494), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0, 1)],
+)
+def test_wilson_interval(hits, trials, low, high):
+    assert making.wilson_interval(hits, trials) == pytest.approx((low, high), abs=1e-4)
