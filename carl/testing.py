@@ -98,7 +98,7 @@ class TaskContract:
     def test_it_travels_to_other_processes(self, task: Task) -> None:
         from ray import cloudpickle
 
-        copy = pickle.loads(cloudpickle.dumps(task))
+        copy = pickle.loads(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
         _assert_equal(
             rollout(copy, self.seeds[0], "random", self.random_steps),
             rollout(task, self.seeds[0], "random", self.random_steps),

@@ -210,7 +210,7 @@ class TrajectoryStore:
             return size, hashlib.sha256(file.read()).hexdigest()
 
     def read(self, indices: Sequence[int] | None = None, progress: Progress = silent) -> list[Trajectory]:
-        """Whole episodes, all of them or those at ``indices``, in that order; their arrays are read-only."""
+        """Whole episodes, all of them or those at ``indices``, in that order; their frames are read-only."""
         return [from_table(table) for table in self._tables(indices, None, progress)]
 
     def read_columns(
@@ -338,6 +338,7 @@ def decode(table: pa.Table, name: str) -> NDArray[Any]:
     if name == "frame":
         size = column.type.byte_width
         data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * size, column.offset * size)
+        data.flags.writeable = False
         return data.reshape(len(column), *shapes["frame"])
     if name not in ("action", "reward"):
         return np.asarray(column.to_numpy(zero_copy_only=False))

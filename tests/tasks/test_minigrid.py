@@ -88,7 +88,7 @@ def test_ties_between_plans_are_broken_by_the_episode() -> None:
     plans = set()
     with made(task, 0) as env:
         for tie in (1, 1, 2, 3, 4):
-            observation, _ = env.reset(seed=3)
+            observation, _ = env.reset(seed=2)
             env.unwrapped.np_random = np.random.default_rng(tie)
             act, plan, terminated = task.expert(env), [], False
             while not terminated:
