@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from carl.cli import bars
 from carl.nano import WEIGHTS
 
 
@@ -35,30 +36,10 @@ def main(
             log_file.write(json.dumps(entry) + "\n")
             log_file.flush()
 
-        with bar() as progress:
+        with bars() as progress:
             trainer.run(progress, log)
     trainer.export(out)
     typer.echo(json.dumps({"steps": trainer.step, "seconds": trainer.seconds, "exact_match": trainer.accuracy()}))
-
-
-def bar() -> Any:
-    """A rich progress bar as a ``carl.progress.Progress``, on standard error."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextmanager
-    def shown() -> Any:
-        with Progress(console=Console(stderr=True)) as display:
-            task = display.add_task("training")
-
-            def progress(label: str, done: float, total: float | None) -> None:
-                display.update(task, description=label, completed=done, total=total)
-
-            yield progress
-
-    return shown()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def describe(scene: Scene) -> str:
     roles = {subgoal.kind: subgoal.role for subgoal in scene.subgoals}
     among = " among other objects" if scene.crowded else ""
     episodes = zip(*(scene.colours[role] for role in roles.values()), strict=True)
-    told = [", ".join(f"a {colour} {kind}" for kind, colour in zip(roles, colours, strict=True)) for colours in episodes]
+    told = [
+        ", ".join(f"a {colour} {kind}" for kind, colour in zip(roles, colours, strict=True)) for colours in episodes
+    ]
     return f"Scene: {'; '.join(sight + among for sight in told)}."
 
 

@@ -15,8 +15,8 @@ from carl.task import Frame
 
 T = TypeVar("T")
 COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
-GOAL_COLOURS = ("green", "green", "green", "blue", "purple", "yellow")
-"""A grey goal looks like a wall, and the red agent would vanish on a red one."""
+GOAL_COLOURS = ("green", "green", "green", "blue", "yellow")
+"""A grey goal looks like a wall, a red one like the agent on it, and a purple one is no brighter than a door."""
 
 Rng = np.random.Generator
 

@@ -112,7 +112,7 @@ class Trainer:
             losses.append(loss)
             for family, good in zip(families, exact, strict=True):
                 right[family].append(good)
-            progress(f"training, loss {loss:.3f}", self.done, 1.0)
+            progress("training the embedded model", self.done, 1.0)
             if self.step % 25 == 0:
                 log(
                     {"step": self.step, "seconds": round(self.seconds), "loss": float(np.mean(losses)), **_means(right)}
