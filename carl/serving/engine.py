@@ -45,11 +45,12 @@ class VlmEngine:
         """Load the embedded model, a Hugging Face name or a folder; raises VlmError.
 
         accelerate places the weights: on GPUs in the checkpoint's own type, on a CPU in float32.
-        ``threads`` is how many cores torch may use (None: all of this process).
+        ``threads`` is how many cores torch may use. None: all of this process, but one for the embedded model, whose
+        matrices are too small to share: waiting for each other, two threads on busy cores took 30 times as long.
         """
         hub.utils.logging.set_verbosity_error()
         hub.utils.logging.disable_progress_bar()
-        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(threads or (1 if model == EMBEDDED_MODEL else len(os.sched_getaffinity(0))))
         where = locate(model)
         dtype = "auto" if torch.cuda.is_available() else torch.float32
         try:
