@@ -14,7 +14,7 @@ def main(
     directory: Annotated[Path, typer.Option("--dir", help="Run directory; run again to continue.")] = Path("runs/nano"),
     minutes: Annotated[float, typer.Option(help="Wall-clock budget of training.")] = 60.0,
     steps: Annotated[int | None, typer.Option(help="Stop after this many updates instead.")] = None,
-    batch: Annotated[int, typer.Option(help="Scenes per update; 256 suits a GPU.")] = 32,
+    batch: Annotated[int, typer.Option(help="Scenes per update; 128 suits a GPU.")] = 16,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of weights and scenes.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,

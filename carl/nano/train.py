@@ -39,7 +39,7 @@ class Recipe:
 
     minutes: float = 60.0
     steps: int | None = None
-    batch: int = 32
+    batch: int = 16
     rate: float = 2e-3
     seed: int = 0
     device: str = "cpu"
