@@ -19,7 +19,9 @@ class VlmConfig(Section):
     base_url: str | None = Field(
         default=None, description="OpenAI-compatible server; none: serve the model here while synthesis lasts."
     )
-    api_key_env: str = Field(default="CARL_VLM_API_KEY", description="Environment variable that holds the bearer token.")
+    api_key_env: str = Field(
+        default="CARL_VLM_API_KEY", description="Environment variable that holds the bearer token."
+    )
     timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for one answer.")
     max_retries: int = Field(default=2, ge=0, description="Times a failed request is sent again.")
     temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
@@ -51,8 +53,12 @@ class VerifyConfig(Section):
     memory_mb: int = Field(default=1024, gt=0, description="Address space of the process that runs a program, in MiB.")
 
 
+Arm = Literal["code", "sparse+progress", "sparse"]
+"""What a policy is trained on: the code reward, the sparse reward with the same observation, or that alone."""
+
+
 class RewardConfig(Section):
-    source: Literal["code", "sparse", "sparse+progress"] = Field(
+    source: Arm = Field(
         default="code", description="code: the verified program; sparse: the environment's own reward (a baseline)."
     )
     progress_in_observation: bool = Field(default=True, description="Show the policy what has been paid.")
@@ -70,14 +76,15 @@ class TrainConfig(Section):
         default=None, ge=0, le=1, description="Stop early once the selection episodes reach this success rate."
     )
     checkpoint_every: int = Field(default=5, ge=1, description="Training iterations between checkpoints.")
-    evaluate_every: int = Field(default=5, ge=1, description="Training iterations between points of the learning curve.")
+    evaluate_every: int = Field(
+        default=5, ge=1, description="Training iterations between points of the learning curve."
+    )
     baselines: bool = Field(default=True, description="Train on the sparse reward as well, for the comparison.")
 
 
 class EvaluationConfig(Section):
     episodes: int = Field(default=200, ge=1, description="Final episodes, on seeds that nothing else uses.")
     curve_episodes: int = Field(default=32, ge=1, description="Episodes per point of the learning curve.")
-    sampled: bool = Field(default=True, description="Report the sampled policy too, not just the greedy one.")
 
 
 class RunConfig(Section):

@@ -3,12 +3,14 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from carl.config import RewardConfig, RunConfig
+from carl.config import Arm, RewardConfig, RunConfig
 from carl.errors import ConfigError, ProgramError
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
@@ -20,8 +22,8 @@ from carl.trajectory import Trajectory, TrajectoryStore
 
 STAGES = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 
-BASELINES = ("sparse+progress", "sparse")
-"""Arms that are trained for comparison: the sparse reward with the same observation, and without progress in it."""
+BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
+"""What is trained for comparison."""
 
 
 class Pipeline:
@@ -39,7 +41,7 @@ class Pipeline:
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
-        with _ray():
+        with _ray(), ExitStack() as self._held:
             for stage in stages:
                 if not self.dir.done(stage):
                     with self.dir.stage(stage):
@@ -57,12 +59,13 @@ class Pipeline:
         """Have the VLM write a program that survives the recorded episodes."""
         if not self._learns_from_code:
             return
+        from carl.synthesis.client import connect
         from carl.synthesis.synthesize import synthesize
 
         experts, randoms = self._recorded("", Role.EXPERT, Role.RANDOM)
         pairs = [(episode.frames[0], episode.frames[-1]) for episode in experts[: self.config.synthesis.pairs]]
         self._keep_pairs(pairs)
-        with self._client() as client:
+        with connect(self.config.vlm, self.dir / "synthesis") as client:
             result = synthesize(
                 self.task.description,
                 pairs,
@@ -71,11 +74,12 @@ class Pipeline:
                 verify=lambda program: self._verify(program, experts, randoms),
                 on_candidate=self._keep_candidate,
                 progress=self._progress,
+                seed=self.config.seed,
             )
-        self.dir.write("synthesis.json", {"candidates": len(result.candidates), "usage": result.usage.to_dict()})
+        self._keep_synthesis(result)
         if result.program is None:
             raise ProgramError(
-                f"no program survived verification: {result.reason}. {self.dir / 'candidates'} holds what was tried "
+                f"no program survived verification: {result.stopped}. {self.dir / 'candidates'} holds what was tried "
                 "and why it was rejected; try another --seed, more synthesis.samples, or a larger model"
             )
         (self.dir / "program.json").write_text(result.program.to_json())
@@ -98,13 +102,13 @@ class Pipeline:
         from carl.training.train import train
 
         for arm in self.arms:
-            train(self._training(arm), self._labelled(arm))
+            train(self._training(arm), self._labelled(arm), evaluator=self._evaluator)
 
     def evaluate(self) -> None:
         """Examine every arm on seeds that nothing else uses, record an episode of each, and sum up the run."""
         from carl.training.final import examine
 
-        outcomes = {arm: examine(self._training(arm), self._labelled(arm)) for arm in self.arms}
+        outcomes = {arm: examine(self._training(arm), self._evaluator, self._labelled(arm)) for arm in self.arms}
         self.dir.write("result.json", assemble(self.task, self.config, self.dir, outcomes))
 
     def report(self) -> None:
@@ -117,7 +121,7 @@ class Pipeline:
     # What the stages share
 
     @property
-    def arms(self) -> tuple[str, ...]:
+    def arms(self) -> tuple[Arm, ...]:
         """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
         main = self.config.reward.source
         return (main, *BASELINES) if main == "code" and self.config.train.baselines else (main,)
@@ -148,36 +152,30 @@ class Pipeline:
 
         return verify(program, experts, randoms, self.config.verify, self._progress)
 
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
-        """The VLM: a server that the configuration names, a recording, or the model served here for the time being."""
-        from carl.synthesis.client import VlmClient
-
-        directory = self.dir / "synthesis"
-        if self.config.vlm.base_url or self.config.vlm.recording:
-            yield VlmClient(self.config.vlm, directory)
-            return
-        from carl.serving.local import serving
-
-        self._progress("serve the VLM", 0)
-        with serving(self.config.vlm.model) as base_url:
-            self._progress("serve the VLM", 1, 1)
-            yield VlmClient(self.config.vlm.model_copy(update={"base_url": base_url}), directory)
-
     def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
         path = self.dir / "synthesis/pairs.npz"
         path.parent.mkdir(exist_ok=True)
         np.savez_compressed(path, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
 
-    def _keep_candidate(self, index: int, candidate: Any) -> None:
-        self.dir.write(f"candidates/{index:02d}-{candidate.name}.json", candidate.to_dict())
+    def _keep_candidate(self, candidate: Any) -> None:
+        report = candidate.report.model_dump(mode="json")
+        content = {"program": candidate.program.model_dump(mode="json"), "report": report}
+        self.dir.write(f"candidates/{candidate.number:02d}-{candidate.program.id}.json", content)
+
+    def _keep_synthesis(self, result: Any) -> None:
+        for index, rejection in enumerate(result.rejections, 1):
+            self.dir.write(f"candidates/answer-{index:02d}.json", {"rejected": rejection.reason, **asdict(rejection)})
+        usage = {"model": self.config.vlm.model, **result.usage.model_dump()}
+        self.dir.write(
+            "synthesis.json", {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage}
+        )
 
     def _program(self) -> RewardProgram:
         if not (self.dir / "program.json").exists():
             raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
         return RewardProgram.load(self.dir / "program.json")
 
-    def _training(self, arm: str) -> Any:
+    def _training(self, arm: Arm) -> Any:
         from carl.rewards.program import ProgramReward
         from carl.rewards.vector import Mix
         from carl.training.train import Training
@@ -194,6 +192,13 @@ class Pipeline:
             train=self.config.train,
             evaluation=self.config.evaluation,
         )
+
+    @cached_property
+    def _evaluator(self) -> Any:
+        """The evaluating processes, which start once and serve all arms."""
+        from carl.training.evaluation import Evaluator
+
+        return self._held.enter_context(Evaluator())
 
     def _labelled(self, arm: str) -> Progress:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)

@@ -9,11 +9,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carl.config import RunConfig
+from carl.config import Arm, RunConfig
 from carl.rundir import RunDirectory
 from carl.task import Task
 
-PACKAGES = ("code-as-reward", "ray", "torch", "transformers", "gymnasium", "minigrid", "numpy", "opencv-python-headless")
+PACKAGES = (
+    "code-as-reward",
+    "ray",
+    "torch",
+    "transformers",
+    "gymnasium",
+    "minigrid",
+    "numpy",
+    "opencv-python-headless",
+)
 
 ARM_NAMES: Mapping[str, str] = {
     "code": "code reward",
@@ -22,7 +31,7 @@ ARM_NAMES: Mapping[str, str] = {
 }
 
 
-def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping[str, Any]) -> dict[str, Any]:
+def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping[Arm, Any]) -> dict[str, Any]:
     """The content of ``result.json``.
 
     ``arms`` holds, for each arm, its final evaluation as ``carl.training.final.examine`` returns it.
@@ -80,7 +89,9 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
             f"{arm['env_steps_per_s']:,.0f}",
             f"{arm['seconds']:.0f} s",
         )
-    head = Text(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure", style="bold")
+    head = Text(
+        f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure", style="bold"
+    )
     return Group(head, table, Text(_vlm(result)), Text(_seconds(result)))
 
 

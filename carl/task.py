@@ -38,7 +38,12 @@ class Success(Protocol):
     def __call__(self, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool: ...
 
 
-def rewarded_end(reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool:
+def rewarded_end(
+    reward: float,
+    terminated: bool,
+    truncated: bool,  # noqa: ARG001
+    info: Mapping[str, Any],  # noqa: ARG001
+) -> bool:
     """Success as in MiniGrid and many others: the episode terminates with a positive reward."""
     return terminated and reward > 0
 

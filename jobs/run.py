@@ -1,7 +1,7 @@
 """Ray job: run the whole pipeline from a configuration file.
 
-    python jobs/run.py jobs/demo.yaml [section.field=value ...]
-    ray job submit --working-dir . -- python jobs/run.py jobs/demo.yaml
+python jobs/run.py jobs/demo.yaml [section.field=value ...]
+ray job submit --working-dir . -- python jobs/run.py jobs/demo.yaml
 """
 
 import sys

@@ -50,11 +50,12 @@ class Latch:
         rows, tasks = np.nonzero(self.active[slots])
         while rows.size:
             values = judge(rows, tasks)
-            abstained[rows[np.isnan(values)]] = True
-            rows, tasks, values = (x[~np.isnan(values)] for x in (rows, tasks, values))
+            judged = ~np.isnan(values)
+            abstained[rows[~judged]] = True
+            rows, tasks, values = rows[judged], tasks[judged], values[judged]
             where = slots[rows]
             gain = np.maximum(values - self.best[where, tasks], 0.0)
-            self.best[where, tasks] += gain
+            self.best[where, tasks] = np.maximum(values, self.best[where, tasks])  # adding the gain would round
             np.add.at(earned, rows, np.where(self._seen[where, tasks], gain * self._weights[tasks], 0.0))
             self._seen[where, tasks] = True
             done = self.best[where, tasks] >= DONE

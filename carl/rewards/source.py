@@ -20,7 +20,7 @@ class Judged:
     Attributes:
         reward: ``float64[N]``; 0 where the slot was not asked about.
         progress: ``float32[N, PROGRESS_SLOTS]``, zero-padded, each in [0, 1].
-        abstained: ``bool[N]``: the source could not judge this frame, and it earned nothing.
+        abstained: ``bool[N]``: part of the source could not judge this frame, and that part earned nothing.
     """
 
     reward: NDArray[np.float64]

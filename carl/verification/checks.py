@@ -4,31 +4,17 @@ Expert and random episodes judge a program; oracle events play no part. What is 
 Reward, arXiv 2402.04764, section 3.3): all expert episodes complete the program, few random ones do.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 from carl.config import VerifyConfig
 from carl.program import RewardProgram
 from carl.sandbox.policy import Violation, violations
+from carl.statistics import wilson_interval
 from carl.verification.replay import Episode, Moment
 from carl.verification.report import Check, FrameRef
 
 FRAMES_SHOWN = 5
-Z_95 = 1.959964
-"""The 97.5 % point of the normal distribution."""
-
 Episodes = Sequence[Episode]
-
-
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score (1927); (0, 1) without trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    share = hits / trials
-    scale = 1 + Z_95**2 / trials
-    middle = share + Z_95**2 / (2 * trials)
-    spread = Z_95 * math.sqrt(share * (1 - share) / trials + Z_95**2 / (4 * trials**2))
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def _named(program: RewardProgram, subtask: int) -> str:

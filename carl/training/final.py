@@ -1,0 +1,90 @@
+"""The final examination of a trained arm: both ways of acting on fresh seeds, and an episode to look at."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import SyncVectorEnv
+
+from carl.errors import ConfigError
+from carl.progress import Progress, silent
+from carl.rewards.vector import CodeReward
+from carl.seeding import Role, seed_of
+from carl.training.checkpoint import STATE, Progressed
+from carl.training.evaluation import Evaluator, Exam
+from carl.training.policy import Policy
+from carl.training.train import Training
+from carl.trajectory import Trajectory, TrajectoryStore
+
+MODES = {"sampled": False, "greedy": True}
+"""Name of a way of acting to whether it is greedy; the first is the headline's."""
+
+
+def examine(training: Training, evaluator: Evaluator, progress: Progress = silent) -> dict[str, Any]:
+    """Evaluate the end of ``training`` on the final seeds, and record one of their episodes beside its curve.
+
+    Returns the arm's part of ``result.json``. Raises ConfigError if the arm was not trained to its end.
+    """
+    checkpoint = training.checkpoints.latest()
+    progressed = Progressed.read(checkpoint / STATE) if checkpoint else Progressed()
+    if checkpoint is None or not progressed.finished:
+        raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
+    policy = Policy.of(checkpoint)
+    outcome: dict[str, Any] = {
+        "selected": next(iter(MODES)),
+        "env_steps": progressed.env_steps,
+        "seconds": round(progressed.seconds, 3),
+        "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
+        "abstains": progressed.abstains,
+        "reward_version": progressed.reward_version,
+        "checkpoint": str(checkpoint.relative_to(training.directory)),
+    }
+    for done, (mode, greedy) in enumerate(MODES.items()):
+        progress("evaluating", done, len(MODES))
+        evaluation = evaluator.evaluate(
+            training.exam, policy, Role.EVALUATION, training.evaluation.episodes, greedy=greedy
+        )
+        outcome[mode] = evaluation.to_dict()
+    progress("evaluating", len(MODES), len(MODES))
+    _record(policy, training.exam, training.directory / "episode")
+    return outcome
+
+
+def _record(policy: Policy, exam: Exam, store: Path) -> None:
+    seed = seed_of(exam.run_seed, Role.EVALUATION, 0)
+    TrajectoryStore(store).write([record(policy, exam, seed)], replace=True)
+
+
+def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
+    """One episode of the sampled policy, with its frames."""
+    env = CodeReward(SyncVectorEnv([partial(exam.task.make)]), exam.task, exam.source, mix=exam.mix)
+    camera = partial(exam.task.frame, env.unwrapped.envs[0])
+    actions: list[Any] = []
+    rewards: list[float] = []
+    terminated = truncated = np.zeros(1, dtype=bool)
+    info: dict[str, Any] = {}
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            observations, _ = env.reset(seed=[seed])
+            frames = [camera()]
+            while not (terminated[0] or truncated[0]):
+                action = policy.act(observations, greedy=False)
+                observations, _, terminated, truncated, info = env.step(action)
+                frames.append(camera())
+                actions.append(action[0])
+                rewards.append(float(info["env_reward"][0]))
+    finally:
+        env.close()
+    return Trajectory(
+        frames=np.stack(frames),
+        actions=np.stack(actions),
+        rewards=np.array(rewards),
+        terminated=bool(terminated[0]),
+        truncated=bool(truncated[0]),
+        success=bool(info["success"][0]),
+        seed=seed,
+        source="policy",
+    )
