@@ -1,0 +1,101 @@
+"""Programs as data: frozen, hashed by content, JSON in and out, and strict about what they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from carl.errors import ProgramError
+from carl.program import MAX_SUBTASKS, RewardProgram, SubTask
+
+SOURCE = "def progress(frame, initial):\n    return 0.0\n"
+
+
+def program(*weights: float, ordered: bool = True) -> RewardProgram:
+    subtasks = (SubTask(name=f"step {i}", source=SOURCE, weight=weight) for i, weight in enumerate(weights))
+    return RewardProgram(subtasks=tuple(subtasks), ordered=ordered)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+subtasks = st.builds(SubTask, name=texts, description=texts, source=texts, weight=st.floats(1e-3, 1e3))
+programs = st.builds(
+    RewardProgram, subtasks=st.lists(subtasks, min_size=1, max_size=MAX_SUBTASKS).map(tuple), ordered=st.booleans()
+)
+
+
+@given(programs)
+def test_json_gives_back_the_same_program(original: RewardProgram) -> None:
+    copy = RewardProgram.from_json(original.to_json())
+    assert copy == original
+    assert copy.id == original.id
+
+
+@given(programs, programs)
+def test_ids_are_equal_exactly_if_programs_are(one: RewardProgram, other: RewardProgram) -> None:
+    assert (one.id == other.id) == (one == other)
+
+
+def test_the_id_depends_on_everything_that_pays() -> None:
+    base = program(1.0, 2.0)
+    variants = [
+        program(1.0),
+        program(1.0, 2.5),
+        program(1.0, 2.0, ordered=False),
+        RewardProgram(subtasks=base.subtasks[::-1]),
+        RewardProgram(subtasks=(base.subtasks[0], base.subtasks[1].model_copy(update={"source": SOURCE + "\n"}))),
+    ]
+    assert len({base.id, *(variant.id for variant in variants)}) == 6
+
+
+def test_the_id_stays_over_versions_of_this_package() -> None:
+    assert program(1.0).id == "d10af32d4a3e3be1"
+
+
+def test_the_most_it_can_pay() -> None:
+    assert program(1.0, 2.0, 0.5).max_return == 3.5
+
+
+def test_a_program_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        program(1.0).ordered = False  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_weights_are_positive_and_finite(weight: float) -> None:
+    with pytest.raises(ValidationError):
+        program(weight)
+
+
+@pytest.mark.parametrize("count", [0, MAX_SUBTASKS + 1])
+def test_there_are_as_many_subtasks_as_progress_slots(count: int) -> None:
+    with pytest.raises(ValidationError):
+        program(*[1.0] * count)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", '{"subtasks": []}', '{"subtasks": [{"name": "x"}]}', '{"subtasks": 3, "colour": "red"}'],
+)
+def test_what_is_no_program_is_an_error_of_ours(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="not a reward program"):
+        RewardProgram.from_json(text)
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(ProgramError):
+        RewardProgram.load(tmp_path / "p.json")
+
+
+def test_unknown_fields_are_refused() -> None:
+    data = json.loads(program(1.0).to_json()) | {"run": "rm"}
+    with pytest.raises(ProgramError, match="run"):
+        RewardProgram.from_json(json.dumps(data))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=r"missing\.json"):
+        RewardProgram.load(tmp_path / "missing.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ProgramError, match=r"bytes\.json"):
+        RewardProgram.load(tmp_path / "bytes.json")
