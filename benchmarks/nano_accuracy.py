@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,7 @@ from carl.trajectory import Trajectory
 from carl.verification import verify
 
 TASKS = ("Empty-8x8", "DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup")
+CARD_START, CARD_END = "<!-- accuracy -->", "<!-- /accuracy -->"
 BATCH = 16
 """Requests answered together."""
 
@@ -165,6 +167,20 @@ def interval(hits: int, count: int) -> dict[str, float]:
     return {"share": round(hits / count, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
+def into_card(card: Path, found: dict[str, Any]) -> None:
+    """Replace the table between the card's two accuracy marks."""
+    lines = ["| task | first answer verifies | one of eight does |", "|---|---|---|"]
+    for task, figures in found.items():
+        cells = [
+            f"{each['share']:.3f} ({each['low']:.3f} to {each['high']:.3f})"
+            for each in (figures["first"], figures["best_of_8"])
+        ]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    before, _, rest = card.read_text().partition(CARD_START)
+    _, _, after = rest.partition(CARD_END)
+    card.write_text(f"{before}{CARD_START}\n" + "\n".join(lines) + f"\n{CARD_END}{after}")
+
+
 def main(
     scenes: Annotated[int, typer.Option(help="Unseen scenes of each task.")] = 200,
     tasks: Annotated[str, typer.Option(help="Names, separated by commas.")] = ",".join(TASKS),
@@ -174,6 +190,7 @@ def main(
     seed: Annotated[int, typer.Option(help="All others are spawned from it.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of the model.")] = 2,
     model: Annotated[str, typer.Option(help="The embedded model, or a folder.")] = EMBEDDED_MODEL,
+    card: Annotated[Path | None, typer.Option(help="Model card whose table of accuracies to replace.")] = None,
 ) -> None:
     """Measure, print a line for each task, and one JSON line at the end."""
     started = time.monotonic()
@@ -184,6 +201,8 @@ def main(
             found[name] = measure(engine, get_task(name), scenes, experts, randoms, temperature, seed, tell)
         first, best = found[name]["first"], found[name]["best_of_8"]
         typer.echo(f"{name:14} first {first['share']:.3f}  best of eight {best['share']:.3f}  of {scenes} scenes")
+    if card:
+        into_card(card, found)
     setting = {"scenes": scenes, "experts": experts, "randoms": randoms, "temperature": temperature, "seed": seed}
     seconds = round(time.monotonic() - started, 1)
     typer.echo(

@@ -166,6 +166,8 @@ class Trainer:
         """Save weights in bfloat16, configuration and processor where ``transformers`` can load them."""
         deepcopy(self.model).to(torch.bfloat16).save_pretrained(folder)
         build_processor(self.tokenizer).save_pretrained(folder)
+        for path in folder.iterdir():
+            path.chmod(0o644)  # safetensors writes for its owner alone
 
     @torch.no_grad()
     def accuracy(self, per_family: int = 128) -> dict[str, float]:
