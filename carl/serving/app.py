@@ -34,7 +34,9 @@ class ServingConfig(BaseModel):
     batch_wait_s: float = Field(default=0.02, ge=0, description="How long a batch waits for company, in seconds.")
     default_max_tokens: int = Field(default=1024, ge=1, description="Longest answer unless a request says.")
     max_body_mb: float = Field(default=32, gt=0, description="Largest request, in MiB.")
-    threads: int | None = Field(default=None, ge=1, description="Cores for torch; none: all of them, one for the embedded model.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Cores for torch; none: all of them, but one for the embedded model."
+    )
     num_cpus: float = Field(default=1, ge=0, description="CPUs reserved for each replica.")
     num_gpus: float = Field(default=0, ge=0, description="GPUs reserved for each replica.")
     replicas: int = Field(default=1, ge=1, description="Copies of the model.")

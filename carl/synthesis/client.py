@@ -182,7 +182,8 @@ def connect(config: VlmConfig, folder: Path) -> Iterator[VlmClient]:
     else:
         from carl.serving.local import serving
 
-        with serving(config.model) as base_url, _live(config, base_url) as live:
+        # no CPU is set aside: the model idles whenever candidates are verified, which wants them all
+        with serving(config.model, num_cpus=0) as base_url, _live(config, base_url) as live:
             yield VlmClient(config, journal, live)
 
 

@@ -180,3 +180,19 @@ def test_a_refusal_is_an_answer(tmp_path: Path) -> None:
     reply = Status(200, {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
     with scripted(lambda _: reply) as server:
         assert ask(config(server.base_url), tmp_path) == ("I would rather not",)
+
+
+def test_a_model_served_here_holds_nothing_afterwards(tmp_path: Path, ray_cluster: None) -> None:
+    import ray
+
+    from tests.fakes.tiny_vlms import llava
+
+    free = ray.available_resources()["CPU"]
+    settings = config(None, model=str(llava(tmp_path / "model")), max_tokens=4, timeout_s=60)
+    with connect(settings, tmp_path) as client:
+        assert ray.available_resources()["CPU"] == free
+        first = client.ask(QUESTION, 3, 0)
+        assert len(first) == 3
+        assert client.usage.prompt_tokens > 0
+    assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "serve"]
+    assert ask(settings.model_copy(update={"base_url": "http://127.0.0.1:1/v1"}), tmp_path) == first
