@@ -120,6 +120,8 @@ def collect(
     demonstrations, expert episodes are the first ``len(seeds)`` of them instead, checked and copied.
     Raises TaskError or StoreError, and then leaves no finished store.
     """
+    if not seeds:
+        raise TaskError(f"task {task.name!r}: there are no seeds to collect {role} episodes for; ask for at least one")
     store = TrajectoryStore(store_uri)
     store.check_vacant(replace)
     if role == "expert" and task.demonstrations is not None:

@@ -1,0 +1,274 @@
+"""Rollouts alone and in parallel: the seeds asked for, in order, with faults laid at the right door."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from carl.collect import collect, made, read_in_parallel, rollout
+from carl.errors import StoreError, TaskError
+from carl.seeding import Role, seeds_of
+from carl.task import Task, get_task
+from carl.trajectory import Trajectory, TrajectoryStore
+from tests.fakes.corridor import Corridor
+
+DOOR = get_task("DoorKey-5x5")
+
+
+class PushRight:
+    """The corridor's expert."""
+
+    def __init__(self, env: gym.Env) -> None:
+        self.world = env.unwrapped
+
+    def __call__(self, observation: object) -> int:
+        return 1
+
+
+CORRIDOR = Task(name="corridor", description="Walk to the right end.", make=Corridor, expert=PushRight)
+
+
+# One episode
+
+
+def test_the_last_frame_is_taken_before_any_reset() -> None:
+    trajectory = rollout(CORRIDOR, 3, "expert")
+    positions, steps, episodes = trajectory.frames[:, 0, 0].T
+    assert positions.tolist() == steps.tolist() == [0, 1, 2, 3, 4]
+    assert set(episodes.tolist()) == {1}
+    assert trajectory.rewards.tolist() == [0, 0, 0, 1]
+    assert (trajectory.terminated, trajectory.truncated, trajectory.success) == (True, False, True)
+
+
+def test_random_play_is_cut_and_says_so() -> None:
+    trajectory = rollout(DOOR, 5, "random", max_steps=7)
+    assert len(trajectory) == 7
+    assert (trajectory.terminated, trajectory.truncated, trajectory.success) == (False, False, False)
+    assert trajectory.source == "random"
+
+
+def test_random_play_is_uniform_over_actions() -> None:
+    actions = np.concatenate([rollout(DOOR, seed, "random", 100).actions for seed in range(20)])
+    shares = np.bincount(actions, minlength=7) / len(actions)
+    assert np.abs(shares - 1 / 7).max() < 0.04
+
+
+def test_other_seeds_play_otherwise() -> None:
+    assert not np.array_equal(rollout(DOOR, 1, "random", 40).actions, rollout(DOOR, 2, "random", 40).actions)
+
+
+def test_events_are_recorded_only_when_asked_for() -> None:
+    assert rollout(DOOR, 1, "expert").events == {}
+    events = rollout(DOOR, 1, "expert", with_events=True)
+    assert set(events.events) == {"key carried", "door open", "goal reached"}
+    assert all(len(event) == len(events) + 1 for event in events.events.values())
+
+
+# Whose fault it was
+
+
+def test_a_failing_expert_is_named_with_its_seed() -> None:
+    lost = replace(CORRIDOR, make=lambda: Corridor(length=50, patience=10))
+    with pytest.raises(TaskError, match=r"'corridor'.*expert failed.*seed 77"):
+        rollout(lost, 77, "expert")
+
+
+def test_an_episode_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carl.collect.LONGEST", 30)
+    endless = replace(CORRIDOR, make=lambda: Corridor(length=1000, patience=1000))
+    assert len(rollout(endless, 0, "random")) == 30
+
+
+def test_a_task_without_expert_says_so() -> None:
+    with pytest.raises(TaskError, match="no expert to play; give it one, or demonstrations"):
+        rollout(replace(CORRIDOR, expert=None), 0, "expert")
+
+
+@pytest.mark.filterwarnings("ignore:.*render")
+def test_an_environment_without_rgb_frames_is_told_what_to_do() -> None:
+    with pytest.raises(TaskError, match="render_mode='rgb_array'"):
+        rollout(Task(name="dark", description="x", make=lambda: gym.make("CartPole-v1")), 0, "random", 3)
+
+
+class Broken(Corridor):
+    def step(self, action: int):
+        raise ZeroDivisionError("no world left")
+
+
+class Growing(Corridor):
+    def render(self) -> np.ndarray:
+        return np.zeros((8 + self.steps, 8, 3), np.uint8)
+
+
+def no_world() -> gym.Env:
+    raise FileNotFoundError("world.xml")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(Broken, "no world left"), (Growing, "frames of one size"), (no_world, r"world\.xml")]
+)
+def test_what_an_environment_raises_is_the_tasks_fault(make, reason: str) -> None:
+    with pytest.raises(TaskError, match=rf"'faulty'.*seed 4.*{reason}"):
+        rollout(Task(name="faulty", description="x", make=make), 4, "random", 3)
+
+
+def test_an_environment_is_closed_whatever_happens() -> None:
+    closed = []
+
+    class Watched(Broken):
+        def close(self) -> None:
+            closed.append(True)
+
+    with pytest.raises(TaskError):
+        rollout(Task(name="watched", description="x", make=Watched), 0, "random")
+    with made(Task(name="watched", description="x", make=Watched), 0):
+        assert closed == [True]
+    assert closed == [True, True]
+
+
+# Many episodes
+
+
+SEEDS = seeds_of(0, Role.EXPERT, 11)
+
+
+def same(one: Trajectory, other: Trajectory) -> bool:
+    return np.array_equal(one.frames, other.frames) and np.array_equal(one.actions, other.actions)
+
+
+def test_in_this_process_where_ray_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    told: list[tuple[float, float | None]] = []
+    store = collect(
+        DOOR, SEEDS, "expert", str(tmp_path), progress=lambda label, done, total=None: told.append((done, total))
+    )
+    assert [trajectory.seed for trajectory in store] == SEEDS
+    assert told[-1] == (11, 11)
+    assert [trajectory.seed for trajectory in read_in_parallel(store)] == SEEDS
+
+
+def test_in_parallel_it_is_the_same_in_the_same_order(tmp_path: Path, ray_cluster: None) -> None:
+    told: list[tuple[float, float | None]] = []
+    store = collect(
+        DOOR,
+        SEEDS,
+        "random",
+        str(tmp_path),
+        max_steps=30,
+        with_events=True,
+        progress=lambda label, done, total=None: told.append((done, total)),
+    )
+    assert len(store.manifest.parts) > 1
+    found = read_in_parallel(store)
+    assert [trajectory.seed for trajectory in found] == SEEDS
+    for trajectory in found:
+        again = rollout(DOOR, trajectory.seed, "random", 30, with_events=True)
+        assert same(trajectory, again)
+        assert trajectory.events.keys() == again.events.keys()
+    assert told[-1] == (11, 11)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_a_task_made_of_closures_travels(tmp_path: Path, ray_cluster: None) -> None:
+    length = 6
+    task = Task(
+        name="closure", description="x", make=lambda: Corridor(length), expert=lambda env: lambda observation: 1
+    )
+    store = collect(task, [5, 6, 7], "expert", str(tmp_path))
+    assert [len(trajectory) for trajectory in store] == [6, 6, 6]
+
+
+SCRIPT = """
+import gymnasium as gym, numpy as np
+from carl.task import Task
+
+class Line(gym.Env):
+    action_space, observation_space = gym.spaces.Discrete(2), gym.spaces.Box(0, 1, (1,), np.float32)
+    render_mode = "rgb_array"
+    def reset(self, *, seed=None, options=None):
+        self.at = 0
+        return np.zeros(1, np.float32), {}
+    def step(self, action):
+        self.at += 1
+        return np.zeros(1, np.float32), float(self.at == 3), self.at == 3, False, {}
+    def render(self):
+        return np.full((4, 4, 3), self.at, np.uint8)
+
+class Go:
+    def __init__(self, env): pass
+    def __call__(self, observation): return 1
+
+TASK = Task(name="line", description="x", make=Line, expert=Go)
+"""
+
+
+def test_a_task_defined_in_a_script_travels(tmp_path: Path, ray_cluster: None) -> None:
+    """Its classes live in ``__main__``, which is another module in the processes of Ray."""
+    script = {"__name__": "__main__"}
+    exec(SCRIPT, script)
+    store = collect(script["TASK"], [1, 2], "expert", str(tmp_path))
+    assert [trajectory.frames[:, 0, 0, 0].tolist() for trajectory in store] == [[0, 1, 2, 3]] * 2
+
+
+def test_an_error_in_a_ray_task_arrives_as_it_was(tmp_path: Path, ray_cluster: None) -> None:
+    faulty = Task(name="faulty", description="x", make=Broken)
+    with pytest.raises(TaskError, match=r"^task 'faulty': its environment.*no world left") as caught:
+        collect(faulty, [1, 2, 3], "random", str(tmp_path))
+    assert type(caught.value) is TaskError
+    assert not TrajectoryStore(tmp_path).exists()
+
+
+def test_what_was_collected_is_not_collected_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    collect(CORRIDOR, [1], "expert", str(tmp_path))
+    with pytest.raises(StoreError, match="already holds"):
+        collect(CORRIDOR, [2], "expert", str(tmp_path))
+    assert [t.seed for t in collect(CORRIDOR, [2], "expert", str(tmp_path), replace=True)] == [2]
+
+
+def test_no_seeds_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="no seeds"):
+        collect(CORRIDOR, [], "expert", str(tmp_path))
+
+
+# Demonstrations
+
+
+def recorded(place: Path, *trajectories: Trajectory) -> Task:
+    TrajectoryStore(place).write(trajectories)
+    return replace(CORRIDOR, expert=None, demonstrations=str(place))
+
+
+def test_demonstrations_stand_in_for_an_expert(tmp_path: Path) -> None:
+    shown = [replace(rollout(CORRIDOR, seed, "expert"), source="by hand") for seed in (8, 9, 10)]
+    store = collect(recorded(tmp_path / "mine", *shown), [1, 2], "expert", str(tmp_path / "run"))
+    assert [(t.seed, t.source, t.success) for t in store] == [(8, "expert", True), (9, "expert", True)]
+    assert same(store.read([0])[0], shown[0])
+
+
+def test_too_few_demonstrations_are_never_made_do_with(tmp_path: Path) -> None:
+    task = recorded(tmp_path / "mine", rollout(CORRIDOR, 0, "expert"))
+    with pytest.raises(TaskError, match="holds 1 demonstrations and 2 are asked for"):
+        collect(task, [1, 2], "expert", str(tmp_path / "run"))
+
+
+def test_a_failed_demonstration_is_named(tmp_path: Path) -> None:
+    good = rollout(CORRIDOR, 0, "expert")
+    task = recorded(tmp_path / "mine", good, replace(good, success=False))
+    with pytest.raises(TaskError, match=r"demonstration 1 .* is no success"):
+        collect(task, [1, 2], "expert", str(tmp_path / "run"))
+
+
+def test_demonstrations_seen_by_another_camera_are_refused(tmp_path: Path) -> None:
+    good = rollout(CORRIDOR, 0, "expert")
+    task = recorded(tmp_path / "mine", replace(good, frames=good.frames[:, :4]))
+    with pytest.raises(TaskError, match="the Task's own camera"):
+        collect(task, [1], "expert", str(tmp_path / "run"))
+
+
+def test_demonstrations_that_are_not_there_name_the_file(tmp_path: Path) -> None:
+    task = replace(CORRIDOR, demonstrations=str(tmp_path / "nowhere"))
+    with pytest.raises(StoreError, match="nowhere"):
+        collect(task, [1], "expert", str(tmp_path / "run"))
