@@ -146,19 +146,18 @@ class Evaluator:
     They take no CPU from the cluster's books, because the env runners, which hold them, rest meanwhile.
     """
 
-    def __init__(self, exam: Exam, workers: int = 2) -> None:
-        self._exam = exam
+    def __init__(self, workers: int = 2) -> None:
         actor: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)(_Examiner)
         self._workers: list[Any] = [actor.remote() for _ in range(workers)]
 
-    def evaluate(self, policy: Policy, role: Role, episodes: int, *, greedy: bool) -> Evaluation:
-        """Play ``episodes`` episodes on the seeds of ``role``."""
-        seeds = seeds_of(self._exam.run_seed, role, episodes)
+    def evaluate(self, exam: Exam, policy: Policy, role: Role, episodes: int, *, greedy: bool) -> Evaluation:
+        """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``."""
+        seeds = seeds_of(exam.run_seed, role, episodes)
         count = max(1, len(self._workers))
         shares = [seeds[index::count] for index in range(count) if seeds[index::count]]
-        draws = [seed_of(self._exam.run_seed, role, 0, index) for index in range(count)]
+        draws = [seed_of(exam.run_seed, role, 0, index) for index in range(count)]
         if self._workers:
-            shared = ray.put((policy, self._exam))
+            shared = ray.put((policy, exam))
             results = ray.get(
                 [
                     worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
@@ -166,7 +165,7 @@ class Evaluator:
                 ]
             )
         else:
-            results = [play(policy, self._exam, shares[0], greedy=greedy, sampling_seed=draws[0])]
+            results = [play(policy, exam, shares[0], greedy=greedy, sampling_seed=draws[0])]
         return Evaluation.of([outcome for result in results for outcome in result], greedy=greedy)
 
     def close(self) -> None:

@@ -11,9 +11,10 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.spaces import space_utils
 
 from carl.errors import StoreError
+from carl.training.checkpoint import ALGORITHM
 
 MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_ID
-"""Where an RLlib checkpoint keeps the module."""
+"""Where RLlib keeps the module in what ``Algorithm.save_to_path`` writes."""
 
 
 _spaces: Any = space_utils  # RLlib leaves these functions untyped
@@ -27,9 +28,9 @@ class Policy:
         self._action_struct = _spaces.get_base_struct_from_space(module.action_space)
 
     @classmethod
-    def load(cls, checkpoint: Path) -> "Policy":
-        """Read the policy from a folder that ``Algorithm.save_to_path`` wrote; raises StoreError."""
-        path = (checkpoint / MODULE_PATH).resolve()
+    def of(cls, checkpoint: Path) -> "Policy":
+        """The policy of a training's checkpoint; raises StoreError."""
+        path = (checkpoint / ALGORITHM / MODULE_PATH).resolve()
         try:
             return cls(RLModule.from_checkpoint(path))
         except (OSError, ValueError, KeyError) as error:

@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,6 @@ class Training:
     directory: Path
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    evaluators: int = 2
 
     @property
     def curve(self) -> Path:
@@ -69,16 +70,20 @@ class Trained:
 
     @property
     def policy(self) -> Policy:
-        return Policy.load(self.checkpoint / ALGORITHM)
+        return Policy.of(self.checkpoint)
 
 
 def train(
-    training: Training, progress: Progress = silent, on_iteration: Callable[[ChannelClient], None] | None = None
+    training: Training,
+    progress: Progress = silent,
+    *,
+    evaluator: Evaluator | None = None,
+    on_iteration: Callable[[ChannelClient], None] | None = None,
 ) -> Trained:
     """Train until the environment steps are used up or the success rate is reached; continue where it stopped.
 
-    Ray has to be initialised. ``on_iteration`` is called after each iteration with the reward's channel, through
-    which another source may be published.
+    Ray has to be initialised. Without an ``evaluator`` it starts one of its own. ``on_iteration`` is called after
+    each iteration with the reward's channel, through which another source may be published.
 
     Raises:
         ConfigError: a code reward without a source.
@@ -96,21 +101,14 @@ def train(
         if training.mix.looks and training.source is not None:
             channel.publish(training.source)
         setup = RunnerSetup(training.task, training.mix, training.run_seed, channel, progressed.generation)
-        with Evaluator(training.exam, training.evaluators) as evaluator:
-            loop = _Loop(training, build(setup, training.train), channel, evaluator, progressed)
+        with nullcontext(evaluator) if evaluator else Evaluator() as judge:
+            loop = _Loop(training, build(setup, training.train), channel, judge, progressed)
             try:
                 if latest:
                     loop.restore(latest)
                 return loop.run(progress, on_iteration)
             finally:
                 loop.algorithm.stop()
-
-
-def evaluate(training: Training, checkpoint: Path, *, greedy: bool) -> Evaluation:
-    """The final evaluation of a checkpoint of ``training``, on seeds that nothing else uses."""
-    policy = Policy.load(checkpoint / ALGORITHM)
-    with Evaluator(training.exam, training.evaluators) as evaluator:
-        return evaluator.evaluate(policy, Role.EVALUATION, training.evaluation.episodes, greedy=greedy)
 
 
 def _last_version(training: Training, progressed: Progressed) -> int:
@@ -130,6 +128,8 @@ class _Loop:
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
         self._last_step = time.monotonic()
+        self._since_point: Counter[str] = Counter()
+        self._means: dict[str, float] = {}
 
     def restore(self, checkpoint: Path) -> None:
         """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it."""
@@ -143,13 +143,13 @@ class _Loop:
         if not self._progressed.iterations:
             _truncate(training.curve, 0)
         while True:
-            result = self._iterate()
+            self._iterate()
             done = self._progressed.env_steps >= training.env_steps
             progress("training", min(self._progressed.env_steps, training.env_steps), training.env_steps)
             if on_iteration:
                 on_iteration(self._channel)
             if done or self._progressed.iterations % training.train.evaluate_every == 0:
-                point = self._add_point(result)
+                point = self._add_point()
                 done = done or self._solved(point)
             if done or self._progressed.iterations % training.train.checkpoint_every == 0:
                 self._progressed = replace(self._progressed, finished=done)
@@ -157,8 +157,8 @@ class _Loop:
             if done:
                 return Trained(self._progressed, path)
 
-    def _iterate(self) -> dict[str, Any]:
-        """One iteration of sampling and learning; returns the runners' metrics."""
+    def _iterate(self) -> None:
+        """One iteration of sampling and learning."""
         started = time.perf_counter()
         send_weights_to_the_restarted(self.algorithm)
         metrics: dict[str, Any] = self.algorithm.train().get("env_runners", {})
@@ -173,7 +173,9 @@ class _Loop:
             seconds=self._progressed.seconds + seconds,
             reward_version=_count(metrics, "reward_version") or self._progressed.reward_version,
         )
-        return metrics
+        self._since_point.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
+        means = {key: _number(metrics.get(key)) for key in ("episode_return_mean", "episode_len_mean")}
+        self._means |= {key: value for key, value in means.items() if value is not None}
 
     def _expect_steps(self, steps: int) -> None:
         """Give runners that were restarted time to come up; raise ResourceError if they never do."""
@@ -187,18 +189,18 @@ class _Loop:
         else:
             time.sleep(0.5)
 
-    def _add_point(self, metrics: dict[str, Any]) -> Evaluation:
+    def _add_point(self) -> Evaluation:
         episodes = self._training.evaluation.curve_episodes
         evaluation = self._evaluate(Role.CURVE, episodes)
-        ended = _count(metrics, "ended")
+        ended = self._since_point["ended"]
         self._progressed = replace(self._progressed, curve_points=self._progressed.curve_points + 1)
         point = {
             "env_steps": self._progressed.env_steps,
             "seconds": round(self._progressed.seconds, 3),
             "episodes": self._progressed.episodes,
-            "mean_return": _number(metrics.get("episode_return_mean")),
-            "mean_length": _number(metrics.get("episode_len_mean")),
-            "training_success_rate": _count(metrics, "succeeded") / ended if ended else None,
+            "mean_return": self._means.get("episode_return_mean"),
+            "mean_length": self._means.get("episode_len_mean"),
+            "training_success_rate": self._since_point["succeeded"] / ended if ended else None,
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
             "abstains": self._progressed.abstains,
@@ -206,6 +208,7 @@ class _Loop:
         }
         with self._training.curve.open("a") as file:
             file.write(json.dumps(point) + "\n")
+        self._since_point.clear()
         return evaluation
 
     def _solved(self, point: Evaluation) -> bool:
@@ -215,7 +218,9 @@ class _Loop:
         return self._evaluate(Role.SELECTION, SELECTION_EPISODES).success_rate >= goal
 
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
-        return self._evaluator.evaluate(Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
+        return self._evaluator.evaluate(
+            self._training.exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False
+        )
 
 
 def send_weights_to_the_restarted(algorithm: Any) -> None:

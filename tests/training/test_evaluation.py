@@ -88,6 +88,6 @@ def test_summary():
 @pytest.mark.usefixtures("ray_cluster")
 def test_processes_beside_the_training_answer_the_same():
     exam = Exam(COIN_FLIP, SPARSE, None, 0)
-    with Evaluator(exam, workers=2) as evaluator:
-        apart = evaluator.evaluate(Always(1), Role.SELECTION, 21, greedy=False)
-    assert apart == Evaluator(exam, workers=0).evaluate(Always(1), Role.SELECTION, 21, greedy=False)
+    with Evaluator(workers=2) as evaluator:
+        apart = evaluator.evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
+    assert apart == Evaluator(workers=0).evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)

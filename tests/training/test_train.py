@@ -2,23 +2,28 @@ import json
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from gymnasium.wrappers import TimeLimit
 
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError, StoreError
 from carl.program import RewardProgram
+from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
-from carl.task import Task
+from carl.seeding import Role
+from carl.task import Task, get_task
 from carl.training.algorithms import build
 from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
-from carl.training.evaluation import play
+from carl.training.evaluation import Evaluator, play
 from carl.training.runner import RunnerSetup
-from carl.training.train import Training, evaluate, send_weights_to_the_restarted, train
+from carl.training.train import Training, send_weights_to_the_restarted
+from carl.training.train import train as train_with
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -27,8 +32,11 @@ HERE = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=8_000, evaluate_e
 """Sampling in this process, which spares the tests the start of others."""
 
 
+train = partial(train_with, evaluator=Evaluator(workers=0))
+
+
 def training(directory: Path, task: Task = CORRIDOR, config: TrainConfig = HERE, **changes) -> Training:
-    settings = {"source": Furthest(), "mix": Mix(), "run_seed": 3, "evaluators": 0} | changes
+    settings = {"source": Furthest(), "mix": Mix(), "run_seed": 3} | changes
     evaluation = EvaluationConfig(curve_episodes=8, episodes=20)
     return Training(task=task, directory=directory, train=config, evaluation=evaluation, **settings)
 
@@ -50,7 +58,7 @@ def test_ppo_learns_the_corridor_and_says_how(tmp_path):
     assert points[-1]["abstains"] == 0
     assert 0 < points[-1]["seconds"] <= trained.progressed.seconds + 1e-3
     assert told[-1] == ("training", 8_000, 8_000)
-    final = evaluate(run, trained.checkpoint, greedy=True)
+    final = Evaluator(workers=0).evaluate(run.exam, trained.policy, Role.EVALUATION, 20, greedy=True)
     assert (final.episodes, final.success_rate, final.mean_length) == (20, 1.0, 4.0)
     again = train(run)
     assert again == trained, "a training that is finished is not begun again"
@@ -244,19 +252,23 @@ def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch)
         train(training(tmp_path, task=task, config=config))
 
 
-@pytest.mark.parametrize("updates", [40])
-def test_sac_on_mountain_car_with_the_example_program(tmp_path, updates):
-    from carl.rewards.program import ProgramReward
-
-    from carl.task import get_task
-
+def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
-    config = TrainConfig(env_runners=0, envs_per_runner=2, env_steps=1_000, evaluate_every=100, checkpoint_every=100)
-    run = training(tmp_path, task=get_task("MountainCarContinuous"), config=config, source=ProgramReward(program))
-    run = replace(run, evaluation=EvaluationConfig(curve_episodes=1))
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, checkpoint_every=100)
+    task = replace(get_task("MountainCarContinuous"), make=_short_drive)
+    run = training(tmp_path, task=task, config=config, source=ProgramReward(program))
     trained = train(run)
     assert trained.progressed.env_steps >= 1_000
-    assert curve(run)[-1]["abstains"] == 0
+    point = curve(run)[-1]
+    assert point["abstains"] == 0
+    assert 0.0 < point["mean_return"] <= program.max_return
+    push = trained.policy.act(np.zeros((3, 10), np.float32), greedy=False)
+    assert push.shape == (3, 1)
+    assert (np.abs(push) <= 1.0).all()
+
+
+def _short_drive():
+    return TimeLimit(get_task("MountainCarContinuous").make(), 60)
 
 
 class _Mortal:
