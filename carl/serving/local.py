@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -109,20 +111,21 @@ def _gpus(model: str) -> float:
 
 
 def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
-    """Take Serve down and wait until ``free`` CPUs and GPUs are free again; raises ResourceError if they stay taken."""
+    """Take Serve down; wait until its processes ended and ``free`` CPUs and GPUs are free. Raises ResourceError."""
     from ray import serve
 
+    processes = _local_processes()
     # serve.shutdown() waits in a task of the controller, which dies with it, and Ray prints that as a failure. So the
     # controller is told first, and serve.shutdown() then only forgets it.
     with contextlib.suppress(ValueError, ray.exceptions.RayActorError):  # there is none, or it is dead
         controller = ray.get_actor(_CONTROLLER, namespace=_NAMESPACE)
         ray.get(controller.graceful_shutdown.remote(wait=False))
     deadline = time.monotonic() + timeout_s
-    while _serve_actors() or not _released(free):
+    while _serve_actors() or not _released(free) or any(Path(f"/proc/{pid}").exists() for pid in processes):
         if time.monotonic() > deadline:
             raise ResourceError(
-                f"Ray Serve still holds resources {timeout_s:g} s after it was shut down: {_serve_actors()}; "
-                f"free now: {_available()}"
+                f"Ray Serve is still there {timeout_s:g} s after it was shut down: actors {_serve_actors()}, "
+                f"processes among {processes}; free now: {_available()}"
             )
         time.sleep(0.05)
     serve.shutdown()  # type: ignore[no-untyped-call]
@@ -140,6 +143,26 @@ def _available() -> dict[str, float]:
 def _serve_actors() -> list[str]:
     actors = ray.util.list_named_actors(all_namespaces=True)
     return [str(actor["name"]) for actor in actors if actor["namespace"] == _NAMESPACE]
+
+
+def _local_processes(timeout_s: float = 5.0) -> list[int]:
+    """Process ids of Serve's actors on this node. An actor is gone from Ray's list before its process has ended."""
+    answers: list[Any] = []
+    for name in _serve_actors():
+        with contextlib.suppress(ValueError):  # it went meanwhile
+            answers.append(ray.get_actor(name, namespace=_NAMESPACE).__ray_call__.remote(_whereabouts))
+    answered, _ = ray.wait(answers, num_returns=len(answers), timeout=timeout_s) if answers else ([], [])
+    here = ray.get_runtime_context().get_node_id()
+    found = []
+    for answer in answered:
+        with contextlib.suppress(ray.exceptions.RayActorError):  # it died meanwhile
+            node, pid = ray.get(answer)
+            found += [pid] if node == here else []
+    return found
+
+
+def _whereabouts(_: object) -> tuple[str, int]:
+    return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
 def _free_port() -> int:

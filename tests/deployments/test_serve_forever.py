@@ -25,7 +25,7 @@ def test_it_serves_until_it_is_told_to_stop(models: dict[str, str]) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
                 assert models["llava"] in answer.read().decode()
             process.send_signal(signal.SIGTERM)
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     assert out == "cpus 1.0\n", errors
