@@ -297,6 +297,6 @@ def _kill_the_runner(channel: ChannelClient) -> None:
     runners = [process for process in below if process.cmdline()[:1] and "CodeRewardRunner" in process.cmdline()[0]]
     assert len(runners) == 1
     runners[0].kill()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while channel.births()["runner-1"] == 1 and time.monotonic() < deadline:
         time.sleep(0.1)
