@@ -187,8 +187,8 @@ def serve(
     """Serve a VLM behind OpenAI's chat completions until Ctrl-C."""
     from carl.serving.local import serve_forever
 
-    console.print(f"Serving {model} at http://{host}:{port}/v1 (Ctrl-C ends it)")
-    serve_forever(model, host, port, token_env)
+    console.print(f"Loading {model} ...")
+    serve_forever(model, host, port, token_env, on_ready=lambda url: console.print(f"Serving at {url} (Ctrl-C ends it)"))
 
 
 def main() -> None:
@@ -215,6 +215,8 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when ray is imported
+    logging.getLogger("ray").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 

@@ -22,6 +22,8 @@ from carl.trajectory import Trajectory, TrajectoryStore
 
 STAGES = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 
+ON_RAY = ("collect", "synthesize", "verify", "train", "evaluate")
+
 BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
 """What is trained for comparison."""
 
@@ -41,9 +43,11 @@ class Pipeline:
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
-        with _ray(), ExitStack() as self._held:
+        with ExitStack() as self._held:
             for stage in stages:
                 if not self.dir.done(stage):
+                    if stage in ON_RAY:
+                        self._held.enter_context(ray_running())
                     with self.dir.stage(stage):
                         getattr(self, stage)()
         return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
@@ -210,7 +214,7 @@ class Pipeline:
 
 
 @contextmanager
-def _ray() -> Iterator[None]:
+def ray_running() -> Iterator[None]:
     """Ray for the time being: the cluster this process belongs to, or one of its own on this machine."""
     import ray
 

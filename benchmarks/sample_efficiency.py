@@ -1,0 +1,101 @@
+"""Environment steps, and seconds, until success_rate 0.95: the code reward against the sparse one.
+
+For each task one program is synthesized and verified (seed 0). Then every seed trains once on the program's reward and
+once on the environment's own, with the same observation (progress included), network and settings. A training has
+arrived when its curve and then 100 selection episodes, on seeds of their own, both reach 0.95; one that has not by the
+budget counts as the budget, so that a ratio is then a lower bound if it is the sparse one. Ratios are of mean steps
+over the seeds, with a 95 % bootstrap interval (seeds resampled within each arm). Stop it anywhere; the same command
+continues it. The last line is JSON.
+
+    python benchmarks/sample_efficiency.py --task DoorKey-8x8 --task UnlockPickup
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from carl.cli import bars, quiet
+from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
+from carl.pipeline import Pipeline, ray_running
+from carl.program import RewardProgram
+from carl.progress import Progress
+from carl.result import versions
+from carl.rewards.program import ProgramReward
+from carl.rewards.vector import Mix
+from carl.task import get_task
+from carl.tasks.minigrid import TASKS
+
+GOAL = 0.95
+ARMS: tuple[Arm, ...] = ("code", "sparse+progress")
+BUDGET = {"DoorKey-16x16": 600_000, "UnlockPickup": 1_500_000}
+DEFAULT_BUDGET = 1_000_000
+
+
+def program_of(task: str, directory: Path, progress: Progress) -> RewardProgram:
+    """The verified program of a run of the first stages, seed 0."""
+    run = RunConfig(task=task, run_dir=directory / task / "program")
+    Pipeline(run, progress).run(("collect", "synthesize", "verify"))
+    return RewardProgram.load(run.directory / "program.json")
+
+
+def arrive(task: str, program: RewardProgram, arm: Arm, seed: int, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Train until the goal or the budget; returns steps, seconds and whether the goal was reached."""
+    from carl.training.train import Training, train
+
+    spec = get_task(task)
+    training = Training(
+        task=spec,
+        source=ProgramReward(program),
+        mix=Mix.of(RewardConfig(source=arm), spec),
+        run_seed=seed,
+        directory=directory / task / f"{arm}-{seed}",
+        train=TrainConfig(env_steps=BUDGET.get(task, DEFAULT_BUDGET), evaluate_every=2, stop_at_success=GOAL),
+        evaluation=EvaluationConfig(curve_episodes=32),
+    )
+    progressed = train(training, lambda label, done, total=None: progress(f"{task} {arm} {seed}", done, total)).progressed
+    steps = progressed.env_steps
+    return {"steps": steps, "seconds": round(progressed.seconds, 1), "reached": steps < training.env_steps}
+
+
+def bootstrap(code: NDArray[Any], sparse: NDArray[Any], draws: int = 10_000) -> list[float]:
+    """95 % percentile interval of mean(sparse) / mean(code), seeds resampled within each arm."""
+    rng = np.random.default_rng(0)
+    means = [rng.choice(arm, (draws, len(arm))).mean(axis=1) for arm in (sparse, code)]
+    return [round(float(bound), 2) for bound in np.percentile(means[0] / means[1], [2.5, 97.5])]
+
+
+def compared(arrivals: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Ratios of sparse to code in steps and seconds."""
+    found: dict[str, Any] = {arm: {key: [one[key] for one in runs] for key in runs[0]} for arm, runs in arrivals.items()}
+    for unit in ("steps", "seconds"):
+        code, sparse = (np.array([run[unit] for run in arrivals[arm]], dtype=float) for arm in ARMS)
+        found[f"ratio_{unit}"] = round(float(sparse.mean() / code.mean()), 2)
+        found[f"interval_{unit}"] = bootstrap(code, sparse)
+    return found
+
+
+def main(
+    task: Annotated[list[str] | None, typer.Option(help="Tasks; all built-in rooms by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings for each arm.")] = 5,
+    directory: Annotated[Path, typer.Option(help="Where trainings are kept.")] = Path("runs/sample_efficiency"),
+) -> None:
+    """Measure, print what was found, end with one JSON line."""
+    found: dict[str, Any] = {}
+    with ray_running(), bars() as progress:
+        for name in task or [built_in.name for built_in in TASKS]:
+            program = program_of(name, directory, progress)
+            arrivals = {arm: [arrive(name, program, arm, s, directory, progress) for s in range(seeds)] for arm in ARMS}
+            found[name] = {"program_id": program.id, "budget": BUDGET.get(name, DEFAULT_BUDGET)} | compared(arrivals)
+    setting = {"goal": GOAL, "seeds": seeds, "cpus": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
+    print(json.dumps({"benchmark": "sample_efficiency", "setting": setting, "tasks": found}))
+
+
+if __name__ == "__main__":
+    quiet()
+    typer.run(main)
