@@ -39,7 +39,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
         "abstains": progressed.abstains,
         "reward_version": progressed.reward_version,
-        "checkpoint": str(checkpoint.relative_to(training.directory)),
+        "checkpoint": checkpoint.name,
     }
     for done, (mode, greedy) in enumerate(MODES.items()):
         progress("evaluating", done, len(MODES))
