@@ -44,7 +44,9 @@ def program_of(task: str, directory: Path, progress: Progress) -> RewardProgram:
     return RewardProgram.load(run.directory / "program.json")
 
 
-def arrive(task: str, program: RewardProgram, arm: Arm, seed: int, directory: Path, progress: Progress) -> dict[str, Any]:
+def arrive(
+    task: str, program: RewardProgram, arm: Arm, seed: int, directory: Path, progress: Progress
+) -> dict[str, Any]:
     """Train until the goal or the budget; returns steps, seconds and whether the goal was reached."""
     from carl.training.train import Training, train
 
@@ -58,7 +60,11 @@ def arrive(task: str, program: RewardProgram, arm: Arm, seed: int, directory: Pa
         train=TrainConfig(env_steps=BUDGET.get(task, DEFAULT_BUDGET), evaluate_every=2, stop_at_success=GOAL),
         evaluation=EvaluationConfig(curve_episodes=32),
     )
-    progressed = train(training, lambda label, done, total=None: progress(f"{task} {arm} {seed}", done, total)).progressed
+
+    def told(_: str, done: float, total: float | None = None) -> None:
+        progress(f"{task} {arm} {seed}", done, total)
+
+    progressed = train(training, told).progressed
     steps = progressed.env_steps
     return {"steps": steps, "seconds": round(progressed.seconds, 1), "reached": steps < training.env_steps}
 
@@ -72,7 +78,9 @@ def bootstrap(code: NDArray[Any], sparse: NDArray[Any], draws: int = 10_000) -> 
 
 def compared(arrivals: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Ratios of sparse to code in steps and seconds."""
-    found: dict[str, Any] = {arm: {key: [one[key] for one in runs] for key in runs[0]} for arm, runs in arrivals.items()}
+    found: dict[str, Any] = {
+        arm: {key: [one[key] for one in runs] for key in runs[0]} for arm, runs in arrivals.items()
+    }
     for unit in ("steps", "seconds"):
         code, sparse = (np.array([run[unit] for run in arrivals[arm]], dtype=float) for arm in ARMS)
         found[f"ratio_{unit}"] = round(float(sparse.mean() / code.mean()), 2)
@@ -92,7 +100,13 @@ def main(
             program = program_of(name, directory, progress)
             arrivals = {arm: [arrive(name, program, arm, s, directory, progress) for s in range(seeds)] for arm in ARMS}
             found[name] = {"program_id": program.id, "budget": BUDGET.get(name, DEFAULT_BUDGET)} | compared(arrivals)
-    setting = {"goal": GOAL, "seeds": seeds, "cpus": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
+    setting = {
+        "goal": GOAL,
+        "seeds": seeds,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "versions": versions(),
+    }
     print(json.dumps({"benchmark": "sample_efficiency", "setting": setting, "tasks": found}))
 
 

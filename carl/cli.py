@@ -188,7 +188,9 @@ def serve(
     from carl.serving.local import serve_forever
 
     console.print(f"Loading {model} ...")
-    serve_forever(model, host, port, token_env, on_ready=lambda url: console.print(f"Serving at {url} (Ctrl-C ends it)"))
+    serve_forever(
+        model, host, port, token_env, on_ready=lambda url: console.print(f"Serving at {url} (Ctrl-C ends it)")
+    )
 
 
 def main() -> None:

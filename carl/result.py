@@ -26,8 +26,8 @@ PACKAGES = (
 
 ARM_NAMES: Mapping[str, str] = {
     "code": "code reward",
-    "sparse+progress": "sparse reward, same observation",
-    "sparse": "sparse reward, without progress in it",
+    "sparse+progress": "sparse, same observation",
+    "sparse": "sparse, no progress shown",
 }
 
 
@@ -78,7 +78,7 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
     """The comparison of the arms, as a table for a terminal."""
     arms = result["evaluation"]["arms"]
     episodes = result["evaluation"]["episodes"]
-    columns = ("", "success, sampled", "success, greedy", "mean length", "env steps", "steps/s", "training")
+    columns = ("trained on", "sampled", "greedy", "length", "env steps", "steps/s", "training")
     table = Table(*columns, box=None, header_style="bold")
     for name, arm in arms.items():
         table.add_row(
@@ -107,8 +107,8 @@ def _vlm(result: Mapping[str, Any]) -> str:
     if not vlm:
         return "No VLM was asked."
     return (
-        f"{vlm['model']} was asked {vlm['calls']} times for {vlm['samples']} answers ({vlm['prompt_tokens']:,} tokens in, "
-        f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); {result['candidates']} candidates, "
+        f"{vlm['model']}: {vlm['calls']} requests, {vlm['samples']} samples ({vlm['prompt_tokens']:,} tokens in, "
+        f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); candidates tried: {result['candidates']}, "
         f"program {result['program_id']}."
     )
 

@@ -288,7 +288,7 @@ def _unlock_rooms(rng: Rng) -> Callable[[], Rooms]:
 
 
 def _behind_door(family: str, rng: Rng, pairs: int, plan: Plan, rooms: Callable[[], Rooms], same: float) -> Scene:
-    roles = {"door": COLOURS}
+    roles: dict[str, tuple[str, ...]] = {"door": COLOURS}
     if plan.behind:
         roles["behind"] = GOAL_COLOURS if plan.behind == "goal" else COLOURS
     colours = _palettes(rng, pairs, roles, same)

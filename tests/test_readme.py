@@ -1,0 +1,38 @@
+"""What the README shows runs."""
+
+import re
+from pathlib import Path
+
+from carl.nano import programs
+from carl.program import RewardProgram, SubTask
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_custom_task_is_the_one_that_is_tested() -> None:
+    tested = (ROOT / "tests/test_task.py").read_text().split("# README: begin\n")[1].split("# README: end")[0]
+    assert BLOCKS[0].strip() == tested.strip()
+
+
+def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
+    program = RewardProgram(
+        subtasks=(
+            SubTask(name="pick up the key", source=programs.PICK_UP_KEY),
+            SubTask(name="open the door", source=programs.OPEN_DOOR),
+            SubTask(name="reach the goal", source=programs.REACH_GOAL),
+        )
+    )
+    (tmp_path / "program.json").write_text(program.to_json())
+    shown = BLOCKS[1].replace("runs/DoorKey-5x5-0/program.json", str(tmp_path / "program.json"))
+    assert "100_000" in shown
+    names: dict[str, object] = {}
+    try:
+        exec(shown.replace("100_000", "4_096"), names)
+        model = names["model"]
+        assert model.num_timesteps == 4_096
+        assert model.rollout_buffer.rewards.sum() > 0, "random play picks up a key now and then, and is paid for it"
+        assert model.rollout_buffer.rewards.max() <= program.max_return
+    finally:
+        names["env"].close()
