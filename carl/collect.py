@@ -113,11 +113,12 @@ def collect(
     with_events: bool = False,
     progress: Progress = silent,
     replace: bool = False,
+    skip: int = 0,
 ) -> TrajectoryStore:
     """Record one episode for each of ``seeds``, in their order, and return the finished store.
 
     Ray tasks play and write in parallel; where Ray is not initialised, this process does. If the task has
-    demonstrations, expert episodes are the first ``len(seeds)`` of them instead, checked and copied.
+    demonstrations, expert episodes are ``len(seeds)`` of them instead, after the first ``skip``, checked and copied.
     Raises TaskError or StoreError, and then leaves no finished store.
     """
     if not seeds:
@@ -125,7 +126,7 @@ def collect(
     store = TrajectoryStore(store_uri)
     store.check_vacant(replace)
     if role == "expert" and task.demonstrations is not None:
-        store.write(demonstrations(task, len(seeds)), progress, replace)
+        store.write(demonstrations(task, len(seeds), skip), progress, replace)
         return store
     pieces = _split(seeds)
     work = [(task, piece, role, store, max_steps, with_events) for piece in pieces]
@@ -156,19 +157,22 @@ def made(task: Task, seed: int) -> Iterator[Environment]:
         env.close()  # type: ignore[no-untyped-call]  # gymnasium leaves it unannotated
 
 
-def demonstrations(task: Task, count: int) -> list[Trajectory]:
-    """The first ``count`` episodes that a user recorded for ``task``, checked; raises TaskError or StoreError."""
+def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
+    """``count`` episodes that a user recorded for ``task``, after the first ``skip``, checked.
+
+    Raises TaskError or StoreError.
+    """
     store = TrajectoryStore(task.demonstrations or "")
-    if len(store) < count:
+    if len(store) < skip + count:
         raise TaskError(
-            f"task {task.name!r}: {store.uri} holds {len(store)} demonstrations and {count} are asked for; "
+            f"task {task.name!r}: {store.uri} holds {len(store)} demonstrations and {skip + count} are asked for; "
             "record more, or ask for fewer expert episodes"
         )
     with made(task, 0) as env, environment_errors(task, 0):
         env.reset(seed=0)
         shape = task.frame(env).shape
-    recorded = store.read(range(count))
-    for index, trajectory in enumerate(recorded):
+    recorded = store.read(range(skip, skip + count))
+    for index, trajectory in enumerate(recorded, skip):
         if not trajectory.success:
             raise TaskError(f"task {task.name!r}: demonstration {index} in {store.uri} is no success; leave it out")
         if trajectory.frames.shape[1:] != shape:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from carl.config import Arm, RewardConfig, RunConfig
-from carl.errors import ConfigError, ProgramError
+from carl.errors import ConfigError, ProgramError, TaskError
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
@@ -57,7 +57,7 @@ class Pipeline:
     def collect(self) -> None:
         """Record the expert and random episodes that synthesis is judged on."""
         if self._learns_from_code:
-            self._recorded("", Role.EXPERT, Role.RANDOM)
+            self._recorded()
 
     def synthesize(self) -> None:
         """Have the VLM write a program that survives the recorded episodes."""
@@ -66,7 +66,7 @@ class Pipeline:
         from carl.synthesis.client import connect
         from carl.synthesis.synthesize import synthesize
 
-        experts, randoms = self._recorded("", Role.EXPERT, Role.RANDOM)
+        experts, randoms = self._recorded()
         pairs = [(episode.frames[0], episode.frames[-1]) for episode in experts[: self.config.synthesis.pairs]]
         self._keep_pairs(pairs)
         with connect(self.config.vlm, self.dir / "synthesis") as client:
@@ -93,7 +93,7 @@ class Pipeline:
         if not self._learns_from_code:
             return
         program = self._program()
-        report = self._verify(program, *self._recorded("held-out-", Role.HELD_OUT, Role.HELD_OUT))
+        report = self._verify(program, *self._recorded(held_out=True))
         self.dir.write("verification.json", report.model_dump(mode="json"))
         if not report.accepted:
             raise ProgramError(
@@ -134,15 +134,18 @@ class Pipeline:
     def _learns_from_code(self) -> bool:
         return self.config.reward.source != "sparse"
 
-    def _recorded(self, prefix: str, expert: Role, random: Role) -> tuple[list[Trajectory], list[Trajectory]]:
-        """Expert and random episodes, collected unless they are there."""
+    def _recorded(self, held_out: bool = False) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Expert and random episodes to search with, or the held-out ones; collected unless they are there."""
         from carl.collect import collect, read_in_parallel
 
         plan, seed = self.config.collect, self.config.seed
+        prefix = "held-out-" if held_out else ""
+        expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
         experts = TrajectoryStore(self.dir / f"trajectories/{prefix}expert")
         if not experts.exists():
-            seeds = seeds_of(seed, expert, plan.experts, 0)
-            experts = collect(self.task, seeds, "expert", experts.uri, progress=self._progress)
+            count, skip = self._share_of_experts(held_out)
+            seeds = seeds_of(seed, expert, count, 0)
+            experts = collect(self.task, seeds, "expert", experts.uri, progress=self._progress, skip=skip)
         randoms = TrajectoryStore(self.dir / f"trajectories/{prefix}random")
         if not randoms.exists():
             longest = max(length for part in experts.manifest.parts for length in part.lengths)
@@ -150,6 +153,19 @@ class Pipeline:
             seeds = seeds_of(seed, random, plan.randoms, 1)
             randoms = collect(self.task, seeds, "random", randoms.uri, cut, progress=self._progress)
         return read_in_parallel(experts), read_in_parallel(randoms)
+
+    def _share_of_experts(self, held_out: bool) -> tuple[int, int]:
+        """How many expert episodes, and how many to pass over: recorded demonstrations are halved between both uses."""
+        wanted = self.config.collect.experts
+        if self.task.demonstrations is None:
+            return wanted, 0
+        half = len(TrajectoryStore(self.task.demonstrations)) // 2
+        if half < self.config.synthesis.pairs:
+            raise TaskError(
+                f"task {self.task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
+                f"other half what was accepted; record at least {2 * self.config.synthesis.pairs}, better {2 * wanted}"
+            )
+        return min(wanted, half), half if held_out else 0
 
     def _verify(self, program: RewardProgram, experts: list[Trajectory], randoms: list[Trajectory]) -> Any:
         from carl.verification import verify

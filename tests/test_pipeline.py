@@ -1,0 +1,132 @@
+"""All stages on a corridor, with a scripted model: what is left behind, and going on after a stop."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carl.collect import rollout
+from carl.config import RunConfig
+from carl.errors import ProgramError, TaskError, VlmError
+from carl.pipeline import Pipeline
+from carl.task import Task
+from carl.trajectory import TrajectoryStore
+from tests.fakes.corridor import Corridor
+from tests.fakes.scripted_vlm import Asked, ScriptedVlm
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+LENGTH = 12
+CORRIDOR = Task(
+    name="Corridor",
+    description="Walk to the end.",
+    make=partial(Corridor, LENGTH, 60),
+    expert=lambda env: lambda observation: 1,
+    random_cut=3.0,
+)
+PLAN = "Scene: a corridor.\n1. walk to the end"
+PROGRAM = "```python\ndef progress(frame, initial):\n    return min(1.0, frame[0, 0, 0] / {length})\n```"
+
+
+def answer(asked: Asked) -> list[str]:
+    reply = PLAN if "name the sub-tasks" in asked.task else PROGRAM.format(length=LENGTH)
+    return [reply] * asked.n
+
+
+@pytest.fixture
+def vlm() -> Iterator[ScriptedVlm]:
+    server = ScriptedVlm(answer)
+    with server.running():
+        yield server
+
+
+def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "task": "tests.test_pipeline:CORRIDOR",
+            "run_dir": directory,
+            "vlm": {"model": "scripted", "base_url": base_url, "max_retries": 0, "timeout_s": 5.0},
+            "synthesis": {"samples": 2, "max_requests": 3},
+            "collect": {"experts": 4, "randoms": 20},
+            "verify": {"min_randoms": 20},
+            "train": {"env_steps": 4096, "env_runners": 0, "envs_per_runner": 8, "baselines": False},
+            "evaluation": {"episodes": 10, "curve_episodes": 4},
+        }
+        | changes
+    )
+
+
+def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    settings = config(tmp_path, vlm.base_url)
+    result = Pipeline(settings).run()
+    assert result is not None
+    assert result["task"] == "Corridor"
+    assert result["program_id"] == json.loads((tmp_path / "verification.json").read_text())["program_id"]
+    assert {key: result["vlm"][key] for key in ("model", "calls", "samples")} == {
+        "model": "scripted",
+        "calls": 2,
+        "samples": 4,
+    }
+    assert result["env_steps"] >= 4096
+    assert result["evaluation"]["episodes"] == 10
+    assert 0 <= result["evaluation"]["success_rate"] <= 1
+    assert set(result["evaluation"]["arms"]) == {"code"}
+    assert set(result["seconds"]) == {"collect", "synthesize", "verify", "train", "evaluate"}
+    assert "walk to the end" in (tmp_path / "report.html").read_text()
+    (episode,) = TrajectoryStore(tmp_path / "training/code/episode").read()
+    assert episode.success == bool(episode.rewards.sum())
+
+    asked = len(vlm.asked)
+    assert Pipeline(settings).run() == result
+    assert len(vlm.asked) == asked
+
+
+def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    settings = config(tmp_path, vlm.base_url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "_keep_synthesis", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline(settings).run(("collect", "synthesize"))
+    asked = len(vlm.asked)
+    assert asked == 2
+    assert not (tmp_path / "program.json").exists()
+    Pipeline(settings).run(("collect", "synthesize"))
+    assert (tmp_path / "program.json").exists()
+    assert len(vlm.asked) == asked
+
+
+def test_a_program_that_never_gets_done_is_rejected_with_its_evidence(tmp_path: Path) -> None:
+    server = ScriptedVlm(lambda asked: [PLAN if "name" in asked.task else PROGRAM.format(length=99)] * asked.n)
+    with server.running(), pytest.raises(ProgramError, match="no program survived"):
+        Pipeline(config(tmp_path, server.base_url)).run(("collect", "synthesize"))
+    candidates = [json.loads(path.read_text()) for path in sorted((tmp_path / "candidates").glob("01-*.json"))]
+    assert [candidate["report"]["accepted"] for candidate in candidates] == [False]
+    assert not (tmp_path / "program.json").exists()
+
+
+def test_a_model_that_is_down_leaves_the_run_resumable(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    with pytest.raises(VlmError, match=r"127\.0\.0\.1:9"):
+        Pipeline(config(tmp_path, "http://127.0.0.1:9/v1")).run(("collect", "synthesize"))
+    assert TrajectoryStore(tmp_path / "trajectories/expert").exists()
+
+
+def test_demonstrations_are_halved_between_search_and_verdict(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "demonstrations"
+    TrajectoryStore(store).write([rollout(CORRIDOR, seed, "expert") for seed in range(5)])
+    task = Task(name="Recorded", description="Walk.", make=CORRIDOR.make, demonstrations=str(store), random_cut=3.0)
+    monkeypatch.setattr("carl.pipeline.get_task", lambda name: task)
+    Pipeline(config(tmp_path / "run", vlm.base_url)).run(("collect", "synthesize", "verify"))
+    search, verdict = (
+        TrajectoryStore(tmp_path / f"run/trajectories/{name}expert").read() for name in ("", "held-out-")
+    )
+    assert [episode.seed for episode in search] == [0, 1]
+    assert [episode.seed for episode in verdict] == [2, 3]
+
+    TrajectoryStore(store).write([rollout(CORRIDOR, 0, "expert")], replace=True)
+    with pytest.raises(TaskError, match="too few demonstrations"):
+        Pipeline(config(tmp_path / "few", vlm.base_url)).run(("collect",))
