@@ -216,6 +216,15 @@ def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_pa
     assert curve(run)[-1]["success_rate"] == 1.0
 
 
+def _weights_of_the_runner(group):
+    """On a busy machine a runner that has just been restarted may not answer the first call."""
+    deadline = time.monotonic() + 60
+    while not (answers := group.foreach_env_runner(_weights, local_env_runner=False)):
+        assert time.monotonic() < deadline, "the restarted runner never answers"
+        group.probe_unhealthy_env_runners()
+    return answers[0]
+
+
 def test_a_restarted_runner_is_sent_the_weights(tmp_path):
     with reward_channel() as channel:
         channel.publish(Furthest())
@@ -223,9 +232,9 @@ def test_a_restarted_runner_is_sent_the_weights(tmp_path):
         group = algorithm.env_runner_group
         algorithm.train()
         _kill_the_runner(channel)
-        blind = group.foreach_env_runner(_weights, local_env_runner=False)[0]
+        blind = _weights_of_the_runner(group)
         send_weights_to_the_restarted(algorithm)
-        seeing = group.foreach_env_runner(_weights, local_env_runner=False)[0]
+        seeing = _weights_of_the_runner(group)
         learned = algorithm.learner_group.get_weights()["default_policy"]
         assert any(not np.array_equal(value, learned[key]) for key, value in blind.items())
         for key, value in seeing.items():
