@@ -3,7 +3,11 @@
 A scene is the initial and goal frames of two expert episodes on seeds that training never sees. A first answer is the
 greedy decomposition with the greedy program of each of its sub-tasks; it counts if the whole program passes
 verification on episodes of that task. Where it does not, eight answers are sampled, and one that passes counts for
-"best of eight". Shares come with Wilson's 95 % interval. The last line printed is one JSON.
+"best of eight"; where first answers never fail, that share has measured nothing. Shares come with Wilson's 95 %
+interval, which takes scenes as independent: see how many of them differ at all. The last line printed is one JSON.
+
+A built-in task's programs name no colour, so an answer that misreads one still verifies. How often the sub-tasks are
+named exactly is what ``jobs/train_nano.py`` prints at its end.
 """
 
 import json
@@ -150,6 +154,8 @@ def measure(
         best += sum(accepted) + sum(_one_of_eight(asker, judge, scene, temperature, seed) for scene in failed)
     return {
         "scenes": scenes,
+        "distinct_scenes": len({b"".join(frame.tobytes() for frame in scene) for scene in unseen}),
+        "first_failed": scenes - first,
         "first": interval(first, scenes),
         "best_of_8": interval(best, scenes),
         "distinct_programs": len(judge.seen),
@@ -169,13 +175,13 @@ def interval(hits: int, count: int) -> dict[str, float]:
 
 def into_card(card: Path, found: dict[str, Any]) -> None:
     """Replace the table between the card's two accuracy marks."""
-    lines = ["| task | first answer verifies | one of eight does |", "|---|---|---|"]
+    lines = ["| task | different scenes | first answer verifies | one of eight does |", "|---|---|---|---|"]
     for task, figures in found.items():
         cells = [
             f"{each['share']:.3f} ({each['low']:.3f} to {each['high']:.3f})"
             for each in (figures["first"], figures["best_of_8"])
         ]
-        lines.append(f"| {task} | {' | '.join(cells)} |")
+        lines.append(f"| {task} | {figures['distinct_scenes']} of {figures['scenes']} | {' | '.join(cells)} |")
     before, _, rest = card.read_text().partition(CARD_START)
     _, _, after = rest.partition(CARD_END)
     card.write_text(f"{before}{CARD_START}\n" + "\n".join(lines) + f"\n{CARD_END}{after}")

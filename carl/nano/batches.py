@@ -34,10 +34,12 @@ class Batch:
     families: list[str]
 
 
-def scenes_of(seed: int, role: Role, step: int, count: int, family: str | None = None) -> list[Scene]:
+def scenes_of(
+    seed: int, role: Role, step: int, count: int, family: str | None = None, pairs: int | None = None
+) -> list[Scene]:
     """The scenes of one update: a function of its arguments, so that a resumed run goes on as if never stopped."""
     rng = np.random.default_rng(spawn(seed, role, step))
-    pairs = int(rng.choice(PAIRS, p=PAIR_SHARES))
+    pairs = pairs or int(rng.choice(PAIRS, p=PAIR_SHARES))
     return [scenes.draw(rng, pairs, family) for _ in range(count)]
 
 
@@ -69,14 +71,15 @@ def canvas(frames: Sequence[Frame]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().mul_(2.0 / 255.0)
 
 
-def collate(batch: Sequence[Scene], tokenizer: Tokenizer, index: int, both: bool = False) -> Batch:
-    """Scenes with equally many pictures as one Batch; every second row also asks for a program, all if ``both``."""
-    pictures = len(batch[0].frames)
-    prefix = _picture_ids(tokenizer, pictures)
-    rows = [
-        _row(tokenizer, prefix, dialogues(scene, index + place)[: 2 if both or place % 2 else 1])
-        for place, scene in enumerate(batch)
-    ]
+def practice(batch: Sequence[Scene], step: int) -> list[list[Dialogue]]:
+    """What an update asks: the sub-tasks of every scene, and of every second one a program as well."""
+    return [dialogues(scene, step + place)[: 1 + place % 2] for place, scene in enumerate(batch)]
+
+
+def collate(batch: Sequence[Scene], spoken: Sequence[Sequence[Dialogue]], tokenizer: Tokenizer) -> Batch:
+    """Scenes with equally many pictures, and the dialogues about each, as one Batch."""
+    prefix = _picture_ids(tokenizer, len(batch[0].frames))
+    rows = [_row(tokenizer, prefix, each) for each in spoken]
     length = max(len(row[0]) for row in rows)
     ids, positions, targets, groups = (
         torch.tensor([part + [fill] * (length - len(part)) for part in column])

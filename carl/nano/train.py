@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carl.nano.batches import Batch, collate, corpus, scenes_of
+from carl.nano.batches import Batch, collate, corpus, dialogues, practice, scenes_of
 from carl.nano.model import build_model, build_processor, train_tokenizer
 from carl.nano.scenes import FAMILIES
 from carl.progress import Progress, silent
@@ -127,7 +127,9 @@ class Trainer:
         started = time.monotonic()
         rate = self.recipe.rate * max(schedule(self.done), 1e-3)
         drawn = scenes_of(self.recipe.seed, Role.TRAINING, self.step, self.recipe.batch)
-        loss, exact = forward(self.model, collate(drawn, self.tokenizer, self.step), self.recipe.device)
+        loss, exact = forward(
+            self.model, collate(drawn, practice(drawn, self.step), self.tokenizer), self.recipe.device
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -170,17 +172,20 @@ class Trainer:
             path.chmod(0o644)  # safetensors writes for its owner alone
 
     @torch.no_grad()
-    def accuracy(self, per_family: int = 128) -> dict[str, float]:
-        """Exact match on scenes that training never draws, by family, decomposition and one program each."""
+    def accuracy(self, per_family: int = 256) -> dict[str, Mapping[str, float]]:
+        """Exact match on scenes of two episodes that training never draws: of sub-tasks and programs, by family."""
         self.model.eval()
-        right: dict[str, list[bool]] = defaultdict(list)
+        right: tuple[dict[str, list[bool]], ...] = (defaultdict(list), defaultdict(list))
         for number, family in enumerate(FAMILIES):
             for start in range(0, per_family, 32):
-                drawn = scenes_of(self.recipe.seed, Role.HELD_OUT, 1000 * number + start, 32, family)
-                _, exact = forward(self.model, collate(drawn, self.tokenizer, start, both=True), self.recipe.device)
-                for scene, good in zip(drawn, exact, strict=True):
-                    right[scene.family].append(good)
-        return _means(right)
+                drawn = scenes_of(self.recipe.seed, Role.HELD_OUT, 1000 * number + start, 32, family, pairs=2)
+                asked = [dialogues(scene, place) for place, scene in enumerate(drawn)]
+                for stage, found in enumerate(right):
+                    batch = collate(drawn, [each[stage : stage + 1] for each in asked], self.tokenizer)
+                    for scene, good in zip(drawn, forward(self.model, batch, self.recipe.device)[1], strict=True):
+                        found[scene.family].append(good)
+        counts = {family: len(found) for family, found in sorted(right[0].items())}
+        return {"scenes": counts, "sub_tasks": _means(right[0]), "programs": _means(right[1])}
 
 
 def _means(by_family: dict[str, list[bool]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from carl.nano.batches import canvas, collate, scenes_of
+from carl.nano.batches import canvas, collate, dialogues, practice, scenes_of
 from carl.nano.model import build_model, build_processor, train_tokenizer
 from carl.nano.scenes import draw
 from carl.nano.train import Recipe, Trainer, forward, schedule
@@ -56,7 +56,8 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     heard = []
     trainer = Trainer(Recipe(steps=25, batch=2), tmp_path)
     tokenizer = trainer.tokenizer
-    held_out = collate(scenes_of(0, Role.HELD_OUT, 0, 4, "unlock"), tokenizer, 0, both=True)
+    drawn = scenes_of(0, Role.HELD_OUT, 0, 4, "unlock")
+    held_out = collate(drawn, practice(drawn, 0), tokenizer)
     before = forward(trainer.model, held_out, "cpu")[0].item()
     trainer.run(log=heard.append)
     assert forward(trainer.model, held_out, "cpu")[0].item() < 0.8 * before
@@ -67,8 +68,8 @@ def test_dialogues_of_one_scene_do_not_see_each_other() -> None:
     drawn = scenes_of(0, Role.TRAINING, 0, 2, "doorkey")
     tokenizer = train_tokenizer(["Task: name the sub-tasks."])
     model = build_model(tokenizer).eval()
-    packed = collate(drawn, tokenizer, 0, both=True)
-    alone = collate(drawn[:1], tokenizer, 0)
+    packed = collate(drawn, [dialogues(scene, 0) for scene in drawn], tokenizer)
+    alone = collate(drawn[:1], [dialogues(drawn[0], 0)[:1]], tokenizer)
     length = alone.ids.shape[1]
     with torch.no_grad():
         hidden = [
