@@ -57,7 +57,7 @@ def arrive(
         mix=Mix.of(RewardConfig(source=arm), spec),
         run_seed=seed,
         directory=directory / task / f"{arm}-{seed}",
-        train=TrainConfig(env_steps=BUDGET.get(task, DEFAULT_BUDGET), evaluate_every=2, stop_at_success=GOAL),
+        train=TrainConfig(env_steps=BUDGET.get(task, DEFAULT_BUDGET), evaluate_every=4, stop_at_success=GOAL),
         evaluation=EvaluationConfig(curve_episodes=32),
     )
 

@@ -105,7 +105,12 @@ def _set(tree: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set {setting!r} is not of the form section.field=value")
     for name in path:
         tree = tree.setdefault(name, {})
-    tree[leaf] = yaml.safe_load(value)
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {setting!r}: {name} is no section of settings")
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is not YAML: {error}") from error
 
 
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:

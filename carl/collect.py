@@ -166,7 +166,7 @@ def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
     if len(store) < skip + count:
         raise TaskError(
             f"task {task.name!r}: {store.uri} holds {len(store)} demonstrations and {skip + count} are asked for; "
-            "record more, or ask for fewer expert episodes"
+            "record more, or ask for fewer (collect.experts)"
         )
     with made(task, 0) as env, environment_errors(task, 0):
         env.reset(seed=0)

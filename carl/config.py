@@ -75,7 +75,7 @@ class TrainConfig(Section):
     stop_at_success: float | None = Field(
         default=None, ge=0, le=1, description="Stop early once the selection episodes reach this success rate."
     )
-    checkpoint_every: int = Field(default=5, ge=1, description="Training iterations between checkpoints.")
+    checkpoint_every: int = Field(default=10, ge=1, description="Training iterations between checkpoints.")
     evaluate_every: int = Field(
         default=5, ge=1, description="Training iterations between points of the learning curve."
     )

@@ -15,14 +15,15 @@ from carl.errors import ConfigError, ProgramError, TaskError
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
-from carl.rundir import RunDirectory
+from carl.rundir import ORDER, RunDirectory
 from carl.seeding import Role, seeds_of
 from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
 
-STAGES = ("collect", "synthesize", "verify", "train", "evaluate", "report")
+STAGES = ORDER
 
-ON_RAY = ("collect", "synthesize", "verify", "train", "evaluate")
+VERDICTS = 3
+"""Programs that may fail on held-out episodes before a run gives up."""
 
 BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
 """What is trained for comparison."""
@@ -45,8 +46,8 @@ class Pipeline:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
         with ExitStack() as self._held:
             for stage in stages:
-                if not self.dir.done(stage):
-                    if stage in ON_RAY:
+                if stage == "report" or not self.dir.done(stage):
+                    if stage != "report":
                         self._held.enter_context(ray_running())
                     with self.dir.stage(stage):
                         getattr(self, stage)()
@@ -75,7 +76,7 @@ class Pipeline:
                 pairs,
                 client,
                 self.config.synthesis,
-                verify=lambda program: self._verify(program, experts, randoms),
+                verify=lambda program: self._failed_held_out(program) or self._verify(program, experts, randoms),
                 on_candidate=self._keep_candidate,
                 progress=self._progress,
                 seed=self.config.seed,
@@ -89,17 +90,25 @@ class Pipeline:
         (self.dir / "program.json").write_text(result.program.to_json())
 
     def verify(self) -> None:
-        """Judge the accepted program once more, on episodes that synthesis never saw."""
+        """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
         if not self._learns_from_code:
             return
-        program = self._program()
-        report = self._verify(program, *self._recorded(held_out=True))
-        self.dir.write("verification.json", report.model_dump(mode="json"))
-        if not report.accepted:
-            raise ProgramError(
-                f"program {program.id} survived synthesis and fails on fresh episodes:\n{report.evidence()}\n"
-                "Collect more episodes (collect.experts, collect.randoms), or try another --seed"
-            )
+        while True:
+            program = self._program()
+            failed = len(list((self.dir / "candidates").glob("held-out-*.json")))
+            report = self._verify(program, *self._recorded(held_out=failed + 1))
+            self.dir.write("verification.json", report.model_dump(mode="json"))
+            if report.accepted:
+                return
+            content = {"program": program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
+            self.dir.write(f"candidates/held-out-{failed + 1}-{program.id}.json", content)
+            (self.dir / "program.json").unlink()
+            if failed + 1 >= VERDICTS:
+                raise ProgramError(
+                    f"{VERDICTS} programs survived synthesis and failed on fresh episodes, the last one so:\n"
+                    f"{report.evidence()}\nTry more episodes (collect.experts, collect.randoms) in another --run-dir"
+                )
+            self.synthesize()
 
     def train(self) -> None:
         """Train on the program's reward, then on the sparse baselines for as many steps."""
@@ -116,9 +125,11 @@ class Pipeline:
         self.dir.write("result.json", assemble(self.task, self.config, self.dir, outcomes))
 
     def report(self) -> None:
-        """Write the report."""
+        """Write the report; raises ConfigError if there is nothing to tell."""
         from carl.report import build_report
 
+        if not self.dir.seconds:
+            raise ConfigError(f"{self.dir.path} holds nothing to report yet; run `carl run {self.config.task}`")
         self._sum_up_seconds()
         build_report(self.dir.path)
 
@@ -134,23 +145,23 @@ class Pipeline:
     def _learns_from_code(self) -> bool:
         return self.config.reward.source != "sparse"
 
-    def _recorded(self, held_out: bool = False) -> tuple[list[Trajectory], list[Trajectory]]:
-        """Expert and random episodes to search with, or the held-out ones; collected unless they are there."""
+    def _recorded(self, held_out: int = 0) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there."""
         from carl.collect import collect, read_in_parallel
 
         plan, seed = self.config.collect, self.config.seed
-        prefix = "held-out-" if held_out else ""
+        prefix = f"held-out-{held_out}-" if held_out else ""
         expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
         experts = TrajectoryStore(self.dir / f"trajectories/{prefix}expert")
         if not experts.exists():
-            count, skip = self._share_of_experts(held_out)
-            seeds = seeds_of(seed, expert, count, 0)
+            count, skip = self._share_of_experts(held_out > 0)
+            seeds = seeds_of(seed, expert, count, 2 * held_out)
             experts = collect(self.task, seeds, "expert", experts.uri, progress=self._progress, skip=skip)
         randoms = TrajectoryStore(self.dir / f"trajectories/{prefix}random")
         if not randoms.exists():
             longest = max(length for part in experts.manifest.parts for length in part.lengths)
             cut = plan.max_steps or math.ceil(self.task.random_cut * longest)
-            seeds = seeds_of(seed, random, plan.randoms, 1)
+            seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
             randoms = collect(self.task, seeds, "random", randoms.uri, cut, progress=self._progress)
         return read_in_parallel(experts), read_in_parallel(randoms)
 
@@ -171,6 +182,14 @@ class Pipeline:
         from carl.verification import verify
 
         return verify(program, experts, randoms, self.config.verify, self._progress)
+
+    def _failed_held_out(self, program: RewardProgram) -> Any:
+        """The report that refused ``program`` after synthesis had accepted it; None if there is none."""
+        from carl.verification.report import VerificationReport
+
+        for path in (self.dir / "candidates").glob(f"held-out-*-{program.id}.json"):
+            return VerificationReport.model_validate(self.dir.read(f"candidates/{path.name}")["report"])
+        return None
 
     def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
         path = self.dir / "synthesis/pairs.npz"
@@ -234,6 +253,7 @@ def ray_running() -> Iterator[None]:
     """Ray for the time being: the cluster this process belongs to, or one of its own on this machine."""
     import ray
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
     if ray.is_initialized():
         yield
         return

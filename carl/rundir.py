@@ -14,6 +14,18 @@ from carl.errors import ConfigError
 CONFIG = "config.json"
 STAGES = "stages.json"
 
+ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
+"""The stages of a run."""
+
+OPEN_UNTIL = {
+    "vlm": "synthesize",
+    "synthesis": "synthesize",
+    "reward": "train",
+    "train": "train",
+    "evaluation": "evaluate",
+}
+"""Sections of the configuration that may still change, and the stage that settles each. All else is settled at once."""
+
 
 class RunDirectory:
     """The artefacts of one run. Stages find what earlier ones left, so a run that was stopped goes on.
@@ -24,13 +36,27 @@ class RunDirectory:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run."""
+        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run.
+
+        What a stage that is not done was told may change: a server that was down, say, is named anew.
+        """
         self.path = config.directory
         self.config = config
         if (self.path / CONFIG).exists():
-            _check_same(read_config(self.path), config, self.path)
-        else:
-            self.write(CONFIG, config.model_dump(mode="json"))
+            self._check_same(read_config(self.path))
+        self.write(CONFIG, config.model_dump(mode="json"))
+
+    def _check_same(self, before: RunConfig) -> None:
+        settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
+        old, new = (
+            _flat(config.model_dump(mode="json", include=settled - {"run_dir"})) for config in (before, self.config)
+        )
+        differing = [f"{key}={old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]
+        if differing:
+            raise ConfigError(
+                f"{self.path} holds a run that was told otherwise ({'; '.join(differing)}). "
+                "Give another --run-dir, or delete that one."
+            )
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -56,10 +82,16 @@ class RunDirectory:
     def done(self, stage: str) -> bool:
         return bool(self.read(STAGES, {}).get(stage, {}).get("done", False))
 
+    def _undo_after(self, name: str) -> None:
+        stages = self.read(STAGES, {})
+        later = ORDER[ORDER.index(name) + 1 :]
+        self.write(STAGES, {key: stage | {"done": stage["done"] and key not in later} for key, stage in stages.items()})
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and mark it done if it ends without an error."""
+        """Time a stage, and mark it done if it ends without an error. Stages after it have to be done again."""
         start, done = time.monotonic(), False
+        self._undo_after(name)
         try:
             yield
             done = True
@@ -82,20 +114,13 @@ def read_config(path: Path) -> RunConfig:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(new, path)
-
-
-def _check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
-    before, after = (_flat(config.model_dump(mode="json", exclude={"run_dir"})) for config in (old, new))
-    differing = [f"{key}={before[key]} there, {after[key]} now" for key in before if before[key] != after[key]]
-    if differing:
-        raise ConfigError(
-            f"{path} holds a run that was told otherwise ({'; '.join(differing)}). "
-            "Give another --run-dir, or delete that one."
-        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(new, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error}; give another --run-dir") from error
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

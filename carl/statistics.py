@@ -13,4 +13,6 @@ def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tupl
     share, spread = successes / trials, z * z / trials
     centre = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if successes <= 0 else centre - half
+    high = 1.0 if successes >= trials else centre + half
+    return low, high

@@ -51,7 +51,7 @@ def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
             "vlm": {"model": "scripted", "base_url": base_url, "max_retries": 0, "timeout_s": 5.0},
             "synthesis": {"samples": 2, "max_requests": 3},
             "collect": {"experts": 4, "randoms": 20},
-            "verify": {"min_randoms": 20},
+            "verify": {"min_randoms": 20, "max_random_completion": 0.5},
             "train": {"env_steps": 4096, "env_runners": 0, "envs_per_runner": 8, "baselines": False},
             "evaluation": {"episodes": 10, "curve_episodes": 4},
         }
@@ -80,7 +80,9 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     assert episode.success == bool(episode.rewards.sum())
 
     asked = len(vlm.asked)
-    assert Pipeline(settings).run() == result
+    again = Pipeline(settings).run()
+    assert again is not None
+    assert again | {"seconds": {}} == result | {"seconds": {}}
     assert len(vlm.asked) == asked
 
 
@@ -110,7 +112,8 @@ def test_a_program_that_never_gets_done_is_rejected_with_its_evidence(tmp_path: 
 def test_a_model_that_is_down_leaves_the_run_resumable(tmp_path: Path, vlm: ScriptedVlm) -> None:
     with pytest.raises(VlmError, match=r"127\.0\.0\.1:9"):
         Pipeline(config(tmp_path, "http://127.0.0.1:9/v1")).run(("collect", "synthesize"))
-    assert TrajectoryStore(tmp_path / "trajectories/expert").exists()
+    Pipeline(config(tmp_path, vlm.base_url)).run(("collect", "synthesize"))
+    assert (tmp_path / "program.json").exists(), "the server is named anew in the same directory"
 
 
 def test_demonstrations_are_halved_between_search_and_verdict(
@@ -122,7 +125,7 @@ def test_demonstrations_are_halved_between_search_and_verdict(
     monkeypatch.setattr("carl.pipeline.get_task", lambda name: task)
     Pipeline(config(tmp_path / "run", vlm.base_url)).run(("collect", "synthesize", "verify"))
     search, verdict = (
-        TrajectoryStore(tmp_path / f"run/trajectories/{name}expert").read() for name in ("", "held-out-")
+        TrajectoryStore(tmp_path / f"run/trajectories/{name}expert").read() for name in ("", "held-out-1-")
     )
     assert [episode.seed for episode in search] == [0, 1]
     assert [episode.seed for episode in verdict] == [2, 3]
@@ -130,3 +133,33 @@ def test_demonstrations_are_halved_between_search_and_verdict(
     TrajectoryStore(store).write([rollout(CORRIDOR, 0, "expert")], replace=True)
     with pytest.raises(TaskError, match="too few demonstrations"):
         Pipeline(config(tmp_path / "few", vlm.base_url)).run(("collect",))
+
+
+def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PROGRAM.format(length=f"{LENGTH}.0")
+
+    def two_programs(asked: Asked) -> list[str]:
+        return [PLAN] * asked.n if "name the" in asked.task else [PROGRAM.format(length=LENGTH), other][: asked.n]
+
+    verdicts: list[str] = []
+    judge = Pipeline._verify
+
+    def strict(self: Pipeline, program: Any, experts: Any, randoms: Any) -> Any:
+        report = judge(self, program, experts, randoms)
+        verdicts.append(program.id)
+        if verdicts.count(program.id) == 2 and len(set(verdicts)) == 1:
+            failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
+            return report.model_copy(update={"accepted": False, "checks": (failed,)})
+        return report
+
+    monkeypatch.setattr(Pipeline, "_verify", strict)
+    server = ScriptedVlm(two_programs)
+    with server.running():
+        Pipeline(config(tmp_path, server.base_url)).run(("collect", "synthesize", "verify"))
+    first, again, second, held_out = verdicts
+    assert first == again != second == held_out
+    assert json.loads((tmp_path / "verification.json").read_text())["program_id"] == second
+    assert (tmp_path / "trajectories/held-out-2-expert").exists(), "the second verdict has episodes of its own"
+    assert len(server.asked) == 2, "the other sample was already there"

@@ -97,6 +97,8 @@ def train(
     progressed = Progressed.read(latest / STATE) if latest else Progressed()
     if latest and (progressed.finished or progressed.env_steps >= training.env_steps):
         return Trained(progressed, latest)
+    if latest:
+        progressed = replace(progressed, generation=progressed.generation + 1)
     with reward_channel(_last_version(training, progressed)) as channel:
         if training.mix.looks and training.source is not None:
             channel.publish(training.source)
@@ -134,7 +136,6 @@ class _Loop:
     def restore(self, checkpoint: Path) -> None:
         """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it."""
         self.algorithm.restore_from_path(checkpoint / ALGORITHM)
-        self._progressed = replace(self._progressed, generation=self._progressed.generation + 1)
         _truncate(self._training.curve, self._progressed.curve_points)
 
     def run(self, progress: Progress, on_iteration: Callable[[ChannelClient], None] | None) -> Trained:

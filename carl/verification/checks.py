@@ -57,6 +57,7 @@ def abstains(program: RewardProgram, episodes: Episodes) -> list[Check]:
         episodes,
         name="abstains",
         moments=lambda episode: episode.abstains,
+        looked_at=lambda episode: episode.judged,
         expected="a number in [0, 1]",
         complaint="gave no number in [0, 1]",
         praise="every frame got a number in [0, 1]",
@@ -70,6 +71,7 @@ def deterministic(program: RewardProgram, episodes: Episodes) -> list[Check]:
         episodes,
         name="deterministic",
         moments=lambda episode: episode.differing,
+        looked_at=lambda episode: episode.repeated,
         expected="the same number in every run",
         complaint="gave different numbers for the same two frames",
         praise="a second run gave the same numbers",
@@ -81,12 +83,13 @@ def _by_moment(
     episodes: Episodes,
     name: str,
     moments: Callable[[Episode], tuple[Moment, ...]],
+    looked_at: Callable[[Episode], int],
     expected: str,
     complaint: str,
     praise: str,
 ) -> list[Check]:
     """A check that fails for every sub-task with at least one such moment."""
-    judged = sum(episode.judged for episode in episodes)
+    judged = sum(looked_at(episode) for episode in episodes)
     failed = []
     for index in range(len(program.subtasks)):
         found = [(episode, moment) for episode in episodes for moment in moments(episode) if moment.subtask == index]

@@ -45,6 +45,7 @@ class Episode:
         abstains: where the program gave no answer, and why.
         differing: where a second run gave another answer.
         judged: frames that were looked at, counted once for every sub-task.
+        repeated: how many of those were asked again of another process.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Episode:
     abstains: tuple[Moment, ...]
     differing: tuple[Moment, ...] = ()
     judged: int = 0
+    repeated: int = 0
 
 
 @dataclass(eq=False)
@@ -87,6 +89,7 @@ class Replay:
         self._subtasks = len(program.subtasks)
         self._answers = _Answers()
         self._differing: dict[int, float] = {}
+        self._repeated: set[int] = set()
         self.latch = Latch(program, len(trajectories))
         shapes = {trajectory.frames.shape[1:] for trajectory in trajectories}
         if len(shapes) > 1:
@@ -142,6 +145,7 @@ class Replay:
             values, _ = self._ask(box, slots, steps, np.array([self._answers.tasks[row] for row in rows]))
             before = np.array([self._answers.values[row] for row in rows])
             other = ~((values == before) | (np.isnan(values) & np.isnan(before)))
+            self._repeated.update(rows)
             self._differing |= {rows[at]: float(values[at]) for at in np.flatnonzero(other)}
 
     def episodes(self) -> Iterator[Episode]:
@@ -178,6 +182,7 @@ class Replay:
             ),
             differing=tuple(self._difference(row) for row in rows if row in self._differing),
             judged=len(rows),
+            repeated=len(self._repeated.intersection(rows)),
         )
 
     def _moment(self, row: int, note: str) -> Moment:
