@@ -44,7 +44,7 @@ class Corridor(gym.Env):
     def render(self):
         self.renders += 1
         frame = np.zeros((8, 8, 3), np.uint8)
-        frame[0, 0] = self.position, self.steps, self.episode
+        frame[0, 0] = self.position, self.steps, self.episode % 256
         return frame
 
     def _observation(self):
