@@ -36,3 +36,9 @@ def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
         assert model.rollout_buffer.rewards.max() <= program.max_return
     finally:
         names["env"].close()
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert "docs/report.png" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
