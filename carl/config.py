@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from carl.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 EMBEDDED_MODEL = "carl-nano"
 
@@ -112,13 +110,3 @@ class RunConfig(Section):
     @property
     def directory(self) -> Path:
         return self.run_dir or Path("runs") / f"{self.task.replace(':', '.')}-{self.seed}"
-
-
-def load_config(path: Path) -> RunConfig:
-    """Read a RunConfig from YAML or JSON; raises ConfigError."""
-    import yaml
-
-    try:
-        return RunConfig.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"cannot use the configuration {path}: {error}") from error

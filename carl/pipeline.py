@@ -93,9 +93,10 @@ class Pipeline:
         """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
         if not self._learns_from_code:
             return
-        while True:
+        while (failed := len(list((self.dir / "candidates").glob("held-out-*.json")))) < VERDICTS:
+            if failed and not (self.dir / "program.json").exists():
+                self.synthesize()
             program = self._program()
-            failed = len(list((self.dir / "candidates").glob("held-out-*.json")))
             report = self._verify(program, *self._recorded(held_out=failed + 1))
             self.dir.write("verification.json", report.model_dump(mode="json"))
             if report.accepted:
@@ -103,12 +104,10 @@ class Pipeline:
             content = {"program": program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
             self.dir.write(f"candidates/held-out-{failed + 1}-{program.id}.json", content)
             (self.dir / "program.json").unlink()
-            if failed + 1 >= VERDICTS:
-                raise ProgramError(
-                    f"{VERDICTS} programs survived synthesis and failed on fresh episodes, the last one so:\n"
-                    f"{report.evidence()}\nTry more episodes (collect.experts, collect.randoms) in another --run-dir"
-                )
-            self.synthesize()
+        raise ProgramError(
+            f"{VERDICTS} programs survived synthesis and failed on fresh episodes; see {self.dir / 'candidates'}. "
+            "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
+        )
 
     def train(self) -> None:
         """Train on the program's reward, then on the sparse baselines for as many steps."""

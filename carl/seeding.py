@@ -17,7 +17,6 @@ class Role(IntEnum):
     EVALUATION = 6
     SYNTHESIS = 7
     LEARNER = 8
-    ORACLE = 9
 
 
 def spawn(run_seed: int, role: Role, *path: int) -> np.random.SeedSequence:

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from carl.cli import app, settings
-from carl.config import RunConfig, load_config
+from carl.config import RunConfig
 from carl.errors import ConfigError
 from carl.task import get_task
 
@@ -20,7 +20,8 @@ MANIFESTS = sorted((ROOT / "k8s").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_every_job_configuration_parses_and_names_a_task(path: Path) -> None:
-    assert get_task(load_config(path).task).name == load_config(path).task
+    config = settings(None, None, None, path, [])
+    assert get_task(config.task).name == config.task
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)

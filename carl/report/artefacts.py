@@ -88,7 +88,7 @@ class Run:
     def description(self) -> str:
         """The task in words; empty if this installation does not know it."""
         try:
-            return str(self.result.get("description") or get_task(self.task_name).description)
+            return get_task(self.task_name).description
         except CarlError:
             return ""
 
@@ -114,7 +114,7 @@ class Run:
     def evaluation(self, arm: str) -> Record:
         """The final evaluation of an arm: ``greedy`` and perhaps ``sampled``."""
         arms = as_record(as_record(self.result.get("evaluation")).get("arms"))
-        return as_record(arms.get(arm)) or self._json(f"training/{arm}/evaluation.json")
+        return as_record(arms.get(arm))
 
     def pairs(self) -> list[tuple[Frame, Frame]]:
         """The initial and goal frames that the VLM was shown."""
