@@ -71,7 +71,7 @@ class TrainConfig(Section):
     env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: in the driver.")
     envs_per_runner: int = Field(default=32, ge=1, description="Environments in each of them.")
     stop_at_success: float | None = Field(
-        default=None, ge=0, le=1, description="Stop early once the selection episodes reach this success rate."
+        default=None, ge=0, le=1, description="Stop early once this success rate is reached on selection episodes."
     )
     checkpoint_every: int = Field(default=10, ge=1, description="Training iterations between checkpoints.")
     evaluate_every: int = Field(

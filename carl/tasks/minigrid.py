@@ -6,29 +6,22 @@ The policy sees MiniGrid's own partial view, one-hot; programs see the whole roo
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from numpy.typing import NDArray
 
 from carl.errors import TaskError
-from carl.task import Environment, Frame, Task
+from carl.task import Environment, Task
+from carl.tasks.minigrid_view import STEPS, FlatView, TopDown
 
 TILE = 8
 """Pixels a tile is drawn at."""
-
-SEEN = ("unseen", "empty", "wall", "door", "key", "box", "goal")
-"""Object types that these tasks show the agent, in the order of the one-hot columns."""
-
-COLOURS, STATES, DIRECTIONS = 6, 3, 4
 
 Cell = tuple[int, int]
 Pose = tuple[int, int, int]
 """Column, row and direction; 0 right, 1 down, 2 left, 3 up."""
 
-STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
 
 
@@ -38,87 +31,6 @@ def make(env_id: str) -> Environment:
 
     env = gym.make(env_id, render_mode="rgb_array", highlight=False, tile_size=TILE, disable_env_checker=True)
     return FlatView(TopDown(env))
-
-
-class TopDown(gym.Wrapper[Any, Any, Any, Any]):
-    """Renders what MiniGrid renders, redrawing only the tiles that changed since the last picture."""
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        self._cells: list[Any] = []
-        self._doors: dict[int, Any] = {}
-        self._agent = (-1, -1)
-        self._picture: Frame = np.zeros((0, 0, 3), dtype=np.uint8)
-
-    def render(self) -> Frame:  # type: ignore[override]  # gymnasium's own type is a free variable here
-        """``uint8[TILE * height, TILE * width, 3]``, a fresh array."""
-        world: Any = self.env.unwrapped
-        for index in self._changed(world):
-            x, y = index % world.width, index // world.width
-            tile = world.grid.render_tile(
-                self._cells[index],
-                agent_dir=self._agent[1] if index == self._agent[0] else None,
-                tile_size=world.tile_size,
-            )
-            size = world.tile_size
-            self._picture[y * size : (y + 1) * size, x * size : (x + 1) * size] = tile
-        return self._picture.copy()
-
-    def _changed(self, world: Any) -> set[int]:
-        """Compare the room with the one last drawn, remember it, and return the indices of changed cells."""
-        cells, before = world.grid.grid, self._cells
-        agent = int(world.agent_pos[1]) * world.width + int(world.agent_pos[0]), int(world.agent_dir)
-        changed: set[int] = set()
-        if len(cells) != len(before):
-            self._picture = np.zeros((world.height * world.tile_size, world.width * world.tile_size, 3), np.uint8)
-            changed.update(range(len(cells)))
-        elif cells != before:
-            changed.update(i for i, cell in enumerate(cells) if cell is not before[i])
-        if changed:
-            self._cells = list(cells)
-        doors = {i: c.encode() for i, c in enumerate(cells) if c is not None and c.type == "door"}
-        changed.update(i for i in doors if doors[i] != self._doors.get(i))
-        if agent != self._agent:
-            changed.update(i for i in (agent[0], self._agent[0]) if i >= 0)
-        self._agent, self._doors = agent, doors
-        return changed
-
-
-class FlatView(gym.ObservationWrapper[Any, Any, Any]):
-    """The agent's 7x7 view and its direction as a flat one-hot vector, ``float32[7 * 7 * 16 + 4]``."""
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        view = env.observation_space["image"].shape  # type: ignore[index]  # MiniGrid's Dict space
-        self._table = _one_hot_table()
-        self._cells, self._width = view[0] * view[1], self._table.shape[1]
-        size = self._cells * self._width + DIRECTIONS
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
-
-    def observation(self, observation: dict[str, Any]) -> NDArray[np.float32]:
-        flat = np.zeros(self._cells * self._width + DIRECTIONS, dtype=np.float32)
-        image = observation["image"].reshape(self._cells, 3)
-        codes = (image[:, 0].astype(np.intp) * COLOURS + image[:, 1]) * STATES + image[:, 2]
-        flat[:-DIRECTIONS] = self._table[codes].reshape(-1)
-        flat[observation["direction"] - DIRECTIONS] = 1.0
-        return flat
-
-
-@cache
-def _one_hot_table() -> NDArray[np.float32]:
-    """One row for each (type, colour, state): its one-hot columns side by side."""
-    from minigrid.core.constants import OBJECT_TO_IDX
-
-    types = np.zeros((len(OBJECT_TO_IDX), len(SEEN)), dtype=np.float32)
-    for column, name in enumerate(SEEN):
-        types[OBJECT_TO_IDX[name], column] = 1.0
-    shape = (len(types), COLOURS, STATES)
-    rows = [
-        np.broadcast_to(types[:, None, None], (*shape, len(SEEN))),
-        np.broadcast_to(np.eye(COLOURS, dtype=np.float32)[None, :, None], (*shape, COLOURS)),
-        np.broadcast_to(np.eye(STATES, dtype=np.float32)[None, None], (*shape, STATES)),
-    ]
-    return np.concatenate(rows, axis=-1).reshape(-1, len(SEEN) + COLOURS + STATES)
 
 
 class Planner:

@@ -27,6 +27,9 @@ from carl.training.runner import RunnerSetup
 SELECTION_EPISODES = 100
 """Episodes on which an early stop is decided."""
 
+SCREEN_EPISODES, SCREEN_MARGIN = 32, 0.05
+"""Training episodes at a time that must come within the margin of the goal before the selection episodes are played."""
+
 PATIENCE_S = 120.0
 """How long to go without a single step, runners dying one after the other, before training gives up."""
 
@@ -131,6 +134,7 @@ class _Loop:
         self._progressed = replace(progressed, source_id=source.id if source else None)
         self._last_step = time.monotonic()
         self._since_point: Counter[str] = Counter()
+        self._since_screen: Counter[str] = Counter()
         self._means: dict[str, float] = {}
 
     def restore(self, checkpoint: Path) -> None:
@@ -145,13 +149,12 @@ class _Loop:
             _truncate(training.curve, 0)
         while True:
             self._iterate()
-            done = self._progressed.env_steps >= training.env_steps
+            done = self._progressed.env_steps >= training.env_steps or self._solved()
             progress("training", min(self._progressed.env_steps, training.env_steps), training.env_steps)
             if on_iteration:
                 on_iteration(self._channel)
             if done or self._progressed.iterations % training.train.evaluate_every == 0:
-                point = self._add_point()
-                done = done or self._solved(point)
+                self._add_point()
             if done or self._progressed.iterations % training.train.checkpoint_every == 0:
                 self._progressed = replace(self._progressed, finished=done)
                 path = training.checkpoints.save(self.algorithm, self._progressed)
@@ -174,7 +177,8 @@ class _Loop:
             seconds=self._progressed.seconds + seconds,
             reward_version=_count(metrics, "reward_version") or self._progressed.reward_version,
         )
-        self._since_point.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
+        for counts in (self._since_point, self._since_screen):
+            counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
         means = {key: _number(metrics.get(key)) for key in ("episode_return_mean", "episode_len_mean")}
         self._means |= {key: value for key, value in means.items() if value is not None}
 
@@ -190,7 +194,7 @@ class _Loop:
         else:
             time.sleep(0.5)
 
-    def _add_point(self) -> Evaluation:
+    def _add_point(self) -> None:
         episodes = self._training.evaluation.curve_episodes
         evaluation = self._evaluate(Role.CURVE, episodes)
         ended = self._since_point["ended"]
@@ -210,13 +214,17 @@ class _Loop:
         with self._training.curve.open("a") as file:
             file.write(json.dumps(point) + "\n")
         self._since_point.clear()
-        return evaluation
 
-    def _solved(self, point: Evaluation) -> bool:
-        goal = self._training.train.stop_at_success
-        if goal is None or point.success_rate < goal:
+    def _solved(self) -> bool:
+        """Whether the goal is reached: training episodes screen, since they cost nothing; selection episodes decide."""
+        goal, counts = self._training.train.stop_at_success, self._since_screen
+        if goal is None or counts["ended"] < SCREEN_EPISODES:
             return False
-        return self._evaluate(Role.SELECTION, SELECTION_EPISODES).success_rate >= goal
+        screened = counts["succeeded"] / counts["ended"]
+        counts.clear()
+        return (
+            screened >= goal - SCREEN_MARGIN and self._evaluate(Role.SELECTION, SELECTION_EPISODES).success_rate >= goal
+        )
 
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
         return self._evaluator.evaluate(
