@@ -22,8 +22,9 @@ import typer
 from numpy.typing import NDArray
 
 from carl.cli import bars, quiet
+from carl.cluster import ray_running
 from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
-from carl.pipeline import Pipeline, ray_running
+from carl.pipeline import Pipeline
 from carl.program import RewardProgram
 from carl.progress import Progress
 from carl.result import versions

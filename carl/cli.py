@@ -129,19 +129,7 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     console.print(f"Everything of this run is in {config.directory}")
 
 
-@app.command()
-def run(
-    task: TaskName,
-    seed: Seed = None,
-    run_dir: RunDir = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
-) -> None:
-    """Run all stages, from pictures to a trained policy. Stop it anywhere; the same command continues it."""
-    run_stages(settings(task, seed, run_dir, config, set_ or []))
-
-
-def _add_stage(name: str, text: str) -> None:
+def _add_command(name: str, text: str, stages: tuple[str, ...] | None = None) -> None:
     def command(
         task: TaskName,
         seed: Seed = None,
@@ -149,17 +137,22 @@ def _add_stage(name: str, text: str) -> None:
         config: ConfigFile = None,
         set_: Settings = None,
     ) -> None:
-        run_stages(settings(task, seed, run_dir, config, set_ or []), (name,))
+        run_stages(settings(task, seed, run_dir, config, set_ or []), stages)
 
     app.command(name, help=text)(command)
 
 
-_add_stage("collect", "Record expert and random episodes.")
-_add_stage("synthesize", "Ask the VLM for a reward program, and reject what fails on the recorded episodes.")
-_add_stage("verify", "Judge the accepted program on episodes that synthesis never saw.")
-_add_stage("train", "Train on the program's reward, and on the sparse baselines.")
-_add_stage("evaluate", "Evaluate what was trained on seeds that nothing else uses.")
-_add_stage("report", "Write the report, one HTML file.")
+_add_command(
+    "run", "Run all stages, from pictures to a trained policy. Stop it anywhere; the same command continues it."
+)
+_add_command("collect", "Record expert and random episodes.", ("collect",))
+_add_command(
+    "synthesize", "Ask the VLM for a reward program, and reject what fails on the recorded episodes.", ("synthesize",)
+)
+_add_command("verify", "Judge the accepted program on episodes that synthesis never saw.", ("verify",))
+_add_command("train", "Train on the program's reward, and on the sparse baselines.", ("train",))
+_add_command("evaluate", "Evaluate what was trained on seeds that nothing else uses.", ("evaluate",))
+_add_command("report", "Write the report, one HTML file.", ("report",))
 
 
 @app.command()
@@ -222,7 +215,6 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when ray is imported
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 

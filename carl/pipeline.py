@@ -1,15 +1,15 @@
 """The driver: collect, synthesize, verify, train, evaluate, report. Each stage goes on from what it finds on disk."""
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError
 from carl.program import RewardProgram
@@ -48,7 +48,7 @@ class Pipeline:
             for stage in stages:
                 if stage == "report" or not self.dir.done(stage):
                     if stage != "report":
-                        self._held.enter_context(ray_running())
+                        self._held.enter_context(ray_running(self._progress))
                     with self.dir.stage(stage):
                         getattr(self, stage)()
         return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
@@ -70,7 +70,7 @@ class Pipeline:
         experts, randoms = self._recorded()
         pairs = [(episode.frames[0], episode.frames[-1]) for episode in experts[: self.config.synthesis.pairs]]
         self._keep_pairs(pairs)
-        with connect(self.config.vlm, self.dir / "synthesis") as client:
+        with connect(self.config.vlm, self.dir / "synthesis", self._progress) as client:
             result = synthesize(
                 self.task.description,
                 pairs,
@@ -245,19 +245,3 @@ class Pipeline:
         result = self.dir.read("result.json")
         if result is not None:
             self.dir.write("result.json", result | {"seconds": self.dir.seconds})
-
-
-@contextmanager
-def ray_running() -> Iterator[None]:
-    """Ray for the time being: the cluster this process belongs to, or one of its own on this machine."""
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()

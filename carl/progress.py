@@ -1,5 +1,7 @@
 """Progress of long work, told to whoever wants to draw it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -7,6 +9,14 @@ class Progress(Protocol):
     """Called now and then with what is being done and how far it is; ``total`` None means unknown."""
 
     def __call__(self, label: str, done: float, total: float | None = None) -> None: ...
+
+
+@contextmanager
+def working(progress: Progress, label: str) -> Iterator[None]:
+    """Tell that something of unknown length goes on, and its end."""
+    progress(label, 0)
+    yield
+    progress(label, 1, 1)
 
 
 def silent(label: str, done: float, total: float | None = None) -> None:

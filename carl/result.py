@@ -57,7 +57,7 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "env_steps": main["env_steps"],
         "env_steps_per_s": main["env_steps_per_s"],
         "seconds": run_dir.seconds,
-        "evaluation": main[main["selected"]] | {"mode": main["selected"], "arms": dict(arms)},
+        "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
         "versions": versions(),
     }
@@ -84,7 +84,7 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         table.add_row(
             ARM_NAMES[name],
             *(_rate(arm.get(mode)) for mode in ("sampled", "greedy")),
-            f"{arm[arm['selected']]['mean_length']:.1f}",
+            f"{arm[arm['headline']]['mean_length']:.1f}",
             f"{arm['env_steps']:,}",
             f"{arm['env_steps_per_s']:,.0f}",
             f"{arm['seconds']:.0f} s",

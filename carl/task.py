@@ -92,8 +92,9 @@ class Task:
         """The camera's picture of ``env`` now, checked to be ``uint8[H, W, 3]``; raises TaskError."""
         frame = np.asarray(self.camera(env))
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            found = "None" if frame.dtype == object else f"{frame.dtype}{list(frame.shape)}"
             raise TaskError(
-                f"task {self.name!r}: its environment gave a frame of {frame.dtype}{list(frame.shape)} instead of "
+                f"task {self.name!r}: its environment gave {found} for a frame instead of "
                 "uint8[H, W, 3]; make it with render_mode='rgb_array', or give the Task a camera"
             )
         return frame

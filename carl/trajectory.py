@@ -187,9 +187,9 @@ class TrajectoryStore:
         with store_errors(path), self._fs.open_input_stream(path) as file:
             manifest = Manifest.model_validate_json(file.read())
             if manifest.format != FORMAT:
-                raise StoreError(f"{path} has format {manifest.format}, this version reads {FORMAT}; collect it again")
+                raise StoreError(f"{path} has format {manifest.format}, this version reads {FORMAT}; {self._anew}")
             if not manifest.parts or manifest.episodes != sum(len(part.lengths) for part in manifest.parts):
-                raise StoreError(f"{path} contradicts itself about the number of episodes; collect them again")
+                raise StoreError(f"{path} contradicts itself about the number of episodes; {self._anew}")
         for part in manifest.parts:
             self._check(part)
         return manifest
@@ -198,7 +198,11 @@ class TrajectoryStore:
         path = self._path(part.name)
         with store_errors(path):
             if self._measure(path) != (part.bytes, part.footer_sha256):
-                raise StoreError(f"{path} is not what was written: cut short or altered; collect it again")
+                raise StoreError(f"{path} is not what was written: cut short or altered; {self._anew}")
+
+    @property
+    def _anew(self) -> str:
+        return f"delete {self.uri}, and collect it again"
 
     def _measure(self, path: str) -> tuple[int, str]:
         """Size in bytes, and SHA-256 of the Parquet footer, which says where every page of the file is."""

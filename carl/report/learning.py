@@ -17,11 +17,11 @@ SOLVED = 0.95
 
 
 class Mode(NamedTuple):
-    """What an arm reached acting greedily, or sampling its actions; ``selected`` is what the head reports."""
+    """What an arm reached acting greedily, or sampling its actions; ``headline`` is what the head reports."""
 
     rate: str
     interval: str
-    selected: bool
+    headline: bool
 
 
 class ArmRow(NamedTuple):
@@ -150,13 +150,13 @@ def arms(run: Run) -> list[ArmRow]:
 
 def _mode(evaluation: Record, mode: str) -> Mode:
     found = words.outcome("", evaluation, mode=mode)
-    selected = found is not None and evaluation.get("selected", "greedy") == mode
-    return Mode(words.percent(found.rate.share), found.rate.range, selected) if found else Mode(words.DASH, "", False)
+    headline = found is not None and evaluation.get("headline", "greedy") == mode
+    return Mode(words.percent(found.rate.share), found.rate.range, headline) if found else Mode(words.DASH, "", False)
 
 
 def _length(evaluation: Record) -> str:
-    selected = as_record(evaluation.get(str(evaluation.get("selected", "greedy")))) or evaluation
-    length = words.number(selected.get("mean_length"))
+    shown = as_record(evaluation.get(str(evaluation.get("headline", "greedy")))) or evaluation
+    length = words.number(shown.get("mean_length"))
     return words.DASH if length is None else f"{length:.1f}"
 
 

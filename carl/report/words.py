@@ -46,8 +46,8 @@ class Outcome:
 
 
 def outcome(arm: str, evaluation: Mapping[str, Any], env_steps: int | None = None, mode: str = "") -> Outcome | None:
-    """Read an arm's evaluation in ``mode`` ("greedy" or "sampled"; else what was selected); None if there is none."""
-    found = evaluation.get(mode or str(evaluation.get("selected", "greedy")), {} if mode else evaluation)
+    """Read an arm's evaluation in ``mode`` ("greedy" or "sampled"; else the headline's); None if there is none."""
+    found = evaluation.get(mode or str(evaluation.get("headline", "greedy")), {} if mode else evaluation)
     share, episodes = (number(found.get(key)) if found else None for key in ("success_rate", "episodes"))
     if share is None or not episodes:
         return None

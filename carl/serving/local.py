@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import ray
 
+from carl.cluster import ray_running
 from carl.config import EMBEDDED_MODEL
 from carl.errors import ConfigError, ResourceError, VlmError
 
@@ -38,7 +38,7 @@ def serving(
     replicas, proxy and controller are gone and their CPUs and GPUs are free again. Starts Ray if it is not running
     and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use.
     """
-    with _ray():
+    with ray_running():
         if _serve_actors():
             raise ConfigError("Ray Serve already runs on this cluster; set vlm.base_url to the model it serves")
         free = _available()
@@ -62,17 +62,13 @@ def serve_forever(
 
     To be called in the main thread. Raises as ``serving`` does.
     """
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            serving(model, host=host, port=port, token_env=token_env, **args) as base_url,
-        ):
-            on_ready(base_url)
-            while True:
-                time.sleep(1.0)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        serving(model, host=host, port=port, token_env=token_env, **args) as base_url,
+    ):
+        on_ready(base_url)
+        while True:
+            time.sleep(1.0)
 
 
 def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
@@ -169,15 +165,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -4,13 +4,14 @@ import base64
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from carl.config import VlmConfig
 from carl.errors import VlmError
+from carl.progress import Progress, silent, working
 from carl.synthesis.exchange import Draw, Exchange, Question, Recording, Usage, digest, png
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -168,7 +169,7 @@ class VlmClient:
 
 
 @contextmanager
-def connect(config: VlmConfig, folder: Path) -> Iterator[VlmClient]:
+def connect(config: VlmConfig, folder: Path, progress: Progress = silent) -> Iterator[VlmClient]:
     """A client that records into ``folder``: of the recording, the server, or the model served here meanwhile.
 
     A model that is served here is gone, and its CPUs and GPUs free, when the context ends.
@@ -183,7 +184,10 @@ def connect(config: VlmConfig, folder: Path) -> Iterator[VlmClient]:
         from carl.serving.local import serving
 
         # no CPU is set aside: the model idles whenever candidates are verified, which wants them all
-        with serving(config.model, num_cpus=0) as base_url, _live(config, base_url) as live:
+        with ExitStack() as held:
+            with working(progress, "loading the VLM"):
+                base_url = held.enter_context(serving(config.model, num_cpus=0))
+                live = held.enter_context(_live(config, base_url))
             yield VlmClient(config, journal, live)
 
 

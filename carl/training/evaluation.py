@@ -16,6 +16,7 @@ import ray
 import torch
 from gymnasium.vector import SyncVectorEnv
 
+from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of, seeds_of
@@ -27,14 +28,18 @@ from carl.training.runner import one_thread
 SLOTS = 16
 """Environments stepped together in one process."""
 
+ROUND = 2 * SLOTS
+"""Episodes that a process plays before it reports."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One episode: the task's word on its last step, its length in steps, and the return that training would see."""
+    """One episode: the task's word on its last step, its length, its return as training sees it, and abstains."""
 
     success: bool
     length: int
     ret: float
+    abstains: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Evaluation:
     interval: tuple[float, float]
     mean_length: float
     mean_return: float
+    abstains: int
     greedy: bool
 
     @classmethod
@@ -57,6 +63,7 @@ class Evaluation:
             interval=wilson_interval(successes, len(outcomes)),
             mean_length=float(np.mean([outcome.length for outcome in outcomes])),
             mean_return=float(np.mean([outcome.ret for outcome in outcomes])),
+            abstains=sum(outcome.abstains for outcome in outcomes),
             greedy=greedy,
         )
 
@@ -122,7 +129,8 @@ def play(policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, samp
 
 def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
+    lengths, abstains = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs, dtype=int)
+    returns = np.zeros(env.num_envs)
     began = np.zeros(env.num_envs, dtype=bool)
     observations, _ = env.reset()
     while remaining.any():
@@ -130,10 +138,12 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
         stepped = ~(began | env.idle)
         lengths += stepped
         returns += rewards * stepped
+        abstains += info["abstained"]
         began = (terminated | truncated) & stepped
         for slot in np.flatnonzero(began):
-            outcomes.append(Outcome(bool(info["success"][slot]), int(lengths[slot]), float(returns[slot])))
-        lengths[began], returns[began] = 0, 0.0
+            success, length = bool(info["success"][slot]), int(lengths[slot])
+            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot])))
+        lengths[began], returns[began], abstains[began] = 0, 0.0, 0
         remaining -= began
         env.idle = remaining == 0
     return outcomes
@@ -150,23 +160,36 @@ class Evaluator:
         actor: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)(_Examiner)
         self._workers: list[Any] = [actor.remote() for _ in range(workers)]
 
-    def evaluate(self, exam: Exam, policy: Policy, role: Role, episodes: int, *, greedy: bool) -> Evaluation:
-        """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``."""
+    def evaluate(
+        self,
+        exam: Exam,
+        policy: Policy,
+        role: Role,
+        episodes: int,
+        *,
+        greedy: bool,
+        progress: Progress = silent,
+    ) -> Evaluation:
+        """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``; ``progress`` is told how many are over."""
         seeds = seeds_of(exam.run_seed, role, episodes)
+        shared = ray.put((policy, exam)) if self._workers else None
         count = max(1, len(self._workers))
-        shares = [seeds[index::count] for index in range(count) if seeds[index::count]]
-        draws = [seed_of(exam.run_seed, role, 0, index) for index in range(count)]
-        if self._workers:
-            shared = ray.put((policy, exam))
-            results = ray.get(
-                [
-                    worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
-                    for worker, share, draw in zip(self._workers, shares, draws, strict=False)
-                ]
-            )
-        else:
-            results = [play(policy, exam, shares[0], greedy=greedy, sampling_seed=draws[0])]
-        return Evaluation.of([outcome for result in results for outcome in result], greedy=greedy)
+        outcomes: list[Outcome] = []
+        for number, start in enumerate(range(0, episodes, ROUND * count)):
+            progress("evaluating", start, episodes)
+            part = seeds[start : start + ROUND * count]
+            shares = [part[index::count] for index in range(count) if part[index::count]]
+            draws = [seed_of(exam.run_seed, role, 0, number, index) for index in range(count)]
+            if shared is None:
+                outcomes += play(policy, exam, part, greedy=greedy, sampling_seed=draws[0])
+                continue
+            results = [
+                worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
+                for worker, share, draw in zip(self._workers, shares, draws, strict=False)
+            ]
+            outcomes += [outcome for result in ray.get(results) for outcome in result]
+        progress("evaluating", episodes, episodes)
+        return Evaluation.of(outcomes, greedy=greedy)
 
     def close(self) -> None:
         for worker in self._workers:

@@ -33,7 +33,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
     policy = Policy.of(checkpoint)
     outcome: dict[str, Any] = {
-        "selected": next(iter(MODES)),
+        "headline": next(iter(MODES)),
         "env_steps": progressed.env_steps,
         "seconds": round(progressed.seconds, 3),
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
@@ -41,13 +41,16 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "reward_version": progressed.reward_version,
         "checkpoint": checkpoint.name,
     }
-    for done, (mode, greedy) in enumerate(MODES.items()):
-        progress("evaluating", done, len(MODES))
+    for mode, greedy in MODES.items():
         evaluation = evaluator.evaluate(
-            training.exam, policy, Role.EVALUATION, training.evaluation.episodes, greedy=greedy
+            training.exam,
+            policy,
+            Role.EVALUATION,
+            training.evaluation.episodes,
+            greedy=greedy,
+            progress=lambda _, done, total=None, mode=mode: progress(f"evaluating, {mode}", done, total),
         )
         outcome[mode] = evaluation.to_dict()
-    progress("evaluating", len(MODES), len(MODES))
     _record(policy, training.exam, training.directory / "episode")
     return outcome
 

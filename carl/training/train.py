@@ -12,7 +12,7 @@ from typing import Any
 
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError
-from carl.progress import Progress, silent
+from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
 from carl.seeding import Role
@@ -107,7 +107,9 @@ def train(
             channel.publish(training.source)
         setup = RunnerSetup(training.task, training.mix, training.run_seed, channel, progressed.generation)
         with nullcontext(evaluator) if evaluator else Evaluator() as judge:
-            loop = _Loop(training, build(setup, training.train), channel, judge, progressed)
+            with working(progress, "starting the env runners"):
+                algorithm = build(setup, training.train)
+            loop = _Loop(training, algorithm, channel, judge, progressed)
             try:
                 if latest:
                     loop.restore(latest)

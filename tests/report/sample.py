@@ -98,7 +98,7 @@ def _result(steps: int) -> dict[str, Any]:
         | {
             "arms": {
                 arm: {
-                    "selected": "greedy",
+                    "headline": "greedy",
                     "greedy": evaluation(successes),
                     "sampled": evaluation(max(0, successes - 3)),
                     "env_steps": steps,

@@ -158,8 +158,8 @@ def test_baseline_that_does_better_is_said_beside_the_result(run: Path) -> None:
     assert "does better here: the final success rate shows no gain" in read(run).text
 
 
-def test_selected_mode_is_what_the_verdict_reports(run: Path) -> None:
-    arm = {"selected": "sampled", "greedy": evaluation(20), "sampled": evaluation(196)}
+def test_headline_mode_is_what_the_verdict_reports(run: Path) -> None:
+    arm = {"headline": "sampled", "greedy": evaluation(20), "sampled": evaluation(196)}
     edit(run / "result.json", evaluation={"arms": {"code": arm}})
     text = read(run).text
     assert "solves 98 % of 200" in text

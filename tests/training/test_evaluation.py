@@ -51,7 +51,7 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
     seeds = seeds_of(0, Role.CURVE, episodes)
     outcomes = play(Always(1), Exam(CORRIDOR, Mix(), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
     assert sorted(played) == sorted(seeds)
-    assert outcomes == [Outcome(True, 4, 1.0)] * episodes
+    assert outcomes == [Outcome(True, 4, 1.0, 0)] * episodes
 
 
 def test_a_share_that_is_spent_stands_still():
@@ -78,9 +78,10 @@ def test_roles_share_no_seed():
 
 
 def test_summary():
-    evaluation = Evaluation.of([Outcome(True, 4, 1.0), Outcome(False, 20, 0.5)], greedy=False)
+    evaluation = Evaluation.of([Outcome(True, 4, 1.0, 0), Outcome(False, 20, 0.5, 2)], greedy=False)
     assert (evaluation.episodes, evaluation.success_rate) == (2, 0.5)
     assert (evaluation.mean_length, evaluation.mean_return) == (12.0, 0.75)
+    assert evaluation.abstains == 2
     low, high = evaluation.to_dict()["interval"]
     assert 0.0 < low < 0.5 < high < 1.0
 

@@ -1,0 +1,57 @@
+"""Ray for a command: the cluster it belongs to, or one of its own."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from carl.errors import ResourceError
+from carl.progress import Progress, silent, working
+
+
+@contextmanager
+def ray_running(progress: Progress = silent) -> Iterator[None]:
+    """Ray for the time being: as it runs already, on the cluster of RAY_ADDRESS (as in a Ray job), or on this machine.
+
+    Meanwhile SIGTERM raises KeyboardInterrupt, as Ctrl-C does. Raises ResourceError if Ray does not start.
+    """
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            with working(progress, "starting Ray"):
+                _start()
+        with _terminated_like_interrupted():
+            yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start() -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    more: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
+        raise ResourceError(f"{where}: {error}") from error
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)

@@ -1,0 +1,35 @@
+"""Ray for a command: quiet, ended by SIGTERM as by Ctrl-C, and clear when its cluster cannot be reached."""
+
+import subprocess
+import sys
+
+import pytest
+
+from carl.cluster import ray_running
+from carl.errors import ResourceError
+
+TERMINATED = """
+import os, signal
+from carl.cli import quiet
+from carl.cluster import ray_running
+quiet()
+try:
+    with ray_running():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_termination_interrupts_and_ray_says_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "interrupted\n"
+    assert done.stderr == ""
+
+
+def test_a_cluster_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "no-such-host:notaport")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ResourceError, match="RAY_ADDRESS=no-such-host:notaport"), ray_running():
+        pass
