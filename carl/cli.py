@@ -52,8 +52,11 @@ class Bars:
 @contextmanager
 def bars() -> Iterator[Bars]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=errors) as progress:
-        yield Bars(progress)
+    # A descriptor of their own: standard error is hushed while Ray starts.
+    with os.fdopen(os.dup(2), "w") as file:
+        console = Console(file=file, soft_wrap=True)
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+            yield Bars(progress)
 
 
 def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Path | None, sets: list[str]) -> RunConfig:
@@ -215,6 +218,7 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when ray is imported
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 

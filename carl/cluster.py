@@ -39,10 +39,24 @@ def _start() -> None:
     address = os.environ.get("RAY_ADDRESS")
     more: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
+        with _hushed():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
         raise ResourceError(f"{where}: {error}") from error
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep Ray's C++ parts, which know no logger, from writing to standard error; what fails is raised."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

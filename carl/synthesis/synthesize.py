@@ -80,6 +80,7 @@ def synthesize(
     author = Author(description, pairs, client, config, seed, progress)
     search = _Search(author, verify, on_candidate)
     program, stopped = search.run()
+    progress("asking the VLM", author.requests, author.requests)
     return SynthesisResult(
         program, tuple(search.candidates), tuple(author.rejections), author.requests, client.usage, stopped
     )
