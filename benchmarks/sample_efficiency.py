@@ -35,7 +35,7 @@ from carl.tasks.minigrid import TASKS
 
 GOAL = 0.95
 ARMS: tuple[Arm, ...] = ("code", "sparse+progress")
-BUDGET = {"DoorKey-16x16": 600_000, "UnlockPickup": 1_200_000}
+BUDGET = {"DoorKey-16x16": 600_000, "UnlockPickup": 900_000}
 DEFAULT_BUDGET = 300_000
 
 
