@@ -14,6 +14,7 @@ line is JSON.
 import json
 import os
 import platform
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,9 @@ def main(
     with ray_running(), bars() as progress:
         for name in task or [built_in.name for built_in in TASKS]:
             program = program_of(name, directory, progress)
-            arrivals = {arm: [arrive(name, program, arm, s, directory, progress) for s in range(seeds)] for arm in ARMS}
+            arrivals: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+            for seed, arm in product(range(seeds), ARMS):  # in turns, so that a busy hour slows both
+                arrivals[arm].append(arrive(name, program, arm, seed, directory, progress))
             found[name] = {"program_id": program.id, "budget": BUDGET.get(name, DEFAULT_BUDGET)} | compared(arrivals)
     setting = {
         "goal": GOAL,

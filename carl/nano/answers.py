@@ -61,4 +61,7 @@ def program(scene: Scene, subgoal: SubGoal) -> str:
     colour = _shared(scene.colours[subgoal.role])
     if scene.crowded and colour:
         return programs.pick_up_colour(colour)
-    return _PROGRAMS[subgoal.verb, subgoal.kind]
+    source = _PROGRAMS[subgoal.verb, subgoal.kind]
+    hands_were_full = any(other.verb == "put down" for other in scene.subgoals)
+    after_that = subgoal.verb == "pick up" and subgoal.kind != "key"
+    return programs.with_free_hands(source) if hands_were_full and after_that else source

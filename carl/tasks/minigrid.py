@@ -199,10 +199,10 @@ TASKS = (
         "Pick up the box.",
         ("key carried", "door open", "key put down", "box carried"),
         600_000,
-        env_reward_weight=1.0,
+        env_reward_weight=4.0,
         env_reward_reason=(
             "A box that is toggled vanishes exactly as one that is picked up, so no program on frames can tell "
-            "them apart; only the environment's own reward decides."
+            "them apart; only the environment's own reward decides. It weighs as much as four sub-tasks together."
         ),
     ),
 )

@@ -17,7 +17,7 @@ SOURCES = {
     "door": programs.OPEN_DOOR,
     "goal": programs.REACH_GOAL,
     "put down": programs.PUT_DOWN_KEY,
-    "box": programs.PICK_UP_BOX,
+    "box": programs.with_free_hands(programs.PICK_UP_BOX),
     # plausible and wrong
     "yellow key": programs.pick_up_colour("yellow"),
     "anything changed": "from carl import vision\n\n\ndef progress(frame, initial):\n"
