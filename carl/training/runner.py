@@ -1,23 +1,32 @@
-"""The env runner: RLlib's single-agent one over environments that a RewardSource pays."""
+"""The env runner: RLlib's single-agent one over environments that a RewardSource pays, sampling by column."""
 
 import logging
-from collections.abc import Collection
+import time
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.utils.spaces import space_utils
 
 from carl.errors import ResourceError
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.channel import ChannelClient
+from carl.training.fragment import Fragment, Ongoing
 
 logger = logging.getLogger(__name__)
+
+_spaces: Any = space_utils  # RLlib leaves these functions untyped
+
+MEASURED = ("reward_version", "abstained", "success")
+"""What CodeReward says about a step that travels with it."""
 
 SETUP = "carl"
 """Key of the RunnerSetup in RLlib's ``env_config``."""
@@ -45,26 +54,6 @@ def one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-class SmallInfos(gym.vector.VectorWrapper):
-    """Hands RLlib one dictionary per slot, with what CodeReward measured and nothing else: RLlib stores infos."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, list[dict[str, Any]]]:  # type: ignore[override]  # RLlib wants a list
-        observations, infos = self.env.reset(**kwargs)
-        return observations, _small(infos)
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, list[dict[str, Any]]]:  # type: ignore[override]  # as above
-        observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        return observations, rewards, terminated, truncated, _small(infos)
-
-
-def _small(infos: dict[str, Any]) -> list[dict[str, Any]]:
-    columns = (infos[key].tolist() for key in ("reward_version", "abstained", "env_reward", "success"))
-    return [
-        {"reward_version": version, "abstained": abstained, "env_reward": env_reward, "success": success}
-        for version, abstained, env_reward, success in zip(*columns, strict=True)
-    ]
-
-
 class CodeRewardRunner(SingleAgentEnvRunner):
     """Samples from task environments; asks the channel for the reward when built and before it samples.
 
@@ -87,8 +76,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         self._birth = setup.channel.enroll(self._name)
         self.num_envs = self.config.num_envs_per_env_runner
         envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
-        self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
-        self.env = SmallInfos(self._code_reward)
+        self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
+        self._action_struct = _spaces.get_base_struct_from_space(envs.single_action_space)
         self._needs_initial_reset = True
         self._pull()
 
@@ -99,7 +88,6 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         except ResourceError as error:
             logger.error("%s keeps reward version %d: %s", self._name, self.version, error)
         episodes: list[Any] = super().sample(**kwargs)
-        self._measure(episodes)
         return episodes
 
     @property
@@ -129,14 +117,71 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         runner, setup = self.worker_index or 0, self._setup
         return seed_of(setup.run_seed, Role.TRAINING, runner, slot, setup.generation, self._birth)
 
-    def _measure(self, episodes: Collection[Any]) -> None:
-        ended = [episode for episode in episodes if episode.is_done]
-        # An episode cut by the last sample() begins with the info it ended with then, which was counted.
-        abstains = sum(info["abstained"] for episode in episodes for info in episode.get_infos()[1:])
-        for key, value in (
-            ("abstains", abstains),
-            ("ended", len(ended)),
-            ("succeeded", sum(episode.get_infos(-1)["success"] for episode in ended)),
-        ):
+    def _sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[Any]:
+        """As RLlib's, by column. It has no connectors but RLlib's own, and does here what they do."""
+        if force_reset or num_episodes is not None or self._needs_initial_reset:
+            self._begin()
+        self._needs_initial_reset = num_episodes is not None
+        fragment = Fragment(self._ongoing)
+        while fragment.steps < num_timesteps if num_timesteps is not None else fragment.episodes < (num_episodes or 0):
+            columns = self._random() if random_actions else self._decide(fragment, explore=explore)
+            result: Any = self._try_env_step(_spaces.unsquash_action(columns["actions"], self._action_struct))
+            if result == ENV_STEP_FAILURE:
+                self._begin()
+                fragment = Fragment(self._ongoing)
+                continue
+            observations, rewards, terminated, truncated, infos = result
+            columns |= {"rewards": rewards} | {key: infos[key] for key in MEASURED}
+            columns["weights_seq_no"] = np.full(self.num_envs, self._weights_seq_no)
+            fragment.add(observations, terminated, truncated, time.perf_counter(), **columns)
+        return self._close(fragment, cut=num_episodes is None)
+
+    def _begin(self) -> None:
+        """Reset all environments; only the first time with seeds."""
+        observations, _ = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
+        self._ongoing = Ongoing.begin(observations, time.perf_counter())
+
+    def _random(self) -> dict[str, NDArray[Any]]:
+        assert self.env is not None
+        return {"actions": self.env.action_space.sample()}
+
+    def _decide(self, fragment: Fragment, *, explore: bool) -> dict[str, NDArray[Any]]:
+        """The module's actions for the latest observations, and what else it says about them."""
+        batch = {"obs": torch.from_numpy(fragment.observations)}
+        runners = self.config.num_env_runners or 1
+        if explore:
+            steps = (self.num_env_steps_sampled_lifetime // runners + fragment.steps) * runners
+            found = self.module.forward_exploration(batch, t=steps)
+            distribution = self.module.get_exploration_action_dist_cls().from_logits(found["action_dist_inputs"])
+        else:
+            found = self.module.forward_inference(batch)
+            distribution = self.module.get_inference_action_dist_cls().from_logits(found["action_dist_inputs"])
+            distribution = distribution.to_deterministic()
+        actions = distribution.sample()
+        found |= {"actions": actions, "action_logp": distribution.logp(actions)}
+        return {name: values.numpy() for name, values in found.items()}
+
+    def _close(self, fragment: Fragment, *, cut: bool) -> list[Any]:
+        """The fragment's episodes; those that go on are left out unless ``cut``. Log what RLlib logs, and our counts."""
+        episodes, ended = fragment.close()
+        for one in ended:
+            self._log_episode_metrics(*one)
+        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=fragment.steps)
+        self._increase_sampled_metrics(fragment.steps, len(ended))
+        counts = {
+            "abstains": sum(int(episode.extra_model_outputs["abstained"].data.sum()) for episode in episodes),
+            "ended": len(ended),
+            "succeeded": sum(int(episode.extra_model_outputs["success"].data[-1]) for episode in episodes[: len(ended)]),
+        }
+        for key, value in counts.items():
             self.metrics.log_value(key, value, reduce="sum")
         self.metrics.log_value("reward_version", self.version, reduce="max", window=1)
+        return episodes if cut else episodes[: len(ended)]
