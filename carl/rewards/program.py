@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from carl.config import VerifyConfig
 from carl.errors import TaskError
 from carl.program import RewardProgram
+from carl.rewards.cache import JudgementCache
 from carl.rewards.latch import Latch, Slots
 from carl.rewards.source import PROGRESS_SLOTS, Judged
 from carl.sandbox.box import Box, Limits
@@ -66,6 +68,7 @@ class ProgramSession:
         self.abstains = 0
         self.quarantined = False
         self._box = Box(source.program, source.limits)
+        self._cache = JudgementCache(slots)
 
     @property
     def restarts(self) -> int:
@@ -101,8 +104,12 @@ class ProgramSession:
                 "a task's camera has to keep one size over all episodes"
             )
         self._initials[slots] = frames
+        self._cache.begin(slots, frames)
 
     def _ask(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
+        return self._cache.judge(frames, slots, rows, tasks, partial(self._ask_box, slots, frames))
+
+    def _ask_box(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
         assert self._initials is not None  # no step comes before its slot's reset
         every = len(rows) == len(frames) and bool((rows == np.arange(len(rows))).all())
         shown = frames if every else frames[rows]  # spares a copy of what is shown in the common case

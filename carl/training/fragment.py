@@ -3,7 +3,7 @@
 RLlib's own runner appends every step of every slot to an episode object, which takes longer than the environment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -14,6 +14,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 Mask = NDArray[np.bool_]
+Columns = Mapping[str, NDArray[Any]]
 
 
 class Ended(NamedTuple):
@@ -64,7 +65,8 @@ class Fragment:
         self._ongoing = ongoing
         self._observations = [ongoing.observations]
         self._over = [ongoing.over]
-        self._rows: list[dict[str, NDArray[Any]]] = []
+        self._rows: list[Columns] = []
+        self._notes: list[Columns] = []
         self._ends: list[tuple[Mask, Mask]] = []
         self._times: list[float] = []
         self.steps, self.episodes = 0, 0
@@ -80,27 +82,30 @@ class Fragment:
         terminated: Mask,
         truncated: Mask,
         now: float,
-        **columns: NDArray[Any],
-    ) -> Mask:
-        """Add a vector step; ``columns`` hold a row for each slot. Returns who really stepped, ``bool[N]``.
+        columns: Columns,
+        notes: Columns,
+    ) -> None:
+        """Add a vector step that ended at ``now`` seconds.
 
-        Slots whose episode was over were reset in this step: what they did and earned is ignored.
+        ``columns`` are ``actions``, ``rewards`` and what else learning needs; ``notes`` travel beside it as the
+        episodes' ``custom_data``. All have a row for each slot. Slots whose episode was over were reset in this step:
+        what they did and earned is ignored.
         """
         stepped = ~self._over[-1]
         over = (terminated | truncated) & stepped
         self._observations.append(observations)
         self._over.append(over)
         self._rows.append(columns)
+        self._notes.append(notes)
         self._ends.append((terminated, truncated))
         self._times.append(now)
         self.steps += int(stepped.sum())
         self.episodes += int(over.sum())
-        return stepped
 
     def close(self) -> tuple[list[SingleAgentEpisode], list[Ended]]:
         """The episodes, first those that ended, in their order, then the others by slot; and the ended ones' sums."""
         observations = np.stack(self._observations, axis=1)
-        columns = {name: np.stack([row[name] for row in self._rows], axis=1) for name in self._rows[0]}
+        columns, notes = _stacked(self._rows), _stacked(self._notes)
         resets = np.stack(self._over[:-1], axis=1)
         ended: list[tuple[int, int, SingleAgentEpisode, Ended]] = []
         cut: list[SingleAgentEpisode] = []
@@ -111,6 +116,7 @@ class Fragment:
                 # Steps start .. stop - 1 belong to one episode; step `stop`, if there is one, resets the slot.
                 if stop > start:
                     episode = self._episode(slot, start, stop, observations, columns)
+                    episode.custom_data.update({name: values[slot, start:stop] for name, values in notes.items()})
                     if episode.is_done:
                         ended.append((stop, slot, episode, self._sums(slot, stop)))
                     else:
@@ -123,7 +129,7 @@ class Fragment:
         return [episode for _, _, episode, _ in ended] + cut, [sums for *_, sums in ended]
 
     def _episode(
-        self, slot: int, start: int, stop: int, observations: NDArray[Any], columns: Mapping[str, NDArray[Any]]
+        self, slot: int, start: int, stop: int, observations: NDArray[Any], columns: Columns
     ) -> SingleAgentEpisode:
         mine = {name: values[slot, start:stop] for name, values in columns.items()}
         actions, rewards = mine.pop("actions"), mine.pop("rewards")
@@ -155,6 +161,11 @@ class Fragment:
         ongoing.ids[slot] = uuid4().hex
         ongoing.lengths[slot], ongoing.returns[slot] = 0, 0.0
         ongoing.since[slot] = self._times[step]
+
+
+def _stacked(rows: Sequence[Columns]) -> Columns:
+    """``[N, T, ...]`` for each column."""
+    return {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
 
 
 def _buffer(values: NDArray[Any]) -> InfiniteLookbackBuffer:

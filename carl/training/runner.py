@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _spaces: Any = space_utils  # RLlib leaves these functions untyped
 
 MEASURED = ("reward_version", "abstained", "success")
-"""What CodeReward says about a step that travels with it."""
+"""What CodeReward says about each step and the episodes keep, as ``custom_data``."""
 
 SETUP = "carl"
 """Key of the RunnerSetup in RLlib's ``env_config``."""
@@ -127,21 +127,22 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         force_reset: bool = False,
     ) -> list[Any]:
         """As RLlib's, by column. It has no connectors but RLlib's own, and does here what they do."""
+        rllib: Any = self  # it leaves this method untyped
         if force_reset or num_episodes is not None or self._needs_initial_reset:
             self._begin()
         self._needs_initial_reset = num_episodes is not None
         fragment = Fragment(self._ongoing)
         while fragment.steps < num_timesteps if num_timesteps is not None else fragment.episodes < (num_episodes or 0):
             columns = self._random() if random_actions else self._decide(fragment, explore=explore)
-            result: Any = self._try_env_step(_spaces.unsquash_action(columns["actions"], self._action_struct))
+            result = rllib._try_env_step(_spaces.unsquash_action(columns["actions"], self._action_struct))
             if result == ENV_STEP_FAILURE:
                 self._begin()
                 fragment = Fragment(self._ongoing)
                 continue
             observations, rewards, terminated, truncated, infos = result
-            columns |= {"rewards": rewards} | {key: infos[key] for key in MEASURED}
-            columns["weights_seq_no"] = np.full(self.num_envs, self._weights_seq_no)
-            fragment.add(observations, terminated, truncated, time.perf_counter(), **columns)
+            columns |= {"rewards": rewards, "weights_seq_no": np.full(self.num_envs, self._weights_seq_no)}
+            notes = {key: infos[key] for key in MEASURED}
+            fragment.add(observations, terminated, truncated, time.perf_counter(), columns, notes)
         return self._close(fragment, cut=num_episodes is None)
 
     def _begin(self) -> None:
@@ -153,33 +154,36 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         assert self.env is not None
         return {"actions": self.env.action_space.sample()}
 
+    @torch.no_grad()
     def _decide(self, fragment: Fragment, *, explore: bool) -> dict[str, NDArray[Any]]:
         """The module's actions for the latest observations, and what else it says about them."""
+        module: Any = self.module
         batch = {"obs": torch.from_numpy(fragment.observations)}
         runners = self.config.num_env_runners or 1
         if explore:
             steps = (self.num_env_steps_sampled_lifetime // runners + fragment.steps) * runners
-            found = self.module.forward_exploration(batch, t=steps)
-            distribution = self.module.get_exploration_action_dist_cls().from_logits(found["action_dist_inputs"])
+            found = module.forward_exploration(batch, t=steps)
+            distribution = module.get_exploration_action_dist_cls().from_logits(found["action_dist_inputs"])
         else:
-            found = self.module.forward_inference(batch)
-            distribution = self.module.get_inference_action_dist_cls().from_logits(found["action_dist_inputs"])
+            found = module.forward_inference(batch)
+            distribution = module.get_inference_action_dist_cls().from_logits(found["action_dist_inputs"])
             distribution = distribution.to_deterministic()
         actions = distribution.sample()
         found |= {"actions": actions, "action_logp": distribution.logp(actions)}
         return {name: values.numpy() for name, values in found.items()}
 
     def _close(self, fragment: Fragment, *, cut: bool) -> list[Any]:
-        """The fragment's episodes; those that go on are left out unless ``cut``. Log what RLlib logs, and our counts."""
+        """The fragment's episodes, without those that go on unless ``cut``; log what RLlib logs, and our counts."""
+        rllib: Any = self  # it leaves these methods untyped
         episodes, ended = fragment.close()
         for one in ended:
-            self._log_episode_metrics(*one)
-        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=fragment.steps)
-        self._increase_sampled_metrics(fragment.steps, len(ended))
+            rllib._log_episode_metrics(*one)
+        rllib._log_env_steps(metric=rllib._metrics_num_env_steps_sampled, num_steps=fragment.steps)
+        rllib._increase_sampled_metrics(fragment.steps, len(ended))
         counts = {
-            "abstains": sum(int(episode.extra_model_outputs["abstained"].data.sum()) for episode in episodes),
+            "abstains": sum(int(episode.custom_data["abstained"].sum()) for episode in episodes),
             "ended": len(ended),
-            "succeeded": sum(int(episode.extra_model_outputs["success"].data[-1]) for episode in episodes[: len(ended)]),
+            "succeeded": sum(int(episode.custom_data["success"][-1]) for episode in episodes[: len(ended)]),
         }
         for key, value in counts.items():
             self.metrics.log_value(key, value, reduce="sum")

@@ -1,6 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
+import torch
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from carl.config import TrainConfig
 from carl.errors import ResourceError
@@ -35,11 +40,13 @@ def channel() -> NearChannel:
     return channel
 
 
-def runner(channel, *, envs: int = 3, index: int = 1, mix: Mix | None = None, generation: int = 0) -> CodeRewardRunner:
+def runner(
+    channel, *, envs: int = 3, index: int = 1, mix: Mix | None = None, generation: int = 0, kind=CodeRewardRunner
+) -> CodeRewardRunner:
     setup = RunnerSetup(CORRIDOR, mix or Mix(), 5, channel, generation)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=envs))
     # RLlib copies configurations deeply; the channel has to stay the one the test holds.
-    made = CodeRewardRunner(config=config.copy(copy_frozen=False), worker_index=index)
+    made = kind(config=config.copy(copy_frozen=False), worker_index=index)
     made._setup = replace(setup)
     return made
 
@@ -47,6 +54,26 @@ def runner(channel, *, envs: int = 3, index: int = 1, mix: Mix | None = None, ge
 @pytest.fixture(autouse=True)
 def _shared_channel(monkeypatch):
     monkeypatch.setattr(NearChannel, "__deepcopy__", lambda self, memo: self, raising=False)
+
+
+class ListedInfos(gym.vector.VectorWrapper):
+    """What RLlib's own loop needs: a list of infos."""
+
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)[0], [{}] * self.num_envs
+
+    def step(self, actions):
+        return *self.env.step(actions)[:4], [{}] * self.num_envs
+
+
+class StockRunner(CodeRewardRunner):
+    """Samples by RLlib's own loop."""
+
+    _sample = SingleAgentEnvRunner._sample
+
+    def make_env(self) -> None:
+        super().make_env()
+        self.env = ListedInfos(self.env)
 
 
 def slot_seeds(made: CodeRewardRunner) -> list[list[int]]:
@@ -64,6 +91,36 @@ def test_slots_get_spawned_seeds_that_no_neighbour_shares(channel):
     assert seed_of(5, Role.TRAINING, 1, 0, 0, 0) in seeds
 
 
+def content(episode) -> list[Any]:
+    arrays = [episode.get_observations(), episode.get_actions(), episode.get_rewards()]
+    more = [episode.get_extra_model_outputs(key) for key in ("action_logp", "action_dist_inputs", "weights_seq_no")]
+    facts = [episode.t_started, episode.t, bool(episode.is_terminated), bool(episode.is_truncated)]
+    return [np.asarray(column).tolist() for column in arrays + more] + facts
+
+
+@pytest.mark.parametrize("how", [{"num_timesteps": 17}, {"num_episodes": 4}, {"num_timesteps": 9, "explore": False}])
+def test_sampling_by_column_gives_what_rllib_gives(how):
+    """Same seeds, same episodes in the same chunks and order, same metrics, over several calls."""
+    seen = []
+    for kind in (CodeRewardRunner, StockRunner):
+        channel = NearChannel()
+        channel.publish(Furthest())
+        torch.manual_seed(3)
+        made = runner(channel, kind=kind)
+        torch.manual_seed(4)
+        chunks, metrics = [], []
+        for _ in range(5):
+            episodes = made.sample(**how)
+            chunks += [[content(episode) for episode in episodes]]
+            found = made.get_metrics()
+            keys = ("num_env_steps_sampled", "episode_return_mean", "episode_len_mean", "num_episodes")
+            metrics.append([found[key].peek() for key in keys if key in found])
+        seen.append((chunks, metrics))
+    assert seen[0][0] == seen[1][0]
+    assert np.allclose(*[[value for row in metrics for value in row] for _, metrics in seen], equal_nan=True)
+    assert sum(len(chunk) for chunk in seen[0][0]) >= 10
+
+
 def test_a_rebuilt_runner_plays_other_episodes(channel):
     first, second = runner(channel), runner(channel)
     first.sample(num_timesteps=3)
@@ -76,9 +133,9 @@ def test_steps_are_paid_by_the_source_and_know_its_version(channel):
     episodes = runner(channel).sample(num_timesteps=60)
     assert channel.acknowledgements() == {"runner-1": 1}
     for episode in episodes:
-        assert {info["reward_version"] for info in episode.get_infos()} == {1}
-        assert set(episode.get_infos(-1)) == {"reward_version", "abstained", "env_reward", "success"}
-        assert episode.get_infos(-1)["success"] == bool(episode.is_terminated)
+        assert set(episode.custom_data["reward_version"].tolist()) == {1}
+        assert len(episode.custom_data["reward_version"]) == len(episode)
+        assert episode.custom_data["success"][-1] == bool(episode.is_terminated)
         assert 0.0 <= episode.get_return() <= 1.0
 
 
@@ -92,12 +149,12 @@ def test_no_episode_mixes_two_versions(channel):
     assert channel.acknowledgements() == {"runner-1": 2}
     versions: dict[str, set[int]] = {}
     for chunk in chunks:
-        versions.setdefault(chunk.id_, set()).update(info["reward_version"] for info in chunk.get_infos())
+        versions.setdefault(chunk.id_, set()).update(chunk.custom_data["reward_version"].tolist())
     assert all(len(seen) == 1 for seen in versions.values())
     assert set().union(*versions.values()) == {1, 2}
     best = {1: 0.0, 2: 0.0}
     for chunk in chunks:
-        version = chunk.get_infos(-1)["reward_version"]
+        version = int(chunk.custom_data["reward_version"][-1])
         best[version] = max(best[version], *chunk.get_rewards())
     assert best == {1: 0.25, 2: 0.5}
 
@@ -128,7 +185,7 @@ def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channe
     for _ in range(10):
         episodes = made.sample(num_timesteps=9)
         for episode in episodes:
-            abstains += sum(info["abstained"] for info in episode.get_infos()[1:])
+            abstains += int(episode.custom_data["abstained"].sum())
             successes += bool(episode.is_done and episode.is_terminated)
         metrics = made.get_metrics()
         metered = {key: before + metrics[key].peek() for key, before in metered.items()}
@@ -149,6 +206,6 @@ def test_closing_a_runner_closes_its_sessions(channel):
 def test_the_sparse_baseline_looks_at_nothing(channel):
     made = runner(channel, mix=Mix(code=0.0, env=1.0, progress=False))
     episodes = made.sample(num_timesteps=100)
-    assert {info["reward_version"] for episode in episodes for info in episode.get_infos()} == {0}
+    assert {version for episode in episodes for version in episode.custom_data["reward_version"].tolist()} == {0}
     assert all(env.renders == 0 for env in made.env.unwrapped.envs)
     assert channel.acknowledgements() == {}
