@@ -15,7 +15,7 @@ from carl.errors import ConfigError, ProgramError, TaskError
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
-from carl.rundir import ORDER, RunDirectory
+from carl.rundir import ORDER, RunDirectory, write_text
 from carl.seeding import Role, seeds_of
 from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
@@ -87,14 +87,14 @@ class Pipeline:
                 f"no program survived verification: {result.stopped}. {self.dir / 'candidates'} holds what was tried "
                 "and why it was rejected; try another --seed, more synthesis.samples, or a larger model"
             )
-        (self.dir / "program.json").write_text(result.program.to_json())
+        write_text(self.dir / "program.json", result.program.to_json())
 
     def verify(self) -> None:
         """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
         if not self._learns_from_code:
             return
         while (failed := len(list((self.dir / "candidates").glob("held-out-*.json")))) < VERDICTS:
-            if failed and not (self.dir / "program.json").exists():
+            if failed and (not (self.dir / "program.json").exists() or self._failed_held_out(self._program())):
                 self.synthesize()
             program = self._program()
             report = self._verify(program, *self._recorded(held_out=failed + 1))
@@ -138,7 +138,9 @@ class Pipeline:
     def arms(self) -> tuple[Arm, ...]:
         """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
         main = self.config.reward.source
-        return (main, *BASELINES) if main == "code" and self.config.train.baselines else (main,)
+        if main != "code" or not self.config.train.baselines:
+            return (main,)
+        return (main, *BASELINES) if self.config.reward.progress_in_observation else (main, "sparse")
 
     @property
     def _learns_from_code(self) -> bool:

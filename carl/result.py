@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carl.config import Arm, RunConfig
+from carl.rewards.vector import Mix
 from carl.rundir import RunDirectory
 from carl.task import Task
 
@@ -39,16 +40,16 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
     main = arms[config.reward.source]
     synthesis = run_dir.read("synthesis.json", {})
     verification = run_dir.read("verification.json")
-    mixed = task.env_reward_weight if config.reward.env_reward_weight is None else config.reward.env_reward_weight
+    mix = Mix.of(config.reward, task)
     return {
         "task": task.name,
         "seed": config.seed,
         "algorithm": config.train.algorithm or task.algorithm,
         "reward": {
             "kind": config.reward.source,
-            "env_reward_weight": mixed if config.reward.source == "code" else 1.0,
-            "env_reward_reason": task.env_reward_reason if mixed else "",
-            "progress_in_observation": config.reward.progress_in_observation,
+            "env_reward_weight": mix.env,
+            "env_reward_reason": task.env_reward_reason if mix.code and mix.env else "",
+            "progress_in_observation": mix.progress,
         },
         "program_id": verification["program_id"] if verification else None,
         "vlm": synthesis.get("usage"),

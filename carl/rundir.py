@@ -18,13 +18,15 @@ ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 """The stages of a run."""
 
 OPEN_UNTIL = {
-    "vlm": "synthesize",
-    "synthesis": "synthesize",
+    "collect": "collect",
+    "vlm": "verify",
+    "synthesis": "verify",
     "reward": "train",
     "train": "train",
     "evaluation": "evaluate",
 }
-"""Sections of the configuration that may still change, and the stage that settles each. All else is settled at once."""
+"""Sections of the configuration that may still change, and the stage that settles each: the last one that reads it.
+All else is settled at once."""
 
 
 class RunDirectory:
@@ -32,7 +34,7 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        config: what the run was told; the same for as long as the directory lives.
+        config: what the run was told; what a stage was told stays once it is done.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -114,10 +116,15 @@ def read_config(path: Path) -> RunConfig:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one; raises ConfigError."""
     new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(content, indent=1) + "\n")
+        new.write_text(text)
         os.replace(new, path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error}; give another --run-dir") from error

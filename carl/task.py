@@ -1,5 +1,7 @@
 """Task: an environment to solve, in words and pictures; and the registry that finds tasks by name."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -133,10 +135,14 @@ def _import_task(reference: str) -> Task:
     import importlib
 
     module_name, _, attribute = reference.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script would not find a file that lies here
     try:
         task = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise TaskError(f"cannot import the task {reference!r}: {error}") from error
+        raise TaskError(
+            f"cannot import the task {reference!r}: {error}; install its package, or run carl where the file lies"
+        ) from error
     if not isinstance(task, Task):
         raise TaskError(f"{reference!r} is a {type(task).__name__}, not a carl.task.Task")
     return task

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from carl.cli import bars
-from carl.nano import WEIGHTS
 
 
 def main(
@@ -19,9 +18,12 @@ def main(
     seed: Annotated[int, typer.Option(help="Of weights and scenes.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; none: cuda if there is one.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the trained model.")] = WEIGHTS,
+    out: Annotated[Path | None, typer.Option(help="Folder for the trained model; none: DIR/model.")] = None,
 ) -> None:
-    """Train, save to OUT, and print exact-match accuracy on held-out scenes as one JSON line."""
+    """Train, save the model, and print exact-match accuracy on held-out scenes as one JSON line.
+
+    The package ships what lies in carl/nano/weights.
+    """
     import torch
 
     from carl.nano.train import Recipe, Trainer
@@ -38,7 +40,7 @@ def main(
 
         with bars() as progress:
             trainer.run(progress, log)
-    trainer.export(out)
+    trainer.export(out or directory / "model")
     typer.echo(json.dumps({"steps": trainer.step, "seconds": trainer.seconds, "exact_match": trainer.accuracy()}))
 
 

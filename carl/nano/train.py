@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carl.errors import ConfigError
 from carl.nano.batches import Batch, collate, corpus, dialogues, practice, scenes_of
 from carl.nano.model import build_model, build_processor, train_tokenizer
 from carl.nano.scenes import FAMILIES
@@ -146,6 +147,7 @@ class Trainer:
         state = {
             "step": self.step,
             "seconds": self.seconds,
+            "recipe": self._fixed,
             "tokenizer": self.tokenizer.to_str(),
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -158,7 +160,16 @@ class Trainer:
         path = self.directory / CHECKPOINT
         return torch.load(path, map_location=self.recipe.device, weights_only=True) if path.exists() else None
 
+    @property
+    def _fixed(self) -> dict[str, float]:
+        """What a resumed run cannot change."""
+        return {"seed": self.recipe.seed, "batch": self.recipe.batch, "rate": self.recipe.rate}
+
     def _restore(self, saved: dict[str, Any]) -> None:
+        if saved["recipe"] != self._fixed:
+            raise ConfigError(
+                f"{self.directory} holds a training with {saved['recipe']}, not {self._fixed}; give another directory"
+            )
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.model.load_state_dict(saved["model"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):

@@ -48,7 +48,8 @@ class ProgramReward:
 
 
 class ProgramSession:
-    """A program at work on some environment slots: one call of the box for each round of the latch.
+    """A program at work on some environment slots: for each round of the latch one call of the box,
+    with the frames it has not judged before.
 
     A frame abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
 

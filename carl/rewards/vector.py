@@ -57,6 +57,7 @@ class CodeReward(gym.vector.VectorWrapper):
 
     Attributes:
         idle: ``bool[N]``; slots set here are neither looked at nor paid. The caller does not care for them.
+        abstains: frames that could not be judged so far, initial ones included.
 
     Raises:
         TaskError: the environment resets in another mode, hides its sub-environments, or observes something else
@@ -80,6 +81,7 @@ class CodeReward(gym.vector.VectorWrapper):
         _check_autoreset(env)
         self._cameras = _sub_environments(env) if self.mix.looks else []
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
+        self.abstains = 0
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
         self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
         self._latest = 0
@@ -153,6 +155,7 @@ class CodeReward(gym.vector.VectorWrapper):
                     earned[slots], abstained[slots] = judged.reward, judged.abstained
                     self._progress[slots] = judged.progress
         earned[began] = 0.0
+        self.abstains += int(abstained.sum())
         return earned, abstained
 
     def _adopt(self, began: Mask) -> None:

@@ -39,10 +39,12 @@ class LiveModel:
         """The drawn answers and what they cost; raises VlmError. Some servers give fewer answers than asked for."""
         start = time.monotonic()
         completion = self._create({"messages": _wire(question), **draw.model_dump()})
-        choices = getattr(completion, "choices", None)
-        if not choices:
+        try:
+            answers = tuple(_said(choice.message) for choice in completion.choices)
+        except (AttributeError, KeyError, TypeError):  # the library does not check what it was sent
+            answers = ()
+        if not answers:
             raise VlmError(f"{self._base_url} answered something that is no chat completion; is it the right address?")
-        answers = tuple(choice.message.content or choice.message.refusal or "" for choice in choices)
         return answers, _usage(completion, len(answers), time.monotonic() - start)
 
     def close(self) -> None:
@@ -100,6 +102,16 @@ def _wire(question: Question) -> list[dict[str, Any]]:
         {"role": "system", "content": question.system},
         {"role": "user", "content": [*pictures, {"type": "text", "text": question.user}]},
     ]
+
+
+def _said(message: Any) -> str:
+    """A message's text, which some servers send in parts."""
+    content = message.content or message.refusal or ""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str):
+        raise TypeError(content)
+    return content
 
 
 def _usage(completion: Any, samples: int, seconds: float) -> Usage:

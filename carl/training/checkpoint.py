@@ -24,7 +24,7 @@ class Progressed:
         generation: how often the training was resumed.
         reward_version, source_id: what paid last.
         curve_points: lines of the learning curve that belong to it.
-        finished: it reached its end, or its success rate.
+        solved: it stopped early, at the success rate that was asked for.
     """
 
     env_steps: int = 0
@@ -36,7 +36,7 @@ class Progressed:
     reward_version: int = 0
     source_id: str | None = None
     curve_points: int = 0
-    finished: bool = False
+    solved: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -129,10 +129,10 @@ def play(policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, samp
 
 def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    lengths, abstains = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs, dtype=int)
-    returns = np.zeros(env.num_envs)
+    lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
     began = np.zeros(env.num_envs, dtype=bool)
-    observations, _ = env.reset()
+    observations, info = env.reset()
+    abstains = info["abstained"].astype(int)
     while remaining.any():
         observations, rewards, terminated, truncated, info = env.step(policy.act(observations, greedy=greedy))
         stepped = ~(began | env.idle)

@@ -29,7 +29,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
     """
     checkpoint = training.checkpoints.latest()
     progressed = Progressed.read(checkpoint / STATE) if checkpoint else Progressed()
-    if checkpoint is None or not progressed.finished:
+    if checkpoint is None or not training.over(progressed):
         raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
     policy = Policy.of(checkpoint)
     outcome: dict[str, Any] = {

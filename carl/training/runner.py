@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _spaces: Any = space_utils  # RLlib leaves these functions untyped
 
-MEASURED = ("reward_version", "abstained", "success")
+MEASURED = ("reward_version", "success")
 """What CodeReward says about each step and the episodes keep, as ``custom_data``."""
 
 SETUP = "carl"
@@ -77,6 +77,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         self.num_envs = self.config.num_envs_per_env_runner
         envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
+        self._abstains = 0
         self._action_struct = _spaces.get_base_struct_from_space(envs.single_action_space)
         self._needs_initial_reset = True
         self._pull()
@@ -181,7 +182,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         rllib._log_env_steps(metric=rllib._metrics_num_env_steps_sampled, num_steps=fragment.steps)
         rllib._increase_sampled_metrics(fragment.steps, len(ended))
         counts = {
-            "abstains": sum(int(episode.custom_data["abstained"].sum()) for episode in episodes),
+            "abstains": self._new_abstains(),
             "ended": len(ended),
             "succeeded": sum(int(episode.custom_data["success"][-1]) for episode in episodes[: len(ended)]),
         }
@@ -189,3 +190,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             self.metrics.log_value(key, value, reduce="sum")
         self.metrics.log_value("reward_version", self.version, reduce="max", window=1)
         return episodes if cut else episodes[: len(ended)]
+
+    def _new_abstains(self) -> int:
+        assert self._code_reward is not None
+        before, self._abstains = self._abstains, self._code_reward.abstains
+        return self._abstains - before

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from carl.errors import ConfigError, ResourceError
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
+from carl.rundir import write_json
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.algorithms import build
@@ -30,8 +31,11 @@ SELECTION_EPISODES = 100
 SCREEN_EPISODES, SCREEN_MARGIN = 32, 0.05
 """Training episodes at a time that must come within the margin of the goal before the selection episodes are played."""
 
+SUBJECT = "training.json"
+"""File that says what a directory's checkpoints are a training of."""
+
 PATIENCE_S = 120.0
-"""How long to go without a single step, runners dying one after the other, before training gives up."""
+"""How long to sample without a single step, runners dying one after the other, before training gives up."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ class Training:
     @property
     def env_steps(self) -> int:
         return self.train.env_steps or self.task.env_steps
+
+    def over(self, progressed: Progressed) -> bool:
+        """Whether nothing is left to train: the steps are used up, or the success rate is reached."""
+        return progressed.solved or progressed.env_steps >= self.env_steps
+
+    def begin(self) -> None:
+        """Note what is trained; raises ConfigError if the directory holds a training of something else."""
+        path = self.directory / SUBJECT
+        subject = {
+            "task": self.task.name,
+            "seed": self.run_seed,
+            "algorithm": self.train.algorithm or self.task.algorithm,
+            "mix": asdict(self.mix),
+        }
+        if self.checkpoints.latest() and path.exists() and (there := json.loads(path.read_text())) != subject:
+            raise ConfigError(
+                f"{self.directory} holds a training of {there}, which cannot go on as {subject}: set back what was "
+                "changed, or give another run directory"
+            )
+        write_json(path, subject)
 
     @property
     def exam(self) -> Exam:
@@ -98,7 +122,8 @@ def train(
         )
     latest = training.checkpoints.latest()
     progressed = Progressed.read(latest / STATE) if latest else Progressed()
-    if latest and (progressed.finished or progressed.env_steps >= training.env_steps):
+    training.begin()
+    if latest and training.over(progressed):
         return Trained(progressed, latest)
     if latest:
         progressed = replace(progressed, generation=progressed.generation + 1)
@@ -134,7 +159,7 @@ class _Loop:
         self._training, self._channel, self._evaluator = training, channel, evaluator
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
-        self._last_step = time.monotonic()
+        self._fruitless_s = 0.0
         self._since_point: Counter[str] = Counter()
         self._since_screen: Counter[str] = Counter()
         self._means: dict[str, float] = {}
@@ -151,14 +176,14 @@ class _Loop:
             _truncate(training.curve, 0)
         while True:
             self._iterate()
-            done = self._progressed.env_steps >= training.env_steps or self._solved()
+            self._progressed = replace(self._progressed, solved=self._solved())
+            done = training.over(self._progressed)
             progress("training", min(self._progressed.env_steps, training.env_steps), training.env_steps)
             if on_iteration:
                 on_iteration(self._channel)
             if done or self._progressed.iterations % training.train.evaluate_every == 0:
                 self._add_point()
             if done or self._progressed.iterations % training.train.checkpoint_every == 0:
-                self._progressed = replace(self._progressed, finished=done)
                 path = training.checkpoints.save(self.algorithm, self._progressed)
             if done:
                 return Trained(self._progressed, path)
@@ -169,7 +194,7 @@ class _Loop:
         send_weights_to_the_restarted(self.algorithm)
         metrics: dict[str, Any] = self.algorithm.train().get("env_runners", {})
         seconds = time.perf_counter() - started
-        self._expect_steps(_count(metrics, "num_env_steps_sampled"))
+        self._expect_steps(_count(metrics, "num_env_steps_sampled"), seconds)
         self._progressed = replace(
             self._progressed,
             env_steps=self._progressed.env_steps + _count(metrics, "num_env_steps_sampled"),
@@ -184,17 +209,17 @@ class _Loop:
         means = {key: _number(metrics.get(key)) for key in ("episode_return_mean", "episode_len_mean")}
         self._means |= {key: value for key, value in means.items() if value is not None}
 
-    def _expect_steps(self, steps: int) -> None:
+    def _expect_steps(self, steps: int, seconds: float) -> None:
         """Give runners that were restarted time to come up; raise ResourceError if they never do."""
-        if steps:
-            self._last_step = time.monotonic()
-        elif time.monotonic() - self._last_step > PATIENCE_S:
+        pause = 0.5
+        self._fruitless_s = 0.0 if steps else self._fruitless_s + seconds + pause
+        if self._fruitless_s > PATIENCE_S:
             raise ResourceError(
                 f"no environment step for {PATIENCE_S:g} s: the env runners keep failing. Their errors are in Ray's "
                 "logs (session_latest/logs in Ray's temporary directory)"
             )
-        else:
-            time.sleep(0.5)
+        if not steps:
+            time.sleep(pause)
 
     def _add_point(self) -> None:
         episodes = self._training.evaluation.curve_episodes

@@ -153,12 +153,25 @@ def test_a_server_that_recovers(tmp_path: Path) -> None:
         (Status(400), "refuses the request"),
         (Status(200, {"choices": []}), "no chat completion"),
         (Status(200, {"hello": "world"}), "no chat completion"),
+        (Status(200, {"choices": "abc"}), "no chat completion"),
+        (Status(200, {"choices": [{"text": "x"}]}), "no chat completion"),
+        (Status(200, {"choices": [{"message": None}]}), "no chat completion"),
+        (Status(200, {"choices": [{"message": {"role": "assistant", "content": 7}}]}), "no chat completion"),
         (Status(200, "<html>welcome</html>"), "no chat completion"),
     ],
 )
 def test_a_server_that_refuses(tmp_path: Path, reply: Status, message: str) -> None:
     with scripted(lambda _: reply) as server, pytest.raises(VlmError, match=message):
         ask(config(server.base_url), tmp_path)
+
+
+def test_an_answer_in_parts_is_put_together_and_recorded(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "1. open "}, {"type": "text", "text": "the door"}]
+    reply = Status(200, {"choices": [{"message": {"role": "assistant", "content": parts}}]})
+    with scripted(lambda _: reply) as server:
+        first = ask(config(server.base_url), tmp_path)
+        assert first == ask(config(server.base_url), tmp_path) == ("1. open the door",)
+    assert len(server.asked) == 1
 
 
 def test_parameters_that_a_server_names_as_unknown_are_left_out(tmp_path: Path) -> None:

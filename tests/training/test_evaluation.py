@@ -54,6 +54,34 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
     assert outcomes == [Outcome(True, 4, 1.0, 0)] * episodes
 
 
+def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
+    played, told = [], []
+    reset = Corridor.reset
+
+    def remember(self, *, seed=None, options=None):
+        played.append(seed)
+        return reset(self, seed=seed, options=options)
+
+    monkeypatch.setattr(Corridor, "reset", remember)
+    evaluation = Evaluator(workers=0).evaluate(
+        Exam(CORRIDOR, Mix(), Furthest(), 0),
+        Always(1),
+        Role.CURVE,
+        70,
+        greedy=True,
+        progress=lambda label, done, total=None: told.append((done, total)),
+    )
+    assert sorted(played) == sorted(seeds_of(0, Role.CURVE, 70))
+    assert (evaluation.episodes, evaluation.success_rate) == (70, 1.0)
+    assert told == [(0, 70), (32, 70), (64, 70), (70, 70)]
+
+
+def test_abstains_on_initial_frames_count():
+    exam = Exam(CORRIDOR, Mix(), Furthest(blind=frozenset({0})), 0)
+    outcomes = play(Always(1), exam, seeds_of(0, Role.CURVE, 40), greedy=True, sampling_seed=0)
+    assert {outcome.abstains for outcome in outcomes} == {1}
+
+
 def test_a_share_that_is_spent_stands_still():
     env = Share(Corridor(length=1), [7])
     env.reset()

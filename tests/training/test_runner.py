@@ -178,22 +178,20 @@ def test_a_dead_channel_is_an_error_when_building(channel):
 
 
 def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channel):
-    channel.publish(Furthest(blind=frozenset({1})))
+    channel.publish(Furthest(blind=frozenset({0, 1})))
     made = runner(channel)
-    abstains = successes = 0
+    successes = 0
     metered = {"abstains": 0, "succeeded": 0, "ended": 0}
     for _ in range(10):
         episodes = made.sample(num_timesteps=9)
         for episode in episodes:
-            abstains += int(episode.custom_data["abstained"].sum())
             successes += bool(episode.is_done and episode.is_terminated)
         metrics = made.get_metrics()
         metered = {key: before + metrics[key].peek() for key, before in metered.items()}
     assert successes > 0
-    assert metered["abstains"] == abstains
     assert metered["ended"] >= metered["succeeded"] == successes
     session = made._code_reward._sessions[2]
-    assert abstains == sum(position == 1 for what, _, position, *_ in session.seen if what == "step")
+    assert metered["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
 
 
 def test_closing_a_runner_closes_its_sessions(channel):

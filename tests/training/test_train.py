@@ -16,11 +16,12 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.seeding import Role
-from carl.task import Task, get_task
+from carl.task import Task, get_task, rewarded_end
 from carl.training.algorithms import build
 from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
+from carl.training.final import examine
 from carl.training.runner import RunnerSetup
 from carl.training.train import Training, send_weights_to_the_restarted
 from carl.training.train import train as train_with
@@ -30,6 +31,10 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 HERE = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=8_000, evaluate_every=1, checkpoint_every=1)
 """Sampling in this process, which spares the tests the start of others."""
+
+
+def never(reward, terminated, truncated, info) -> bool:
+    return False
 
 
 train = partial(train_with, evaluator=Evaluator(workers=0))
@@ -107,6 +112,13 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
     assert first is not None
     assert trained.checkpoint != first
     assert points[-1]["mean_return"] > kept[0]["mean_return"]
+    returns = []
+    for seed in range(3):
+        other = training(tmp_path / str(seed), config=run.train, run_seed=seed)
+        train(other)
+        returns.append(curve(other)[-1]["mean_return"])
+    spread = max(returns) - min(returns)
+    assert min(returns) - spread <= points[-1]["mean_return"] <= max(returns) + spread
 
 
 def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
@@ -135,9 +147,6 @@ def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
     train(run)
     more = replace(run, source=Furthest(scale=2.0), train=HERE.model_copy(update={"env_steps": 12_000}))
-    # The first training was told to end at 4,096 steps; asking for more of a finished one means to go on.
-    state = run.checkpoints.latest() / STATE
-    state.write_text(state.read_text().replace('"finished": true', '"finished": false'))
     trained = train(more)
     assert trained.progressed.reward_version == 2
     assert curve(more)[-1]["mean_return"] > 1.0
@@ -146,8 +155,53 @@ def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
 def test_training_stops_at_the_success_rate(tmp_path):
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 200_000, "stop_at_success": 0.9}))
     trained = train(run)
+    assert trained.progressed.solved
     assert trained.progressed.env_steps < 50_000
     assert curve(run)[-1]["success_rate"] >= 0.9
+    more = replace(run, train=run.train.model_copy(update={"env_steps": 300_000}))
+    assert train(more) == trained, "more steps are not asked of what was solved"
+
+
+class Strict(Evaluator):
+    """Says of every selection that too few episodes succeeded; counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(workers=0)
+        self.selections = 0
+
+    def evaluate(self, exam, policy, role, episodes, **kwargs):
+        found = super().evaluate(exam, policy, role, episodes, **kwargs)
+        self.selections += role == Role.SELECTION
+        return replace(found, success_rate=0.5) if role == Role.SELECTION else found
+
+
+@pytest.mark.parametrize(("success", "selections"), [(rewarded_end, True), (never, False)])
+def test_training_episodes_screen_and_selection_episodes_decide(tmp_path, success, selections):
+    task = replace(CORRIDOR, success=success)
+    evaluator = Strict()
+    run = training(tmp_path, task, config=HERE.model_copy(update={"env_steps": 16_000, "stop_at_success": 0.9}))
+    trained = train_with(run, evaluator=evaluator)
+    assert trained.progressed.env_steps >= 16_000
+    assert not trained.progressed.solved
+    assert (evaluator.selections > 0) is selections
+
+
+def test_fewer_steps_end_a_stopped_training_and_more_go_on(tmp_path):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
+    first = train(run)
+    fewer = replace(run, train=run.train.model_copy(update={"env_steps": 2_000}))
+    assert train(fewer) == first
+    assert examine(fewer, Evaluator(workers=0))["env_steps"] == first.progressed.env_steps
+    more = replace(run, train=run.train.model_copy(update={"env_steps": 8_000}))
+    assert train(more).progressed.env_steps >= 8_000
+
+
+@pytest.mark.parametrize("change", [{"mix": Mix(env=0.5)}, {"run_seed": 4}])
+def test_a_training_of_something_else_is_not_continued(tmp_path, change):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 2_000}))
+    train(run)
+    with pytest.raises(ConfigError, match="holds a training of"):
+        train(replace(run, **change))
 
 
 def test_a_code_reward_without_a_source_is_refused(tmp_path):
