@@ -135,8 +135,9 @@ def test_demonstrations_are_halved_between_search_and_verdict(
         Pipeline(config(tmp_path / "few", vlm.base_url)).run(("collect",))
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["straight on", "stopped before the program is put away"])
 def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
-    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     other = PROGRAM.format(length=f"{LENGTH}.0")
 
@@ -156,8 +157,21 @@ def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
 
     monkeypatch.setattr(Pipeline, "_verify", strict)
     server = ScriptedVlm(two_programs)
+    unlink = Path.unlink
+    stops = [stopped]
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "program.json" and stops and stops.pop():
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    stages = ("collect", "synthesize", "verify")
     with server.running():
-        Pipeline(config(tmp_path, server.base_url)).run(("collect", "synthesize", "verify"))
+        if stopped:
+            with pytest.raises(KeyboardInterrupt):
+                Pipeline(config(tmp_path, server.base_url)).run(stages)
+        Pipeline(config(tmp_path, server.base_url)).run(stages)
     first, again, second, held_out = verdicts
     assert first == again != second == held_out
     assert json.loads((tmp_path / "verification.json").read_text())["program_id"] == second
