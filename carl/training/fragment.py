@@ -104,6 +104,8 @@ class Fragment:
 
     def close(self) -> tuple[list[SingleAgentEpisode], list[Ended]]:
         """The episodes, first those that ended, in their order, then the others by slot; and the ended ones' sums."""
+        if not self._rows:
+            return [], []
         observations = np.stack(self._observations, axis=1)
         columns, notes = _stacked(self._rows), _stacked(self._notes)
         resets = np.stack(self._over[:-1], axis=1)

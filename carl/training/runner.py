@@ -19,7 +19,7 @@ from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.channel import ChannelClient
-from carl.training.fragment import Fragment, Ongoing
+from carl.training.fragment import Columns, Fragment, Ongoing
 
 logger = logging.getLogger(__name__)
 
@@ -131,33 +131,39 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         rllib: Any = self  # it leaves this method untyped
         if force_reset or num_episodes is not None or self._needs_initial_reset:
             self._begin()
-        self._needs_initial_reset = num_episodes is not None
         fragment = Fragment(self._ongoing)
         while fragment.steps < num_timesteps if num_timesteps is not None else fragment.episodes < (num_episodes or 0):
-            columns = self._random() if random_actions else self._decide(fragment, explore=explore)
-            result = rllib._try_env_step(_spaces.unsquash_action(columns["actions"], self._action_struct))
+            actions, columns = self._random() if random_actions else self._decide(fragment, explore=explore)
+            result = rllib._try_env_step(actions)
             if result == ENV_STEP_FAILURE:
                 self._begin()
                 fragment = Fragment(self._ongoing)
                 continue
             observations, rewards, terminated, truncated, infos = result
-            columns |= {"rewards": rewards, "weights_seq_no": np.full(self.num_envs, self._weights_seq_no)}
+            more = {"rewards": rewards, "weights_seq_no": np.full(self.num_envs, self._weights_seq_no)}
             notes = {key: infos[key] for key in MEASURED}
-            fragment.add(observations, terminated, truncated, time.perf_counter(), columns, notes)
-        return self._close(fragment, cut=num_episodes is None)
+            fragment.add(observations, terminated, truncated, time.perf_counter(), {**columns, **more}, notes)
+        self._needs_initial_reset = num_episodes is not None
+        return self._close(fragment, num_episodes)
 
     def _begin(self) -> None:
         """Reset all environments; only the first time with seeds."""
         observations, _ = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
+        self._needs_initial_reset = False
         self._ongoing = Ongoing.begin(observations, time.perf_counter())
 
-    def _random(self) -> dict[str, NDArray[Any]]:
+    def _random(self) -> tuple[NDArray[Any], Columns]:
+        """Random actions for the environment, and the columns that say so."""
         assert self.env is not None
-        return {"actions": self.env.action_space.sample()}
+        actions = self.env.action_space.sample()
+        return actions, {"actions": actions}
 
     @torch.no_grad()
-    def _decide(self, fragment: Fragment, *, explore: bool) -> dict[str, NDArray[Any]]:
-        """The module's actions for the latest observations, and what else it says about them."""
+    def _decide(self, fragment: Fragment, *, explore: bool) -> tuple[NDArray[Any], Columns]:
+        """The module's actions for the latest observations, as the environment takes them; and all it says, as columns.
+
+        A module acts in [-1, 1] where actions are continuous, and learns from what it said.
+        """
         module: Any = self.module
         batch = {"obs": torch.from_numpy(fragment.observations)}
         runners = self.config.num_env_runners or 1
@@ -171,12 +177,16 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             distribution = distribution.to_deterministic()
         actions = distribution.sample()
         found |= {"actions": actions, "action_logp": distribution.logp(actions)}
-        return {name: values.numpy() for name, values in found.items()}
+        columns = {name: values.numpy() for name, values in found.items()}
+        return _spaces.unsquash_action(columns["actions"], self._action_struct), columns
 
-    def _close(self, fragment: Fragment, *, cut: bool) -> list[Any]:
-        """The fragment's episodes, without those that go on unless ``cut``; log what RLlib logs, and our counts."""
+    def _close(self, fragment: Fragment, most: int | None) -> list[Any]:
+        """The fragment's episodes, or only the ended ones and ``most`` of them; log what RLlib logs, and our counts."""
         rllib: Any = self  # it leaves these methods untyped
         episodes, ended = fragment.close()
+        if most is not None:
+            ended = ended[:most]
+            episodes = episodes[: len(ended)]
         for one in ended:
             rllib._log_episode_metrics(*one)
         rllib._log_env_steps(metric=rllib._metrics_num_env_steps_sampled, num_steps=fragment.steps)
@@ -189,7 +199,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         for key, value in counts.items():
             self.metrics.log_value(key, value, reduce="sum")
         self.metrics.log_value("reward_version", self.version, reduce="max", window=1)
-        return episodes if cut else episodes[: len(ended)]
+        return episodes
 
     def _new_abstains(self) -> int:
         assert self._code_reward is not None

@@ -14,7 +14,7 @@ from carl.seeding import Role, seed_of
 from carl.training.algorithms import configure
 from carl.training.channel import RewardChannel
 from carl.training.runner import CodeRewardRunner, RunnerSetup
-from tests.fakes.corridor import CORRIDOR, Furthest
+from tests.fakes.corridor import CORRIDOR, STEERED, Corridor, Furthest, SteeredCorridor
 
 
 class NearChannel:
@@ -41,9 +41,16 @@ def channel() -> NearChannel:
 
 
 def runner(
-    channel, *, envs: int = 3, index: int = 1, mix: Mix | None = None, generation: int = 0, kind=CodeRewardRunner
+    channel,
+    *,
+    envs: int = 3,
+    index: int = 1,
+    mix: Mix | None = None,
+    generation: int = 0,
+    kind=CodeRewardRunner,
+    task=CORRIDOR,
 ) -> CodeRewardRunner:
-    setup = RunnerSetup(CORRIDOR, mix or Mix(), 5, channel, generation)
+    setup = RunnerSetup(task, mix or Mix(), 5, channel, generation)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=envs))
     # RLlib copies configurations deeply; the channel has to stay the one the test holds.
     made = kind(config=config.copy(copy_frozen=False), worker_index=index)
@@ -91,23 +98,48 @@ def test_slots_get_spawned_seeds_that_no_neighbour_shares(channel):
     assert seed_of(5, Role.TRAINING, 1, 0, 0, 0) in seeds
 
 
+class Shifted(SteeredCorridor):
+    """Its actions are not in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.Box(2.0, 6.0, (1,), np.float32)
+
+    def step(self, action):
+        return super().step(action - 4.0)
+
+
+SHIFTED = replace(STEERED, make=Shifted, algorithm="ppo")
+
+
 def content(episode) -> list[Any]:
     arrays = [episode.get_observations(), episode.get_actions(), episode.get_rewards()]
-    more = [episode.get_extra_model_outputs(key) for key in ("action_logp", "action_dist_inputs", "weights_seq_no")]
+    more = [episode.get_extra_model_outputs(key) for key in sorted(episode.extra_model_outputs)]
     facts = [episode.t_started, episode.t, bool(episode.is_terminated), bool(episode.is_truncated)]
     return [np.asarray(column).tolist() for column in arrays + more] + facts
 
 
-@pytest.mark.parametrize("how", [{"num_timesteps": 17}, {"num_episodes": 4}, {"num_timesteps": 9, "explore": False}])
-def test_sampling_by_column_gives_what_rllib_gives(how):
+@pytest.mark.parametrize("task", [CORRIDOR, SHIFTED], ids=["discrete", "continuous"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"num_timesteps": 17},
+        {"num_episodes": 4},
+        {"num_timesteps": 9, "explore": False},
+        {"num_timesteps": 30, "random_actions": True},
+    ],
+    ids=str,
+)
+def test_sampling_by_column_gives_what_rllib_gives(how, task):
     """Same seeds, same episodes in the same chunks and order, same metrics, over several calls."""
     seen = []
     for kind in (CodeRewardRunner, StockRunner):
         channel = NearChannel()
         channel.publish(Furthest())
         torch.manual_seed(3)
-        made = runner(channel, kind=kind)
+        made = runner(channel, kind=kind, task=task)
         torch.manual_seed(4)
+        made.env.action_space.seed(5)
         chunks, metrics = [], []
         for _ in range(5):
             episodes = made.sample(**how)
@@ -119,6 +151,34 @@ def test_sampling_by_column_gives_what_rllib_gives(how):
     assert seen[0][0] == seen[1][0]
     assert np.allclose(*[[value for row in metrics for value in row] for _, metrics in seen], equal_nan=True)
     assert sum(len(chunk) for chunk in seen[0][0]) >= 10
+
+
+class Breaks(Corridor):
+    """A step fails, once."""
+
+    broken = False
+
+    def step(self, action):
+        if self.steps == 3 and not Breaks.broken:
+            Breaks.broken = True
+            raise RuntimeError("broken")
+        return super().step(action)
+
+
+def test_an_environment_that_failed_is_built_anew_and_its_episodes_go_on(channel, monkeypatch):
+    monkeypatch.setattr(Breaks, "broken", False)
+    made = runner(channel, task=replace(CORRIDOR, make=Breaks))
+    made.config._is_frozen = False
+    made.config.restart_failed_sub_environments = True
+    chunks = [episode for _ in range(4) for episode in made.sample(num_timesteps=6)]
+    assert Breaks.broken
+    assert sum(len(chunk) for chunk in chunks) >= 24
+    assert channel.births() == {"runner-1": 2}
+    assert [sum(seed is not None for seed in slot) for slot in slot_seeds(made)] == [1, 1, 1], "reset only once"
+
+
+def test_nothing_asked_for_is_nothing(channel):
+    assert runner(channel).sample(num_timesteps=0) == []
 
 
 def test_a_rebuilt_runner_plays_other_episodes(channel):
