@@ -1,8 +1,9 @@
 """Success of `carl run` with nothing but a task's name: each built-in room, several seeds, no hand in between.
 
-Every run goes through all stages with the defaults (embedded VLM, the task's own number of steps), without the sparse
-baselines, and is examined on 200 episodes of its own, sampled. DoorKey-16x16 runs once, with the sparse baselines
-beside it, and its learning curves are given. Stop it anywhere; the same command continues it. The last line is JSON.
+Every run goes through all stages with the defaults (embedded VLM, the task's own number of steps), but without the
+sparse baselines and with fewer points on the learning curve, and is examined on 200 episodes of its own, sampled.
+DoorKey-16x16 runs once, with the sparse baselines beside it, and its learning curves are given. Stop it anywhere; the
+same command continues it. The last line is JSON.
 
     python benchmarks/solve_rate.py --task Empty-8x8 --task Unlock
 """

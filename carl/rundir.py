@@ -25,8 +25,8 @@ OPEN_UNTIL = {
     "train": "train",
     "evaluation": "evaluate",
 }
-"""Sections of the configuration that may still change, and the stage that settles each: the last one that reads it.
-All else is settled at once."""
+"""Sections of the configuration that may still change, and the stage that settles each: what it and the
+stages before it made follows from that section. All else is settled at once."""
 
 
 class RunDirectory:

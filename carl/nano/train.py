@@ -166,10 +166,8 @@ class Trainer:
         return {"seed": self.recipe.seed, "batch": self.recipe.batch, "rate": self.recipe.rate}
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        if saved["recipe"] != self._fixed:
-            raise ConfigError(
-                f"{self.directory} holds a training with {saved['recipe']}, not {self._fixed}; give another directory"
-            )
+        if (before := saved.get("recipe")) != self._fixed:
+            raise ConfigError(f"{self.directory} holds a training with {before}, not {self._fixed}; give another one")
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.model.load_state_dict(saved["model"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):

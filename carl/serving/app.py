@@ -55,8 +55,7 @@ async def guard(request: Request, call_next: Callable[[Request], Awaitable[Respo
         return await call_next(request)
     except ApiError as error:
         return JSONResponse(error.body(), error.status)
-    # Whatever else went wrong is ours, not the caller's: the log has it, and the caller gets OpenAI's error shape.
-    except Exception:
+    except Exception:  # whatever else went wrong is ours: the log has it, and the caller gets OpenAI's error shape
         logger.exception("a request failed")
         return JSONResponse(ApiError(500, "the server failed; its log says why").body(), 500)
 

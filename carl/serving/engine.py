@@ -111,9 +111,7 @@ class VlmEngine:
                 return_tensors="pt",
                 processor_kwargs={"padding": True, "padding_side": "left"},
             )
-        # A template is a checkpoint's own Jinja program over the caller's messages: whatever it or the processor
-        # raises means that these messages cannot be shown to this model.
-        except Exception as error:
+        except Exception as error:  # a template is a checkpoint's own Jinja program, and may raise anything
             raise PromptError(f"the model's processor refuses these messages: {error}") from error
 
     def _fitted(self, prompt: Prompt, tokens: int) -> Any:

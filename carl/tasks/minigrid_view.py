@@ -65,7 +65,7 @@ class TopDown(gym.Wrapper[Any, Any, Any, Any]):
         world: Any = self.env.unwrapped
         size, shape = world.tile_size, (world.height * world.tile_size, world.width * world.tile_size, 3)
         if self._picture.shape != shape:
-            self._picture = np.zeros(shape, np.uint8)
+            self._picture, self._cells = np.zeros(shape, np.uint8), Cells()
         for index in self._changed(world):
             x, y = index % world.width, index // world.width
             tile = world.grid.render_tile(

@@ -1,7 +1,6 @@
 """The training loop: iterate, evaluate, keep a learning curve and checkpoints, and resume from them."""
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from carl.errors import ConfigError, ResourceError
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
-from carl.rundir import write_json
+from carl.rundir import write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.algorithms import build
@@ -276,9 +275,7 @@ def _sees(runner: Any) -> tuple[int, bool]:
 def _truncate(curve: Path, points: int) -> None:
     """Keep the first ``points`` lines."""
     lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
-    draft = curve.with_suffix(".draft")
-    draft.write_text("".join(lines))
-    os.replace(draft, curve)
+    write_text(curve, "".join(lines))
 
 
 def _count(metrics: dict[str, Any], key: str) -> int:

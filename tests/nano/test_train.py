@@ -1,5 +1,6 @@
 """Training learns, and a run that was stopped goes on as if it had not been."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from carl.errors import ConfigError
 from carl.nano.batches import canvas, collate, dialogues, practice, scenes_of
 from carl.nano.model import build_model, build_processor, train_tokenizer
 from carl.nano.scenes import draw
@@ -50,6 +52,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert resumed.step == whole.step == 4
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
+
+
+def test_a_run_with_another_recipe_is_refused(tmp_path: Path) -> None:
+    Trainer(RECIPE, tmp_path).save_checkpoint()
+    with pytest.raises(ConfigError, match="give another"):
+        Trainer(replace(RECIPE, batch=3), tmp_path)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
