@@ -1,35 +1,48 @@
-"""The child process of a box, seen from outside: started, given frames, listened to, and ended."""
+"""The processes of boxes, seen from outside: started, given frames, listened to, and ended."""
 
-import fcntl
+import atexit
 import importlib.util
 import json
-import mmap
+import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import carl
 from carl.errors import BoxError
-from carl.sandbox import child as inside
+from carl.sandbox import zygote
+from carl.sandbox.lockdown import Tier
+from carl.sandbox.shared import FINISHED, FRAMES_BYTES, JUDGE, LOAD, MAX_ROWS, READY, REQUEST, Shared
 from carl.task import Frame
 
 GRACE_S = 2.0
-"""The kernel's alarm in the child keeps the deadline; this much later the parent ends the child itself."""
+"""The kernel's alarm in the child keeps the deadline; this much later the supervisor has it ended."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENCV_OPENCL_RUNTIME": "disabled",
     "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # a program that goes through a set of strings says the same in every child
 }
+
+ACCEPTED = "CARL_SANDBOX"
+"""Environment variable: the name of the weakest Tier to accept, in small letters; ``seccomp`` unless it is set."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Limits:
         deadline_s: seconds of wall-clock time for one frame.
         memory_mb: MiB of address space beyond what the interpreter and its libraries take.
         max_kills: a sub-task that ended its process so often in one call of ``judge`` is not run again in that call.
-        start_s: seconds in which the child has to be ready.
+        start_s: seconds in which a process has to be ready.
     """
 
     deadline_s: float = 1.0
@@ -58,124 +71,303 @@ class Answer:
     ended: str | None
 
 
+class Supervisor:
+    """Has children forked from a zygote of its own, and keeps a spare one ready. For several threads.
+
+    Raises BoxError if the zygote cannot start, or if too little is denied on this machine.
+    """
+
+    def __init__(self, start_s: float) -> None:
+        self._lock = threading.RLock()
+        self._unanswered: deque[Fork] = deque()
+        self._spare: Fork | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                self._process = _start_zygote(theirs.fileno())
+            self.tier = self._greeted(self._process, start_s)
+        except BaseException:  # whatever went wrong, half a zygote must not stay behind
+            self.close()
+            raise
+
+    def _greeted(self, process: "subprocess.Popen[bytes]", start_s: float) -> Tier:
+        self._control.settimeout(start_s)
+        try:
+            failures: dict[str, str] = json.loads(self._control.recv(zygote.MESSAGE_BYTES))["failures"]
+        except (TimeoutError, ValueError) as error:
+            process.kill()
+            assert process.stderr is not None  # it was asked to be a pipe
+            said = process.stderr.read().decode(errors="replace").strip()
+            reason = said[-2000:] or f"it was not ready within {start_s:g} s, and said nothing"
+            raise BoxError(f"the process that runs programs did not start: {reason}") from error
+        return accepted(failures)
+
+    def take(self, limits: Limits) -> "Fork":
+        """A child that is locked down: the spare, if it has these limits. The next spare starts meanwhile."""
+        with self._lock:
+            fork = self._spare
+            if fork is None or fork.memory_mb != limits.memory_mb:
+                if fork is not None:
+                    self.end(fork)
+                fork = self._fork(limits.memory_mb)
+            self._spare = self._fork(limits.memory_mb)
+            while fork.pid is None:
+                self._take_pid()
+        return fork
+
+    def end(self, fork: "Fork") -> int:
+        """Kill the child and wait for it; its exit code, or what it had ended with before, negative for a signal."""
+        with self._lock:
+            while fork.pid is None:
+                self._take_pid()
+            self._send({"end": fork.pid})
+            while self._unanswered:
+                self._take_pid()
+            fork.close()
+            return int(self._receive()["status"])
+
+    def close(self) -> None:
+        """End the zygote, and with it all children; harmless when called twice."""
+        self._control.close()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+
+    def _fork(self, memory_mb: int) -> "Fork":
+        shared, descriptors = Shared.create()
+        ours, theirs = socket.socketpair()
+        try:
+            self._send({"memory_mb": memory_mb}, theirs.fileno(), *descriptors)
+        finally:
+            theirs.close()
+            for descriptor in descriptors:
+                os.close(descriptor)
+        fork = Fork(shared, ours, memory_mb)
+        self._unanswered.append(fork)
+        return fork
+
+    def _take_pid(self) -> None:
+        self._unanswered.popleft().pid = self._receive()["pid"]
+
+    def _send(self, request: dict[str, Any], *descriptors: int) -> None:
+        socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
+
+    def _receive(self) -> dict[str, Any]:
+        answer = self._control.recv(zygote.MESSAGE_BYTES)
+        if not answer:
+            raise BrokenPipeError("the zygote hung up")
+        return dict(json.loads(answer))
+
+
+@dataclass(eq=False)
+class Fork:
+    """A process that the zygote forked: the memory shared with it, the socket to it, and its name once it is known."""
+
+    shared: Shared
+    channel: socket.socket
+    memory_mb: int
+    pid: int | None = None
+
+    def close(self) -> None:
+        self.channel.close()
+
+
 class Child:
-    """One process that holds a program's code, and the memory shared with it. Raises BoxError if it cannot start."""
+    """One process that holds a program's code. Raises BoxError if it cannot start."""
 
     def __init__(self, sources: list[str], limits: Limits) -> None:
         if sys.platform != "linux":
             raise BoxError(f"programs run in a box that needs Linux; this is {sys.platform}. Use a container or WSL.")
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
-        self._memory = os.memfd_create("carl-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._core = -1
+        self._ended: int | None = None
+        self._supervisor, self._fork = _taken(limits)
         try:
-            os.ftruncate(self._memory, inside.CONTROL_BYTES + inside.FRAMES_BYTES)
-            fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # so no child can cut it under our feet
-            self._control = inside.Control(mmap.mmap(self._memory, inside.CONTROL_BYTES))
-            self._frames = mmap.mmap(self._memory, inside.FRAMES_BYTES, offset=inside.CONTROL_BYTES)
-            self._start(sources)
+            self._load(sources)
         except BaseException:  # whatever went wrong, half a child must not stay behind
             self.stop()
             raise
 
-    def _start(self, sources: list[str]) -> None:
-        command = [sys.executable, "-I", "-S", inside.__file__, str(self._memory), *_import_folders()]
-        pipe = subprocess.PIPE
-        shared = [self._memory]
-        try:
-            process = self._process = subprocess.Popen(
-                command, env=ENVIRONMENT, cwd="/", stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=shared, bufsize=0
-            )
-        except OSError as error:
-            raise BoxError(f"cannot start the process that runs programs: {error}") from error
-        self._requests, self._replies, self._complaints = map(_open, (process.stdin, process.stdout, process.stderr))
-        limits = self._limits
-        settings = {"sources": sources, "deadline_s": limits.deadline_s, "memory_mb": limits.memory_mb}
-        try:
-            self._send(json.dumps(settings).encode() + b"\n")
-            reply = self._receive(limits.start_s)
-        except BrokenPipeError:
-            reply = b""
-        if reply != inside.READY:
-            raise BoxError(f"the process that runs programs did not start: {self._last_words()}")
-        self._complaints.close()  # what generated code or cv2 prints from here on is nobody's
+    @property
+    def pid(self) -> int:
+        assert self._fork.pid is not None  # whoever is taken has one
+        return self._fork.pid
 
-    def _last_words(self) -> str:
-        self._end()
-        said = self._complaints.read().decode(errors="replace").strip()
-        return said[-2000:] or f"it was not ready within {self._limits.start_s:g} s, and said nothing"
+    def _load(self, sources: list[str]) -> None:
+        program = json.dumps({"sources": sources, "deadline_s": self._limits.deadline_s}).encode()
+        self._fork.shared.frames[: len(program)] = program
+        self._expect_ready()
+        self._fork.channel.send(REQUEST.pack(LOAD, len(program), 0, 0))
+        self._expect_ready()
+
+    def _expect_ready(self) -> None:
+        answer = self._receive(self._limits.start_s)
+        if answer != READY:
+            said = self._fork.channel.recv(2000).decode(errors="replace") if answer else ""
+            ended = self._how_it_ended(late=answer is None)
+            raise BoxError(f"a process that runs programs did not start, but {ended}: {said or 'it said nothing'}")
 
     def run(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
         """Judge at most ``rows_at_once`` rows. Raises BrokenPipeError if the child was gone before."""
         rows, height, width, _ = frames.shape
-        shared: Frame = np.ndarray((2, *frames.shape), np.uint8, self._frames)
-        shared[0], shared[1] = frames, initials
-        self._control.tasks[:rows] = subtasks
-        self._control.cursor[0] = 0
-        self._send(inside.REQUEST.pack(rows, height, width))
+        shared = self._fork.shared
+        pictures: Frame = np.ndarray((2, *frames.shape), np.uint8, shared.frames)
+        pictures[0], pictures[1] = frames, initials
+        shared.tasks[:rows] = subtasks
+        shared.cursor[0] = 0
+        self._follow()
+        self._fork.channel.send(REQUEST.pack(JUDGE, rows, height, width))
         reply = self._receive(self._limits.deadline_s * rows + GRACE_S)
         ended = None
         finished = rows
-        if reply != inside.FINISHED:
+        if reply != FINISHED:
             ended = self._how_it_ended(late=reply is None)
-            finished = min(max(int(self._control.cursor[0]), 0), rows - 1)
-        return Answer(self._control.values[:finished].copy(), self._control.reasons[:finished].copy(), ended)
+            finished = min(max(int(shared.cursor[0]), 0), rows - 1)
+        return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
 
-    def _send(self, message: bytes) -> None:
-        while message:
-            message = message[self._requests.write(message) :]
+    def _follow(self) -> None:
+        """Put the child on the core that this thread is on: it waits there anyway, and waking up elsewhere is slow."""
+        core = _current_core()
+        if core != self._core:
+            self._core = core
+            with suppress(OSError):  # it may be gone; sending will tell
+                os.sched_setaffinity(self.pid, {core})
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """One byte; b"" if the child hung up, None if it took too long."""
         poll = select.poll()
-        poll.register(self._replies, select.POLLIN)
-        return self._replies.read(1) if poll.poll(timeout_s * 1000) else None
+        poll.register(self._fork.channel, select.POLLIN)
+        try:
+            return self._fork.channel.recv(1) if poll.poll(timeout_s * 1000) else None
+        except ConnectionResetError:
+            return b""
 
     def _how_it_ended(self, late: bool) -> str:
-        code = self._end()
+        self.stop()
+        code = self._ended or 0
         if late or code == -signal.SIGALRM:
             return f"ran past its deadline of {self._limits.deadline_s:g} s"
         return f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
-    def _end(self) -> int:
-        """Kill the process and wait for it; its exit code, or what it had ended with before, negative for a signal."""
-        if self._process is None:
-            return 0
-        self._process.kill()
-        return self._process.wait()
-
     def stop(self) -> None:
         """End the process, and give back descriptors and memory; harmless when called twice."""
-        self._end()
-        if self._process is not None:
-            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if stream is not None:
-                    stream.close()
-        if self._memory >= 0:
-            os.close(self._memory)
-            self._memory = -1
+        if self._ended is None:
+            try:
+                self._ended = self._supervisor.end(self._fork)
+            except OSError:  # the zygote is gone, and has taken its children along
+                self._ended = -signal.SIGKILL
+                self._fork.close()
 
 
-def _open(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None  # subprocess gives None only for what was not asked to be a pipe
-    return pipe
+_supervisor: Supervisor | None = None
+_starting = threading.Lock()
+
+
+def _taken(limits: Limits) -> tuple[Supervisor, Fork]:
+    """A fresh child of this process's supervisor, which is started if there is none, or if its zygote is gone."""
+    try:
+        supervisor = supervise(limits.start_s)
+        return supervisor, supervisor.take(limits)
+    except OSError:
+        dismiss()
+        supervisor = supervise(limits.start_s)
+        return supervisor, supervisor.take(limits)
+
+
+def supervise(start_s: float = Limits.start_s) -> Supervisor:
+    """This process's supervisor; raises BoxError if it cannot start."""
+    global _supervisor
+    with _starting:
+        if _supervisor is None:
+            _supervisor = Supervisor(start_s)
+        return _supervisor
+
+
+def dismiss() -> None:
+    """End this process's supervisor, if it has one, with all children."""
+    global _supervisor
+    with _starting:
+        if _supervisor is not None:
+            _supervisor.close()
+        _supervisor = None
+
+
+def _disown() -> None:
+    """A fork of this process must start a supervisor of its own."""
+    global _supervisor, _starting
+    _supervisor, _starting = None, threading.Lock()
+
+
+atexit.register(dismiss)
+os.register_at_fork(after_in_child=_disown)
+
+
+def accepted(failures: dict[str, str]) -> Tier:
+    """The tier where these mechanisms fail; logs it. Raises BoxError if it is weaker than what is accepted."""
+    tier = Tier.of(failures)
+    name = os.environ.get(ACCEPTED, Tier.SECCOMP.name.lower())
+    names = {tier.name.lower(): tier for tier in Tier}
+    if name not in names:
+        raise BoxError(f"{ACCEPTED}={name} names no tier of the sandbox; there are: {', '.join(names)}")
+    lacking = "; ".join(f"{mechanism} fails: {why}" for mechanism, why in failures.items())
+    if tier < names[name]:
+        raise BoxError(
+            f"programs would run with too little held back on this machine ({lacking}). Mend that, or accept it by "
+            f"name: {ACCEPTED}={tier.name.lower()}"
+        )
+    _log.info("programs run in tier %s%s", tier.name, f" ({lacking})" if lacking else "")
+    return tier
 
 
 def rows_at_once(frames: Frame) -> int:
     """How many of these frames ``uint8[M, H, W, 3]`` fit into one request; raises BoxError if not one does."""
-    rows = inside.FRAMES_BYTES // max(1, 2 * frames[:1].nbytes)
+    rows = FRAMES_BYTES // max(1, 2 * frames[:1].nbytes)
     if rows == 0:
         raise BoxError(
             f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are too large to judge; scale them down"
         )
-    return min(inside.MAX_ROWS, rows)
+    return min(MAX_ROWS, rows)
 
 
-def _import_folders() -> list[str]:
-    """Where numpy, cv2 and carl are imported from here: the child is told no other places."""
+def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
+    # As python -I, which would also ignore the hash seed: nothing comes from outside, the environment is ENVIRONMENT.
+    command = [sys.executable, "-P", "-s", "-S", zygote.__file__, str(control), *_import_folders()]
+    try:
+        return subprocess.Popen(
+            command,
+            env=ENVIRONMENT,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[control],
+        )
+    except OSError as error:
+        raise BoxError(f"cannot start the process that runs programs: {error}") from error
+
+
+@cache
+def _import_folders() -> tuple[str, ...]:
+    """Where numpy, cv2, pyseccomp and carl are imported from here: the zygote is told no other places."""
     folders = [str(Path(carl.__file__).resolve().parents[1])]
-    for name in ("numpy", "cv2"):
+    for name in ("numpy", "cv2", "pyseccomp"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             raise BoxError(f"programs need {name}; install it")
-        folders.append(str(Path(spec.origin).parents[1]))
-    return list(dict.fromkeys(folders))
+        place = Path(spec.origin)
+        folders.append(str(place.parents[1] if place.name == "__init__.py" else place.parent))
+    return tuple(dict.fromkeys(folders))
+
+
+@cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None)
+
+
+def _current_core() -> int:
+    return int(_libc().sched_getcpu())

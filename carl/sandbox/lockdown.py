@@ -1,0 +1,205 @@
+"""What a box child gives up before it runs a program, and whether that is really denied on this machine.
+
+Four things, each enough against most of what a program could try: a seccomp list of system calls, Landlock's denial of
+every file, resource limits, and another user in place of root. A zygote tries the first two out before it relies on
+them; the tier says which of them held.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+
+NOBODY = 65534
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+
+LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
+"""Numbers of system calls, the same on every architecture."""
+
+LANDLOCK_FS = (0, 13, 14, 15, 15, 16)
+"""How many kinds of access to files each version of Landlock's interface knows (linux/landlock.h)."""
+
+LANDLOCK_NET, LANDLOCK_SCOPE = 2, 2
+"""Kinds of access to TCP from version 4 on; and, from version 6 on, ways to others' processes: sockets, signals."""
+
+CALLS = (
+    *("brk", "munmap", "mremap", "madvise", "futex"),
+    *("rt_sigreturn", "rt_sigprocmask", "restart_syscall", "setitimer"),
+    *("clock_gettime", "clock_getres", "gettimeofday", "getrandom"),
+    *("exit", "exit_group"),
+)
+"""What numpy, cv2 and the interpreter need while a program runs. Besides: memory that is not executable may be mapped
+and protected, and the one socket to the caller read and written."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Tier(IntEnum):
+    """What holds a program, weakest first: ``RLIMITS`` always, what the others are named for, and ``FULL``, all."""
+
+    RLIMITS = 0
+    LANDLOCK = 1
+    SECCOMP = 2
+    FULL = 3
+
+    @classmethod
+    def of(cls, failures: Mapping[str, str]) -> "Tier":
+        """The tier where the mechanisms in ``failures`` do not work."""
+        return cls(2 * ("seccomp" not in failures) + ("landlock" not in failures))
+
+
+def probe() -> dict[str, str]:
+    """Mechanisms that deny nothing here, and why. Each is tried in a process of its own."""
+    tried: dict[str, tuple[Callable[[int], None], tuple[Callable[[], object], ...]]] = {
+        "seccomp": (restrict_calls, (_open, _connect, _fork, _map_code)),
+        "landlock": (lambda _: restrict_files(), (_open,)),
+    }
+    found = {name: _tried(confine, attempts) for name, (confine, attempts) in tried.items()}
+    return {name: why for name, why in found.items() if why}
+
+
+def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None:
+    """Give up everything but ``channel``, ``memory_mb`` MiB more of address space than now, and the processor.
+
+    ``failures`` names the mechanisms to do without. Raises OSError if any of the others fails.
+    """
+    parent, memory = os.getppid(), address_space() + (memory_mb << 20)
+    drop_root()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user has cleared it
+    if os.getppid() != parent:
+        os._exit(1)  # it went before it was watched
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if "landlock" not in failures:
+        restrict_files()
+    restrict_resources(memory)
+    if "seccomp" not in failures:
+        restrict_calls(channel)
+
+
+def drop_root() -> None:
+    """Become nobody, where this process is root and may."""
+    if os.geteuid() == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        except OSError:
+            return  # a root without capabilities, or without other users to become, in a container
+
+
+def restrict_files() -> None:
+    """Let Landlock deny all access to files, and what else it knows: TCP, others' sockets and signals."""
+    version = _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
+    if version < 1:
+        raise OSError(ctypes.get_errno(), "the kernel has no Landlock")
+    kinds = [LANDLOCK_FS[min(version, len(LANDLOCK_FS) - 1)]]
+    kinds += [LANDLOCK_NET] * (version >= 4) + [LANDLOCK_SCOPE] * (version >= 6)
+    handled = (ctypes.c_uint64 * len(kinds))(*((1 << kind) - 1 for kind in kinds))
+    ruleset = _checked(_libc.syscall(LANDLOCK_CREATE_RULESET, handled, ctypes.sizeof(handled), 0), "landlock")
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _checked(_libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock")
+    os.close(ruleset)
+
+
+def address_space() -> int:
+    """Bytes of address space that this process has."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+
+def restrict_resources(memory: int) -> None:
+    """No new files, processes or core dumps; ``memory`` bytes of address space in all."""
+    limits = {
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NPROC: 0,
+        resource.RLIMIT_NOFILE: 0,
+    }
+    for limit, value in limits.items():
+        _, hard = resource.getrlimit(limit)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def restrict_calls(channel: int) -> None:
+    """Let seccomp answer EPERM to every system call but ``CALLS``, and reading and writing ``channel``."""
+    import pyseccomp
+
+    rules = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(errno.EPERM))
+    for name in CALLS:
+        rules.add_rule(pyseccomp.ALLOW, name)
+    for name in ("mmap", "mprotect"):
+        rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(2, pyseccomp.MASKED_EQ, mmap.PROT_EXEC, 0))
+    for name in ("read", "write"):
+        rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(0, pyseccomp.EQ, channel))
+    rules.load()
+
+
+def prctl(option: int, value: int) -> None:
+    _checked(_libc.prctl(option, value, 0, 0, 0), "prctl")
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def _tried(confine: Callable[[int], None], attempts: tuple[Callable[[], object], ...]) -> str:
+    """Why ``confine`` cannot be relied on, "" if it can: in another process every attempt worked before, none after."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            why = _attempted(lambda: confine(writer), attempts)
+        except BaseException as error:  # nothing may get out of the fork of a process that has other things to do
+            why = str(error) or type(error).__name__
+        os.write(writer, why.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        why = pipe.read().decode(errors="replace")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return why or (f"the attempt ended with {status}" if status else "")
+
+
+def _attempted(confine: Callable[[], None], attempts: tuple[Callable[[], object], ...]) -> str:
+    for attempt in attempts:
+        attempt()
+    confine()
+    for attempt in attempts:
+        try:
+            attempt()
+        except PermissionError:
+            continue
+        return f"it did not stop a process from {(attempt.__doc__ or '').rstrip('.')}"
+    return ""
+
+
+def _open() -> None:
+    """opening a folder."""
+    os.close(os.open("/", os.O_RDONLY))
+
+
+def _connect() -> None:
+    """making a socket."""
+    socket.socket(socket.AF_UNIX).close()
+
+
+def _fork() -> None:
+    """forking."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _map_code() -> None:
+    """mapping executable memory."""
+    mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()

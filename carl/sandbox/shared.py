@@ -1,0 +1,70 @@
+"""The memory that a box shares with its child: frames go in, values and reasons come out."""
+
+import fcntl
+import mmap
+import os
+import struct
+from typing import Self
+
+import numpy as np
+
+MAX_ROWS = 256
+"""Frames in one request."""
+
+REASON_BYTES = 240
+
+REQUEST = struct.Struct("<4q")
+"""One of the two below, and three numbers: the length of a program's JSON, or rows, height and width."""
+
+LOAD, JUDGE = 0, 1
+READY, FINISHED = b"r", b"f"
+"""What the child answers: it is locked down, or has taken the program; every row is judged."""
+
+CURSOR, TASKS, VALUES, REASONS = 0, 64, 64 + 8 * MAX_ROWS, 64 + 16 * MAX_ROWS
+CONTROL_BYTES = REASONS + REASON_BYTES * MAX_ROWS
+FRAMES_BYTES = 64 << 20
+"""Room for frames. It takes memory only where it is written to."""
+
+F_SEAL_FUTURE_WRITE = 0x0010
+"""From linux/fcntl.h: whoever maps it from now on can only read."""
+
+
+class Shared:
+    """Two blocks of memory; both ends see the same.
+
+    Attributes:
+        cursor: ``int64[1]``, the row that is being judged.
+        tasks: ``int64[MAX_ROWS]``, the sub-task of each row.
+        values: ``float64[MAX_ROWS]``, each row's progress; NaN is an abstain.
+        reasons: ``bytes[MAX_ROWS]``, why, if it is.
+        frames: bytes, ``uint8[2, rows, H, W, 3]``: the frames, and the initial frames of their episodes. The child
+            only reads them.
+    """
+
+    def __init__(self, control: mmap.mmap, frames: mmap.mmap) -> None:
+        self.cursor = np.ndarray((1,), np.int64, control, CURSOR)
+        self.tasks = np.ndarray((MAX_ROWS,), np.int64, control, TASKS)
+        self.values = np.ndarray((MAX_ROWS,), np.float64, control, VALUES)
+        self.reasons = np.ndarray((MAX_ROWS,), f"S{REASON_BYTES}", control, REASONS)
+        self.frames = frames
+
+    @classmethod
+    def create(cls) -> tuple[Self, tuple[int, int]]:
+        """New memory, and its two descriptors, which nobody needs once the child has them."""
+        control, frames = (os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING) for name in ("c", "f"))
+        try:
+            for descriptor, size in ((control, CONTROL_BYTES), (frames, FRAMES_BYTES)):
+                os.ftruncate(descriptor, size)
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # so no child can cut it under our feet
+            shared = cls(mmap.mmap(control, CONTROL_BYTES), mmap.mmap(frames, FRAMES_BYTES))
+            fcntl.fcntl(frames, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+        except BaseException:  # descriptors must not leak, whatever went wrong
+            os.close(control)
+            os.close(frames)
+            raise
+        return shared, (control, frames)
+
+    @classmethod
+    def attach(cls, control: int, frames: int) -> Self:
+        """The same memory in the child."""
+        return cls(mmap.mmap(control, CONTROL_BYTES), mmap.mmap(frames, FRAMES_BYTES, prot=mmap.PROT_READ))
