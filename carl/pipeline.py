@@ -225,7 +225,9 @@ class Pipeline:
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
         return Training(
             task=self.task,
-            source=None if arm == "sparse" else ProgramReward.of(self._program(), self.config.verify),
+            source=None
+            if arm == "sparse"
+            else ProgramReward.of(self._program(), self.config.verify, cache=self.config.reward.cache),
             mix=Mix.of(reward, self.task),
             run_seed=self.config.seed,
             directory=self.dir / f"training/{arm}",

@@ -351,9 +351,9 @@ def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
 
 @cache
 def _import_folders() -> tuple[str, ...]:
-    """Where numpy, cv2, pyseccomp and carl are imported from here: the zygote is told no other places."""
+    """Where numpy, cv2, xxhash, pyseccomp and carl are imported from here: the zygote is told no other places."""
     folders = [str(Path(carl.__file__).resolve().parents[1])]
-    for name in ("numpy", "cv2", "pyseccomp"):
+    for name in ("numpy", "cv2", "xxhash", "pyseccomp"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             raise BoxError(f"programs need {name}; install it")
