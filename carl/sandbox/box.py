@@ -53,6 +53,11 @@ class Box:
         """How often the child had to be replaced."""
         self._started()
 
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        return self._started().pid
+
     def judge(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Judgement:
         """Progress of row i's sub-task at its frame, all in one go.
 
