@@ -130,7 +130,7 @@ class Box:
     def _run_once(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
         try:
             return self._started().run(frames, initials, subtasks)
-        except BrokenPipeError:  # the child died between two calls, and no frame is to blame
+        except ConnectionError:  # the child died between two calls, and no frame is to blame
             self._replace()
             return self._started().run(frames, initials, subtasks)
 
@@ -149,6 +149,11 @@ class Box:
             child.stop()
 
 
+def _readable(reason: bytes) -> str:
+    """What is fit for a log, a terminal or a prompt: one line of plain characters."""
+    return " ".join("".join(map(chr, filter(range(32, 127).__contains__, bytes(reason)))).split())
+
+
 class _Judging:
     """The answer to one call of ``judge`` while it is put together."""
 
@@ -165,8 +170,7 @@ class _Judging:
         """Copy what the child left, and check it again: it is the word of code that is not trusted."""
         self.values[rows] = np.where((answer.values >= 0) & (answer.values <= 1), answer.values, np.nan)
         for index in np.flatnonzero(np.isnan(self.values[rows])):
-            reason = bytes(answer.reasons[index]).decode("ascii", "replace")
-            self.abstain(int(rows[index]), reason or "gave no valid number")
+            self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")
 
     def without_given_up(self, rows: NDArray[np.intp], subtasks: NDArray[np.intp], max_kills: int) -> NDArray[np.intp]:
         """``rows`` less those of sub-tasks that have ended their process too often, which abstain."""

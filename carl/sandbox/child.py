@@ -35,10 +35,9 @@ class SubTaskCode:
         try:
             if self._function is None:
                 self._function = self._compiled()
-            result = self._function(frame, initial)
-        except Exception as error:  # whatever generated code raises is an abstain, told to whoever mends it
+            return checked(self._function(frame, initial))
+        except BaseException as error:  # whatever generated code raises is an abstain, told to whoever mends it
             return math.nan, self._told(error)
-        return checked(result)
 
     def _compiled(self) -> Function:
         names = dict(self._names)
@@ -47,9 +46,13 @@ class SubTaskCode:
         function: Function = names["progress"]
         return function
 
-    def _told(self, error: Exception) -> str:
-        text = " ".join(str(error).split())[: REASON_BYTES - 80]
-        return f"raised {type(error).__name__}{': ' if text else ''}{text}{self._line(error.__traceback__)}"
+    def _told(self, error: BaseException) -> str:
+        kind = type(error).__name__[:40]
+        try:
+            text = " ".join(str(error).split())[: REASON_BYTES - 80]
+        except BaseException:  # an error's words can be generated code's own
+            text = ""
+        return f"raised {kind}{': ' if text else ''}{text}{self._line(error.__traceback__)}"
 
     def _line(self, trace: TracebackType | None) -> str:
         line = 0

@@ -16,7 +16,12 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 NOBODY = 65534
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+CAPABILITY_VERSION = 0x20080522
+TO_DROP_ROOT = 1 << 5 | 1 << 6 | 1 << 7
+"""Capabilities KILL, SETGID and SETUID (linux/capability.h). Without the first, root could not end a child that is
+somebody else; not even by PR_SET_PDEATHSIG."""
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 """Numbers of system calls, the same on every architecture."""
@@ -70,6 +75,8 @@ def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None
     """
     parent, memory = os.getppid(), address_space() + (memory_mb << 20)
     drop_root()
+    drop_capabilities()
+    prctl(PR_SET_DUMPABLE, 0)  # nobody traces it, and a crash starts no collector of core dumps
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user has cleared it
     if os.getppid() != parent:
         os._exit(1)  # it went before it was watched
@@ -83,13 +90,26 @@ def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None
 
 def drop_root() -> None:
     """Become nobody, where this process is root and may."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and _capabilities() & TO_DROP_ROOT == TO_DROP_ROOT:
         try:
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
         except OSError:
-            return  # a root without capabilities, or without other users to become, in a container
+            return  # a container without other users to become
+
+
+def drop_capabilities() -> None:
+    """Leave nothing that root, or a user with capabilities, may do beyond others."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    _checked(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+
+
+def _capabilities() -> int:
+    """The effective ones, as bits; the first 32 of them."""
+    found = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capget((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), found), "capget")
+    return found[0]
 
 
 def restrict_files() -> None:

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ from carl.sandbox.shared import FINISHED, FRAMES_BYTES, JUDGE, LOAD, MAX_ROWS, R
 from carl.task import Frame
 
 GRACE_S = 2.0
-"""The kernel's alarm in the child keeps the deadline; this much later the supervisor has it ended."""
+"""The kernel's alarm in the child keeps the deadline; a child that defused it is ended this much later."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -105,20 +106,21 @@ class Supervisor:
 
     def take(self, limits: Limits) -> "Fork":
         """A child that is locked down: the spare, if it has these limits. The next spare starts meanwhile."""
-        with self._lock:
-            fork = self._spare
-            if fork is None or fork.memory_mb != limits.memory_mb:
-                if fork is not None:
-                    self.end(fork)
-                fork = self._fork(limits.memory_mb)
-            self._spare = self._fork(limits.memory_mb)
+        with self._exchange():
+            fork, self._spare = self._spare, None
+            if fork is not None and fork.memory_mb != limits.memory_mb:
+                self.end(fork)
+                fork = None
+            fork = fork or self._fork(limits.memory_mb)
+            with suppress(BoxError):  # there is no room for a spare; whoever needs a child tries again
+                self._spare = self._fork(limits.memory_mb)
             while fork.pid is None:
                 self._take_pid()
         return fork
 
     def end(self, fork: "Fork") -> int:
         """Kill the child and wait for it; its exit code, or what it had ended with before, negative for a signal."""
-        with self._lock:
+        with self._exchange():
             while fork.pid is None:
                 self._take_pid()
             self._send({"end": fork.pid})
@@ -129,24 +131,41 @@ class Supervisor:
 
     def close(self) -> None:
         """End the zygote, and with it all children; harmless when called twice."""
-        self._control.close()
         if self._process:
             self._process.kill()
             self._process.wait()
             if self._process.stderr is not None:
                 self._process.stderr.close()
+        self._control.close()
+        for fork in (self._spare, *self._unanswered):
+            if fork is not None:
+                fork.close()
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Alone with the zygote. Who is interrupted leaves answers unread, and nobody could go on from there."""
+        with self._lock:
+            try:
+                yield
+            except BoxError:
+                raise
+            except BaseException:  # KeyboardInterrupt too
+                self.close()
+                raise
 
     def _fork(self, memory_mb: int) -> "Fork":
-        shared, descriptors = Shared.create()
-        ours, theirs = socket.socketpair()
-        try:
-            self._send({"memory_mb": memory_mb}, theirs.fileno(), *descriptors)
-        finally:
-            theirs.close()
-            for descriptor in descriptors:
-                os.close(descriptor)
-        fork = Fork(shared, ours, memory_mb)
-        self._unanswered.append(fork)
+        with ExitStack() as theirs:
+            try:
+                shared, descriptors = Shared.create()
+                for descriptor in descriptors:
+                    theirs.callback(os.close, descriptor)
+                channel, end = socket.socketpair()
+            except OSError as error:
+                raise BoxError(f"there is no room for another process that runs programs: {error}") from error
+            theirs.enter_context(end)
+            fork = Fork(shared, channel, memory_mb)
+            self._unanswered.append(fork)
+            self._send({"memory_mb": memory_mb}, end.fileno(), *descriptors)
         return fork
 
     def _take_pid(self) -> None:
@@ -182,9 +201,15 @@ class Child:
         if sys.platform != "linux":
             raise BoxError(f"programs run in a box that needs Linux; this is {sys.platform}. Use a container or WSL.")
         self._limits = limits
+        try:
+            self._start(sources)
+        except ConnectionError:  # the spare one had died while it waited
+            self._start(sources)
+
+    def _start(self, sources: list[str]) -> None:
         self._core = -1
         self._ended: int | None = None
-        self._supervisor, self._fork = _taken(limits)
+        self._supervisor, self._fork = _taken(self._limits)
         try:
             self._load(sources)
         except BaseException:  # whatever went wrong, half a child must not stay behind
@@ -200,7 +225,7 @@ class Child:
         program = json.dumps({"sources": sources, "deadline_s": self._limits.deadline_s}).encode()
         self._fork.shared.frames[: len(program)] = program
         self._expect_ready()
-        self._fork.channel.send(REQUEST.pack(LOAD, len(program), 0, 0))
+        self._ask(LOAD, len(program), 0, 0)
         self._expect_ready()
 
     def _expect_ready(self) -> None:
@@ -211,7 +236,7 @@ class Child:
             raise BoxError(f"a process that runs programs did not start, but {ended}: {said or 'it said nothing'}")
 
     def run(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
-        """Judge at most ``rows_at_once`` rows. Raises BrokenPipeError if the child was gone before."""
+        """Judge at most ``rows_at_once`` rows. Raises ConnectionError if the child was gone before."""
         rows, height, width, _ = frames.shape
         shared = self._fork.shared
         pictures: Frame = np.ndarray((2, *frames.shape), np.uint8, shared.frames)
@@ -219,8 +244,8 @@ class Child:
         shared.tasks[:rows] = subtasks
         shared.cursor[0] = 0
         self._follow()
-        self._fork.channel.send(REQUEST.pack(JUDGE, rows, height, width))
-        reply = self._receive(self._limits.deadline_s * rows + GRACE_S)
+        self._ask(JUDGE, rows, height, width)
+        reply = self._judged(rows)
         ended = None
         finished = rows
         if reply != FINISHED:
@@ -235,6 +260,23 @@ class Child:
             self._core = core
             with suppress(OSError):  # it may be gone; sending will tell
                 os.sched_setaffinity(self.pid, {core})
+
+    def _ask(self, *request: int) -> None:
+        try:
+            self._fork.channel.send(REQUEST.pack(*request), socket.MSG_DONTWAIT)
+        except BlockingIOError as error:
+            raise ConnectionError("the child answers without reading what it is asked") from error
+
+    def _judged(self, rows: int) -> bytes | None:
+        """The reply; None if the child stays at one row for too long, or comes back to it: its alarm is defused."""
+        row, reached = -1, 0
+        while row < reached:
+            row = reached
+            reply = self._receive(self._limits.deadline_s + GRACE_S)
+            if reply is not None:
+                return reply
+            reached = min(int(self._fork.shared.cursor[0]), rows - 1)
+        return None
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """One byte; b"" if the child hung up, None if it took too long."""
@@ -268,11 +310,11 @@ _starting = threading.Lock()
 
 def _taken(limits: Limits) -> tuple[Supervisor, Fork]:
     """A fresh child of this process's supervisor, which is started if there is none, or if its zygote is gone."""
+    supervisor = supervise(limits.start_s)
     try:
-        supervisor = supervise(limits.start_s)
         return supervisor, supervisor.take(limits)
     except OSError:
-        dismiss()
+        dismiss(supervisor)
         supervisor = supervise(limits.start_s)
         return supervisor, supervisor.take(limits)
 
@@ -286,13 +328,13 @@ def supervise(start_s: float = Limits.start_s) -> Supervisor:
         return _supervisor
 
 
-def dismiss() -> None:
-    """End this process's supervisor, if it has one, with all children."""
+def dismiss(stale: Supervisor | None = None) -> None:
+    """End this process's supervisor, if it has one, with all children; if ``stale`` is given, only that one."""
     global _supervisor
     with _starting:
-        if _supervisor is not None:
+        if _supervisor is not None and stale in (None, _supervisor):
             _supervisor.close()
-        _supervisor = None
+            _supervisor = None
 
 
 def _disown() -> None:
@@ -355,10 +397,9 @@ def _import_folders() -> tuple[str, ...]:
     folders = [str(Path(carl.__file__).resolve().parents[1])]
     for name in ("numpy", "cv2", "xxhash", "pyseccomp"):
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise BoxError(f"programs need {name}; install it")
-        place = Path(spec.origin)
-        folders.append(str(place.parents[1] if place.name == "__init__.py" else place.parent))
+        if spec is not None and spec.origin is not None:  # the zygote says what it lacks
+            place = Path(spec.origin)
+            folders.append(str(place.parents[1] if place.name == "__init__.py" else place.parent))
     return tuple(dict.fromkeys(folders))
 
 

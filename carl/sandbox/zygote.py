@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MESSAGE_BYTES = 1 << 16
+NO_CHILD = -1
 ORPHAN_CHECK_S = 10.0
 
 
@@ -49,11 +50,17 @@ class Zygote:
 
     def _end(self, child: int) -> int:
         """Kill a child, if it still runs, and take its exit code; negative for the signal that ended it."""
+        if child == NO_CHILD:
+            return 1
         os.kill(child, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def _fork(self, descriptors: list[int], memory_mb: int) -> int:
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:  # there is no room for it now; a zygote outlives that
+            child = NO_CHILD
+            os.write(descriptors[0], f"!{error}".encode())
         if child == 0:
             try:
                 self._become_child(descriptors, memory_mb)
