@@ -117,7 +117,7 @@ class ProgramSession:
 
     def _remember(self, slots: Slots, frames: Frame) -> None:
         if self._initials is None:
-            self._initials = np.zeros((self._slots, *frames.shape[1:]), dtype=np.uint8)
+            self._initials = self._box.room(self._slots, *frames.shape[1:3])
         if frames.shape[1:] != self._initials.shape[1:]:
             raise TaskError(
                 f"frames changed from {list(self._initials.shape[1:])} to {list(frames.shape[1:])}; "
@@ -144,9 +144,7 @@ class ProgramSession:
 
     def _ask_box(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
         assert self._initials is not None  # no step comes before its slot's reset
-        every = len(rows) == len(frames) and bool((rows == np.arange(len(rows))).all())
-        shown = frames if every else frames[rows]  # spares a copy of what is shown in the common case
-        judgement = self._box.judge(shown, self._initials[slots[rows]], tasks)
+        judgement = self._box.judge(frames, self._initials, tasks, rows, slots[rows])
         if judgement.reasons:
             self._reason = next(iter(judgement.reasons.values()))
         return judgement.values
