@@ -63,6 +63,7 @@ class RewardConfig(Section):
     env_reward_weight: float | None = Field(
         default=None, ge=0, description="Weight of the environment's own reward; none: the task's default."
     )
+    cache: bool = Field(default=True, description="Never judge the same frame of an episode twice.")
 
 
 class TrainConfig(Section):

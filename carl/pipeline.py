@@ -215,8 +215,12 @@ class Pipeline:
             raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
         return RewardProgram.load(self.dir / "program.json")
 
-    def _training(self, arm: Arm) -> Any:
+    def _source(self) -> Any:
         from carl.rewards.program import ProgramReward
+
+        return ProgramReward.of(self._program(), self.config.verify, cache=self.config.reward.cache)
+
+    def _training(self, arm: Arm) -> Any:
         from carl.rewards.vector import Mix
         from carl.training.train import Training
 
@@ -225,7 +229,7 @@ class Pipeline:
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
         return Training(
             task=self.task,
-            source=None if arm == "sparse" else ProgramReward.of(self._program(), self.config.verify),
+            source=None if arm == "sparse" else self._source(),
             mix=Mix.of(reward, self.task),
             run_seed=self.config.seed,
             directory=self.dir / f"training/{arm}",

@@ -4,10 +4,14 @@ Frames are ``uint8[H, W, 3]`` RGB, masks are ``bool[H, W]``. Nothing here knows 
 function is pure and gives a new array.
 """
 
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
@@ -36,18 +40,79 @@ class Blob(NamedTuple):
     area: int
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+"""An array or a list."""
+
+MEMORY_BYTES = 16 << 20
+"""Room for remembered answers."""
+
+
+class Memory:
+    """Answers by what was asked, up to ``MEMORY_BYTES``; the one that was not asked for the longest goes first."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Any, Any] = OrderedDict()
+        self._bytes = 0
+
+    def answer(self, key: Any, ask: Callable[[], Any]) -> Any:
+        """What ``ask`` said for this key, now or before."""
+        if key in self._known:
+            self._known.move_to_end(key)
+        else:
+            self._keep(key, ask())
+        return self._known[key]
+
+    def _keep(self, key: Any, found: Any) -> None:
+        self._known[key] = found
+        self._bytes += _size(found)
+        while self._bytes > MEMORY_BYTES and len(self._known) > 1:
+            self._bytes -= _size(self._known.popitem(last=False)[1])
+
+
+_memory = Memory()
+
+
+def _remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """``function``, looking up what it was asked before: in every frame, programs ask the same of the initial one."""
+
+    @wraps(function)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> R:
+        key = function.__name__, *map(_content, args), *((name, _content(value)) for name, value in kwargs.items())
+        try:
+            hash(key)
+        except TypeError:  # a list, say
+            return function(*args, **kwargs)
+        found = _memory.answer(key, lambda: function(*args, **kwargs))
+        return found.copy()  # type: ignore[no-any-return]
+
+    return answer
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).data), value.shape, value.dtype.char
+    return value
+
+
+def _size(found: Any) -> int:
+    return 500 + (found.nbytes if isinstance(found, np.ndarray) else 200 * len(found))
+
+
 def brightness(frame: Frame) -> NDArray[np.uint8]:
     """The largest of a pixel's three channels, ``uint8[H, W]``."""
     red, green, blue = cv2.split(frame)
     return np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
 
 
+@_remembered
 def band(frame: Frame, low: float, high: float = 255) -> Mask:
     """Pixels whose brightness is between ``low`` and ``high``, both included."""
     value = brightness(frame)
     return (value >= low) & (value <= high)
 
 
+@_remembered
 def colour(frame: Frame, name: str, saturation: float = 80, value: float = 50) -> Mask:
     """Pixels of a colour by its name: red, orange, yellow, green, cyan, blue, purple, pink, grey, white or black."""
     h, s, v = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV))
@@ -60,6 +125,7 @@ def colour(frame: Frame, name: str, saturation: float = 80, value: float = 50) -
     return np.asarray(hue & (s >= saturation) & (v >= value))
 
 
+@_remembered
 def border_region(frame: Frame, tolerance: int = 8) -> Mask:
     """What the picture is framed by: pixels of the border's usual colour that are connected to the border."""
     rim = np.concatenate([frame[0], frame[-1], frame[:, 0], frame[:, -1]])
@@ -85,26 +151,31 @@ def share(mask: Mask, where: Mask) -> float:
     return int(np.count_nonzero(mask & where)) / total if total else 0.0
 
 
+@_remembered
 def solid(mask: Mask, size: int) -> Mask:
     """The parts of a mask that a square of ``size`` pixels fits into: thin lines and small things vanish."""
     return _dilated(_eroded(mask, size), size)
 
 
+@_remembered
 def filled(mask: Mask, size: int) -> Mask:
     """The mask with those gaps closed that no square of ``size`` pixels fits into."""
     return _eroded(_dilated(mask, size), size)
 
 
+@_remembered
 def grown(mask: Mask, pixels: int = 1) -> Mask:
     """The mask made larger by ``pixels`` on every side."""
     return _dilated(mask, 2 * pixels + 1)
 
 
+@_remembered
 def outline(mask: Mask) -> Mask:
     """The outermost pixels of a mask."""
     return mask & ~_eroded(mask, 3)
 
 
+@_remembered
 def blobs(mask: Mask, min_area: int = 1) -> list[Blob]:
     """The connected regions of at least ``min_area`` pixels, largest first."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)
@@ -112,6 +183,7 @@ def blobs(mask: Mask, min_area: int = 1) -> list[Blob]:
     return sorted(found, key=lambda blob: -blob.area)
 
 
+@_remembered
 def largest(mask: Mask) -> Mask:
     """The largest connected region; empty if the mask is."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)
@@ -120,6 +192,7 @@ def largest(mask: Mask) -> Mask:
     return np.asarray(labels == 1 + int(np.argmax(stats[1:, 4])))
 
 
+@_remembered
 def shaped(mask: Mask, taller: float = 0.0, wider: float = 0.0, min_area: int = 1, min_width: int = 1) -> Mask:
     """The connected regions that are at least ``taller`` times as high as wide and ``wider`` times as wide as high."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8)

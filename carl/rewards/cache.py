@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from carl.task import Frame
@@ -17,8 +18,8 @@ ENTRIES = 200_000
 class JudgementCache:
     """Progress by (initial frame, frame, sub-task) for one program.
 
-    Frames are told apart by Python's 64-bit hash of their bytes (SipHash): among a million frames two collide with a
-    chance of about one in forty million.
+    Frames are told apart by a 64-bit hash of their pixels (XXH3): among a million frames two collide with a chance of
+    about one in forty million.
 
     Attributes:
         hits, misses: how often an answer was known, and how often it was not.
@@ -27,45 +28,47 @@ class JudgementCache:
     def __init__(self, slots: int, entries: int = ENTRIES) -> None:
         self._known: OrderedDict[Key, float] = OrderedDict()
         self._entries = entries
-        self._initials = [0] * slots
+        self._initials, self._frames = [0] * slots, [0] * slots
         self.hits = self.misses = 0
 
     def begin(self, slots: NDArray[np.intp], frames: Frame) -> None:
-        """Episodes in ``slots`` begin at ``frames``."""
-        for slot, frame in zip(slots.tolist(), frames, strict=True):
-            self._initials[slot] = hash(frame.tobytes())
+        """Episodes in ``slots`` begin at ``frames``, ``uint8[M, H, W, 3]``."""
+        self.see(slots, frames)
+        for slot in slots.tolist():
+            self._initials[slot] = self._frames[slot]
+
+    def see(self, slots: NDArray[np.intp], frames: Frame) -> NDArray[np.bool_]:
+        """``slots`` have come to ``frames``, ``uint8[M, H, W, 3]``; ``bool[M]``, which of them show something new."""
+        before = [self._frames[slot] for slot in slots.tolist()]
+        digests = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(frame).data) for frame in frames]
+        for slot, digest in zip(slots.tolist(), digests, strict=True):
+            self._frames[slot] = digest
+        return np.not_equal(before, digests)
 
     def judge(
         self,
-        frames: Frame,
         slots: NDArray[np.intp],
-        rows: NDArray[np.intp],
         tasks: NDArray[np.intp],
-        ask: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]],
+        ask: Callable[[NDArray[np.intp]], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """Progress for each of (``rows``, ``tasks``); only what is not known is asked for. Abstains are not kept."""
-        hashes: dict[int, int] = {}
-        keys: list[Key] = []
-        values = np.full(len(rows), np.nan)
-        unknown: list[int] = []
-        for place, (row, task) in enumerate(zip(rows.tolist(), tasks.tolist(), strict=True)):
-            if row not in hashes:
-                hashes[row] = hash(frames[row].tobytes())
-            key = self._initials[int(slots[row])], hashes[row], task
-            keys.append(key)
-            known = self._known.get(key)
-            if known is None:
-                unknown.append(place)
-            else:
-                values[place] = known
-                self._known.move_to_end(key)
+        """Progress ``float64[M]`` of ``tasks`` at what ``slots`` show, both ``intp[M]``.
+
+        ``ask`` gets the places of those that are not known, and says their progress. Abstains (NaN) are not kept.
+        """
+        keys = [
+            (self._initials[slot], self._frames[slot], task)
+            for slot, task in zip(slots.tolist(), tasks.tolist(), strict=True)
+        ]
+        values = np.array([self._known.get(key, np.nan) for key in keys])
+        unknown = np.flatnonzero(np.isnan(values))
         self.hits += len(keys) - len(unknown)
         self.misses += len(unknown)
-        if unknown:
-            values[unknown] = ask(rows[unknown], tasks[unknown])
-            for place in unknown:
-                if not np.isnan(values[place]):
-                    self._known[keys[place]] = float(values[place])
-            while len(self._known) > self._entries:
-                self._known.popitem(last=False)
+        if unknown.size:
+            values[unknown] = ask(unknown)
+        for key, value in zip(keys, values.tolist(), strict=True):
+            if value == value:
+                self._known[key] = value
+                self._known.move_to_end(key)
+        while len(self._known) > self._entries:
+            self._known.popitem(last=False)
         return values

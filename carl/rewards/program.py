@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -27,15 +26,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProgramReward:
-    """The latched, bounded reward of ``program``; each session runs it in a child process of its own."""
+    """The latched, bounded reward of ``program``; each session runs it in a child process of its own.
+
+    ``cache`` keeps a session from judging the same frame of an episode twice.
+    """
 
     program: RewardProgram
     limits: Limits = field(default_factory=Limits)
+    cache: bool = True
 
     @classmethod
-    def of(cls, program: RewardProgram, config: VerifyConfig) -> Self:
+    def of(cls, program: RewardProgram, config: VerifyConfig, *, cache: bool = True) -> Self:
         """The reward of ``program`` under the limits that it was verified with."""
-        return cls(program, Limits(config.deadline_s, config.memory_mb))
+        return cls(program, Limits(config.deadline_s, config.memory_mb), cache)
 
     @property
     def id(self) -> str:
@@ -48,8 +51,8 @@ class ProgramReward:
 
 
 class ProgramSession:
-    """A program at work on some environment slots: for each round of the latch one call of the box,
-    with the frames it has not judged before.
+    """A program at work on some environment slots: for each round of the latch one call of the box, with the frames
+    it has not judged before. Slots that still show what they showed are not looked at: programs are pure.
 
     A frame abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
 
@@ -57,6 +60,7 @@ class ProgramSession:
         abstains: frames that could not be judged so far.
         quarantined: whether so many could not be judged lately that the program is run no more: every frame then
             abstains and earns nothing, and progress stays where it was until its episode ends.
+        hits, misses: judgements that were known, and those that the program was run for.
     """
 
     def __init__(self, source: ProgramReward, slots: int) -> None:
@@ -68,13 +72,23 @@ class ProgramSession:
         self._reason = ""
         self.abstains = 0
         self.quarantined = False
+        self._abstained = np.zeros(slots, dtype=bool)
+        self._cache = JudgementCache(slots) if source.cache else None
+        self._skipped = 0
         self._box = Box(source.program, source.limits)
-        self._cache = JudgementCache(slots)
 
     @property
     def restarts(self) -> int:
         """How often the program's process had to be replaced."""
         return self._box.restarts
+
+    @property
+    def hits(self) -> int:
+        return self._cache.hits + self._skipped if self._cache else 0
+
+    @property
+    def misses(self) -> int:
+        return self._cache.misses if self._cache else 0
 
     def reset(self, slots: Slots, frames: Frame) -> Judged:
         """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``."""
@@ -89,7 +103,12 @@ class ProgramSession:
         """Judge the frames ``uint8[M, H, W, 3]`` that ``slots`` (``intp[M]``) stepped to."""
         if self.quarantined:
             return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
-        earned, abstained = self._latch.step(slots, lambda rows, tasks: self._ask(slots, frames, rows, tasks))
+        earned, abstained = np.zeros(len(slots)), np.zeros(len(slots), dtype=bool)
+        news = self._news(slots, frames)
+        if news.size:
+            earned[news], abstained[news] = self._latch.step(
+                slots[news], lambda rows, tasks: self._ask(slots, frames, news[rows], tasks)
+            )
         return self._noted(slots, earned, abstained)
 
     def close(self) -> None:
@@ -98,29 +117,41 @@ class ProgramSession:
 
     def _remember(self, slots: Slots, frames: Frame) -> None:
         if self._initials is None:
-            self._initials = np.zeros((self._slots, *frames.shape[1:]), dtype=np.uint8)
+            self._initials = self._box.room(self._slots, *frames.shape[1:3])
         if frames.shape[1:] != self._initials.shape[1:]:
             raise TaskError(
                 f"frames changed from {list(self._initials.shape[1:])} to {list(frames.shape[1:])}; "
                 "a task's camera has to keep one size over all episodes"
             )
         self._initials[slots] = frames
-        self._cache.begin(slots, frames)
+        if self._cache:
+            self._cache.begin(slots, frames)
+
+    def _news(self, slots: Slots, frames: Frame) -> Slots:
+        """Rows that show something else than before, or could not be judged then."""
+        if self._cache is None:
+            return np.arange(len(slots))
+        news = self._cache.see(slots, frames) | self._abstained[slots]
+        self._skipped += int(np.count_nonzero(self._latch.active[slots[~news]]))
+        return np.flatnonzero(news)
 
     def _ask(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
-        return self._cache.judge(frames, slots, rows, tasks, partial(self._ask_box, slots, frames))
+        if self._cache is None:
+            return self._ask_box(slots, frames, rows, tasks)
+        return self._cache.judge(
+            slots[rows], tasks, lambda unknown: self._ask_box(slots, frames, rows[unknown], tasks[unknown])
+        )
 
     def _ask_box(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
         assert self._initials is not None  # no step comes before its slot's reset
-        every = len(rows) == len(frames) and bool((rows == np.arange(len(rows))).all())
-        shown = frames if every else frames[rows]  # spares a copy of what is shown in the common case
-        judgement = self._box.judge(shown, self._initials[slots[rows]], tasks)
+        judgement = self._box.judge(frames, self._initials, tasks, rows, slots[rows])
         if judgement.reasons:
             self._reason = next(iter(judgement.reasons.values()))
         return judgement.values
 
     def _noted(self, slots: Slots, earned: NDArray[np.float64], abstained: NDArray[np.bool_]) -> Judged:
         """Count the abstains among these frames, and draw the consequence."""
+        self._abstained[slots] = abstained
         self._recent.extend(abstained.tolist())
         if abstained.any():
             self.abstains += int(abstained.sum())

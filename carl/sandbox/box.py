@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carl.errors import BoxError
 from carl.program import RewardProgram
 from carl.sandbox.policy import Policy, check_program
-from carl.sandbox.process import Answer, Child, Limits, rows_at_once
+from carl.sandbox.process import Answer, Child, Limits, Request, rows_at_once
 from carl.task import Frame
 
 __all__ = ["Box", "Judgement", "Limits"]
@@ -53,23 +53,46 @@ class Box:
         """How often the child had to be replaced."""
         self._started()
 
-    def judge(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Judgement:
-        """Progress of row i's sub-task at its frame, all in one go.
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        return self._started().pid
+
+    def room(self, count: int, height: int, width: int) -> Frame:
+        """An array ``uint8[count, height, width, 3]`` of zeros; frames that lie there are judged without a copy.
+
+        It outlives the child that it is shared with, but is then no better than any other array.
+        """
+        return self._started().room(count, height, width)
+
+    def judge(
+        self,
+        frames: Frame,
+        initials: Frame,
+        subtasks: NDArray[np.intp],
+        rows: NDArray[np.intp] | None = None,
+        episodes: NDArray[np.intp] | None = None,
+    ) -> Judgement:
+        """Progress of M sub-tasks, each at its frame, all in one go.
 
         Args:
-            frames: ``uint8[M, H, W, 3]``.
-            initials: ``uint8[M, H, W, 3]``, the initial frame of each row's episode.
+            frames: ``uint8[F, H, W, 3]``.
+            initials: ``uint8[E, H, W, 3]``, initial frames of episodes.
             subtasks: ``intp[M]``, indices into the program's sub-tasks.
+            rows: ``intp[M]``, which of ``frames`` each is about; if None, F is M and they are in order.
+            episodes: ``intp[M]``, which of ``initials`` its episode began at; if None, E is M, likewise.
 
-        A row whose code raises, returns anything but a number in [0, 1], runs past its deadline or ends its process
-        abstains; the other rows are judged all the same. Raises BoxError if the child cannot be replaced.
+        An answer whose code raises, returns anything but a number in [0, 1], runs past its deadline or ends its process
+        abstains; the others are judged all the same. Raises BoxError if the child cannot be replaced.
         """
-        self._check(frames, initials, subtasks)
+        everyone = np.arange(len(subtasks))
+        rows, episodes = (everyone if which is None else which for which in (rows, episodes))
+        request = Request(frames, initials, subtasks, rows, episodes)
+        self._check(request)
         judging = _Judging(len(subtasks))
-        rows = rows_at_once(frames)
-        for start in range(0, len(subtasks), rows):
-            chunk = np.arange(start, min(start + rows, len(subtasks)))
-            self._judge_chunk(chunk, frames, initials, subtasks, judging)
+        at_once = rows_at_once(frames)
+        for start in range(0, len(subtasks), at_once):
+            self._judge_chunk(everyone[start : start + at_once], request, judging)
         return Judgement(judging.values, judging.reasons)
 
     def close(self) -> None:
@@ -83,38 +106,34 @@ class Box:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> None:
-        if self._closed:
-            raise BoxError("this box was closed; open another")
-        for array in (frames, initials):
-            if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or len(array) != len(subtasks):
-                raise BoxError(
-                    f"frames have to be uint8[{len(subtasks)}, H, W, 3], not {array.dtype}{list(array.shape)}"
-                )
-        if frames.shape != initials.shape:
-            raise BoxError(f"frames are {list(frames.shape)}, but initial frames {list(initials.shape)}")
-        if len(subtasks) and not (subtasks.min() >= 0 and subtasks.max() < len(self._sources)):
-            raise BoxError(f"sub-tasks have to be indices below {len(self._sources)}")
+    def _check(self, request: Request) -> None:
+        for array, which in ((request.frames, request.rows), (request.initials, request.episodes)):
+            if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+                raise BoxError(f"frames have to be uint8[N, H, W, 3], not {array.dtype}{list(array.shape)}")
+            _check_indices(which, len(array), "frames")
+            if len(which) != len(request.subtasks):
+                raise BoxError(f"{len(request.subtasks)} sub-tasks need as many frames, not {len(which)}")
+        if request.frames.shape[1:] != request.initials.shape[1:]:
+            raise BoxError(
+                f"frames are {list(request.frames.shape[1:])}, but initial frames {list(request.initials.shape[1:])}"
+            )
+        _check_indices(request.subtasks, len(self._sources), "sub-tasks")
 
-    def _judge_chunk(
-        self, pending: NDArray[np.intp], frames: Frame, initials: Frame, subtasks: NDArray[np.intp], out: "_Judging"
-    ) -> None:
-        """Judge the rows ``pending``; where one ends the child, go on behind it with another child."""
-        while (pending := out.without_given_up(pending, subtasks, self._limits.max_kills)).size:
-            whole = slice(pending[0], pending[-1] + 1)
-            rows = whole if len(pending) == whole.stop - whole.start else pending  # a slice spares a copy
-            answer = self._run(frames[rows], initials[rows], subtasks[rows])
+    def _judge_chunk(self, pending: NDArray[np.intp], request: Request, out: "_Judging") -> None:
+        """Judge the answers ``pending``; where one ends the child, go on behind it with another child."""
+        while (pending := out.without_given_up(pending, request.subtasks, self._limits.max_kills)).size:
+            answer = self._run(request.part(pending))
             finished = len(answer.values)
             out.take(pending[:finished], answer)
             if answer.ended is None:
                 return
             out.abstain(int(pending[finished]), answer.ended)
-            out.kills[int(subtasks[pending[finished]])] += 1
+            out.kills[int(request.subtasks[pending[finished]])] += 1
             pending = pending[finished + 1 :]
 
-    def _run(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
+    def _run(self, request: Request) -> Answer:
         try:
-            answer = self._run_once(frames, initials, subtasks)
+            answer = self._run_once(request)
         except BaseException:  # an interrupted call leaves a child that is still busy with it: it cannot be used again
             self._stop()
             raise
@@ -122,14 +141,16 @@ class Box:
             self._replace()
         return answer
 
-    def _run_once(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
+    def _run_once(self, request: Request) -> Answer:
         try:
-            return self._started().run(frames, initials, subtasks)
+            return self._started().run(request)
         except ConnectionError:  # the child died between two calls, and no frame is to blame
             self._replace()
-            return self._started().run(frames, initials, subtasks)
+            return self._started().run(request)
 
     def _started(self) -> Child:
+        if self._closed:
+            raise BoxError("this box was closed; open another")
         if self._child is None:
             self._child = Child(self._sources, self._limits)
         return self._child
@@ -147,6 +168,11 @@ class Box:
 def _readable(reason: bytes) -> str:
     """What is fit for a log, a terminal or a prompt: one line of plain characters."""
     return " ".join("".join(map(chr, filter(range(32, 127).__contains__, bytes(reason)))).split())
+
+
+def _check_indices(indices: NDArray[np.intp], count: int, what: str) -> None:
+    if len(indices) and not (indices.min() >= 0 and indices.max() < count):
+        raise BoxError(f"there are only {count} {what}")
 
 
 class _Judging:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.sandbox.shared import FINISHED, JUDGE, READY, REASON_BYTES, REQUEST, Shared
+from carl.sandbox.shared import FINISHED, JUDGE, PASSING, READY, REASON_BYTES, REQUEST, Shared
 
 TOLERANCE = 1e-6
 """A value this little outside [0, 1] is rounding, and is clipped; ``carl.program.DONE`` allows for as much."""
@@ -158,7 +158,7 @@ def serve(channel: int, shared: Shared) -> None:
             judge(codes, deadline_s, shared, *numbers)
             os.write(channel, FINISHED)
         else:
-            program = json.loads(shared.frames[: numbers[0]])
+            program = json.loads(shared.frames[PASSING : PASSING + numbers[0]])
             codes = [SubTaskCode(index, source, names) for index, source in enumerate(program["sources"], 1)]
             deadline_s = program["deadline_s"]
             os.write(channel, READY)
@@ -166,11 +166,13 @@ def serve(channel: int, shared: Shared) -> None:
 
 def judge(codes: list[SubTaskCode], deadline_s: float, shared: Shared, rows: int, height: int, width: int) -> None:
     """Leave a value, or NaN and a reason, for each row."""
-    frames = np.ndarray((2, rows, height, width, 3), np.uint8, shared.frames)
-    for row, task in enumerate(shared.tasks[:rows].tolist()):
+    shape, offsets = (height, width, 3), shared.offsets[:, :rows].tolist()
+    for row, (task, now, then) in enumerate(zip(shared.tasks[:rows].tolist(), *offsets, strict=True)):
         shared.cursor[0] = row
+        frame = np.ndarray(shape, np.uint8, shared.frames, now)
+        initial = np.ndarray(shape, np.uint8, shared.frames, then)
         signal.setitimer(signal.ITIMER_REAL, deadline_s)
-        value, reason = codes[task].judge(frames[0, row], frames[1, row])
+        value, reason = codes[task].judge(frame, initial)
         shared.values[row] = value
         if reason:
             shared.reasons[row] = reason.encode("ascii", "replace")

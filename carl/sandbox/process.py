@@ -26,7 +26,7 @@ import carl
 from carl.errors import BoxError
 from carl.sandbox import zygote
 from carl.sandbox.lockdown import Tier
-from carl.sandbox.shared import FINISHED, FRAMES_BYTES, JUDGE, LOAD, MAX_ROWS, READY, REQUEST, Shared
+from carl.sandbox.shared import FINISHED, JUDGE, LOAD, MAX_ROWS, PASSING, READY, REQUEST, Shared
 from carl.task import Frame
 
 GRACE_S = 2.0
@@ -61,6 +61,21 @@ class Limits:
     memory_mb: int = 1024
     max_kills: int = 3
     start_s: float = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Answer i is about ``frames[rows[i]]`` of an episode that began at ``initials[episodes[i]]``."""
+
+    frames: Frame
+    initials: Frame
+    subtasks: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    episodes: NDArray[np.intp]
+
+    def part(self, which: NDArray[np.intp]) -> "Request":
+        """Those answers only."""
+        return Request(self.frames, self.initials, self.subtasks[which], self.rows[which], self.episodes[which])
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +224,9 @@ class Child:
     def _start(self, sources: list[str]) -> None:
         self._core = -1
         self._ended: int | None = None
+        self._used = 0
         self._supervisor, self._fork = _taken(self._limits)
+        self._address = _address(np.frombuffer(self._fork.shared.frames, np.uint8))
         try:
             self._load(sources)
         except BaseException:  # whatever went wrong, half a child must not stay behind
@@ -223,7 +240,7 @@ class Child:
 
     def _load(self, sources: list[str]) -> None:
         program = json.dumps({"sources": sources, "deadline_s": self._limits.deadline_s}).encode()
-        self._fork.shared.frames[: len(program)] = program
+        self._fork.shared.frames[PASSING : PASSING + len(program)] = program
         self._expect_ready()
         self._ask(LOAD, len(program), 0, 0)
         self._expect_ready()
@@ -235,13 +252,26 @@ class Child:
             ended = self._how_it_ended(late=answer is None)
             raise BoxError(f"a process that runs programs did not start, but {ended}: {said or 'it said nothing'}")
 
-    def run(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp]) -> Answer:
+    def room(self, count: int, height: int, width: int) -> Frame:
+        """An array ``uint8[count, height, width, 3]`` of zeros in the shared memory, or elsewhere if that is full.
+
+        What lies there does not have to be copied in order to be judged.
+        """
+        shape = (count, height, width, 3)
+        size = int(np.prod(shape))
+        if self._used + size > PASSING:
+            return np.zeros(shape, np.uint8)
+        room: Frame = np.ndarray(shape, np.uint8, self._fork.shared.frames, self._used)
+        self._used += size
+        return room
+
+    def run(self, request: "Request") -> Answer:
         """Judge at most ``rows_at_once`` rows. Raises ConnectionError if the child was gone before."""
-        rows, height, width, _ = frames.shape
+        rows, (height, width) = len(request.subtasks), request.frames.shape[1:3]
         shared = self._fork.shared
-        pictures: Frame = np.ndarray((2, *frames.shape), np.uint8, shared.frames)
-        pictures[0], pictures[1] = frames, initials
-        shared.tasks[:rows] = subtasks
+        self._place(0, request.frames, request.rows)
+        self._place(1, request.initials, request.episodes)
+        shared.tasks[:rows] = request.subtasks
         shared.cursor[0] = 0
         self._follow()
         self._ask(JUDGE, rows, height, width)
@@ -252,6 +282,17 @@ class Child:
             ended = self._how_it_ended(late=reply is None)
             finished = min(max(int(shared.cursor[0]), 0), rows - 1)
         return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
+
+    def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> None:
+        """Say where ``pictures[which]`` lie in the shared memory, after copying them there unless they do already."""
+        shared, size = self._fork.shared, pictures[0].nbytes
+        start = _address(pictures) - self._address
+        if not (0 <= start < self._used and pictures.flags.c_contiguous):
+            start = PASSING + PASSING // 2 * column
+            place: Frame = np.ndarray((len(which), *pictures.shape[1:]), np.uint8, shared.frames, start)
+            np.take(pictures, which, axis=0, out=place, mode="clip")  # "raise" would go through a copy
+            which = np.arange(len(which))
+        shared.offsets[column, : len(which)] = start + which * size
 
     def _follow(self) -> None:
         """Put the child on the core that this thread is on: it waits there anyway, and waking up elsewhere is slow."""
@@ -366,12 +407,16 @@ def accepted(failures: dict[str, str]) -> Tier:
 
 def rows_at_once(frames: Frame) -> int:
     """How many of these frames ``uint8[M, H, W, 3]`` fit into one request; raises BoxError if not one does."""
-    rows = FRAMES_BYTES // max(1, 2 * frames[:1].nbytes)
+    rows = PASSING // 2 // max(1, int(np.prod(frames.shape[1:])))
     if rows == 0:
         raise BoxError(
             f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are too large to judge; scale them down"
         )
     return min(MAX_ROWS, rows)
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
@@ -393,9 +438,9 @@ def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
 
 @cache
 def _import_folders() -> tuple[str, ...]:
-    """Where numpy, cv2, pyseccomp and carl are imported from here: the zygote is told no other places."""
+    """Where numpy, cv2, xxhash, pyseccomp and carl are imported from here: the zygote is told no other places."""
     folders = [str(Path(carl.__file__).resolve().parents[1])]
-    for name in ("numpy", "cv2", "pyseccomp"):
+    for name in ("numpy", "cv2", "xxhash", "pyseccomp"):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:  # the zygote says what it lacks
             place = Path(spec.origin)

@@ -20,10 +20,13 @@ LOAD, JUDGE = 0, 1
 READY, FINISHED = b"r", b"f"
 """What the child answers: it is locked down, or has taken the program; every row is judged."""
 
-CURSOR, TASKS, VALUES, REASONS = 0, 64, 64 + 8 * MAX_ROWS, 64 + 16 * MAX_ROWS
+CURSOR, TASKS, VALUES, OFFSETS, REASONS = (0, *(64 + 8 * MAX_ROWS * column for column in (0, 1, 2, 4)))
 CONTROL_BYTES = REASONS + REASON_BYTES * MAX_ROWS
-FRAMES_BYTES = 64 << 20
+FRAMES_BYTES = 256 << 20
 """Room for frames. It takes memory only where it is written to."""
+
+PASSING = FRAMES_BYTES // 2
+"""From here on lies what is sent for one request only: a program, or copies of frames."""
 
 F_SEAL_FUTURE_WRITE = 0x0010
 """From linux/fcntl.h: whoever maps it from now on can only read."""
@@ -36,15 +39,16 @@ class Shared:
         cursor: ``int64[1]``, the row that is being judged.
         tasks: ``int64[MAX_ROWS]``, the sub-task of each row.
         values: ``float64[MAX_ROWS]``, each row's progress; NaN is an abstain.
+        offsets: ``int64[2, MAX_ROWS]``, where each row's frame begins in ``frames``, and its episode's initial frame.
         reasons: ``bytes[MAX_ROWS]``, why, if it is.
-        frames: bytes, ``uint8[2, rows, H, W, 3]``: the frames, and the initial frames of their episodes. The child
-            only reads them.
+        frames: bytes, each frame ``uint8[H, W, 3]``. The child only reads them.
     """
 
     def __init__(self, control: mmap.mmap, frames: mmap.mmap) -> None:
         self.cursor = np.ndarray((1,), np.int64, control, CURSOR)
         self.tasks = np.ndarray((MAX_ROWS,), np.int64, control, TASKS)
         self.values = np.ndarray((MAX_ROWS,), np.float64, control, VALUES)
+        self.offsets = np.ndarray((2, MAX_ROWS), np.int64, control, OFFSETS)
         self.reasons = np.ndarray((MAX_ROWS,), f"S{REASON_BYTES}", control, REASONS)
         self.frames = frames
 

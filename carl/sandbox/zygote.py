@@ -1,7 +1,7 @@
 """The process that box children are forked from, warm. Started as a script in a clean, isolated interpreter.
 
 It never holds a program's code, and is never a fork of the process that asks. At the top it imports the standard
-library alone: its command line says which folders numpy, cv2, pyseccomp and carl are imported from.
+library alone: its command line says which folders numpy, cv2, xxhash, pyseccomp and carl are imported from.
 """
 
 import contextlib

@@ -9,28 +9,22 @@ RNG = np.random.default_rng(seed_of(0, Role.EXPERT, 0))
 FRAMES = RNG.integers(256, size=(4, 8, 8, 3), dtype=np.uint8)
 
 
-class Judge:
-    """Progress depends on frame, initial and sub-task; remembers what it was asked."""
-
-    def __init__(self, frames, initials, slots):
-        self.frames, self.initials, self.slots = frames, initials, slots
-        self.asked = 0
-
-    def __call__(self, rows, tasks):
-        self.asked += len(rows)
-        values = [
-            (int(self.frames[r].sum()) + 3 * int(self.initials[self.slots[r]].sum()) + 7 * t) % 101 / 101
-            for r, t in zip(rows, tasks, strict=True)
-        ]
-        return np.array(values)
+def progress(frame, initial, task):
+    return (int(frame.sum()) + 3 * int(initial.sum()) + 7 * task) % 101 / 101
 
 
-def judged(cache, frames, initials, slots, tasks):
-    judge = Judge(frames, initials, slots)
-    rows = np.arange(len(slots))
-    values = cache.judge(frames, slots, rows, np.array(tasks), judge)
-    assert np.array_equal(values, Judge(frames, initials, slots)(rows, tasks))
-    return judge.asked
+def judged(cache, frames, initials, slots, tasks) -> int:
+    """Every answer is right; returns how many had to be asked for."""
+    right = np.array([progress(*one) for one in zip(frames, initials, tasks, strict=True)])
+    asked = []
+
+    def ask(places):
+        asked.extend(places.tolist())
+        return right[places]
+
+    cache.see(np.array(slots), frames)
+    assert np.array_equal(cache.judge(np.array(slots), np.array(tasks), ask), right)
+    return len(asked)
 
 
 def test_a_frame_is_judged_once_for_each_initial_frame_and_sub_task():
@@ -46,19 +40,31 @@ def test_a_frame_is_judged_once_for_each_initial_frame_and_sub_task():
     assert judged(cache, frames, np.stack([FRAMES[3], FRAMES[1]]), slots, [0, 0]) == 1
 
 
+def test_slots_that_show_what_they_showed_are_no_news():
+    cache, slots = JudgementCache(3), np.arange(3)
+    cache.begin(slots, FRAMES[:3])
+    assert cache.see(slots, FRAMES[[0, 3, 2]]).tolist() == [False, True, False]
+    assert cache.see(slots[1:], FRAMES[[3, 0]]).tolist() == [False, True]
+    assert cache.see(slots, FRAMES[[0, 3, 0]]).tolist() == [False, False, False]
+
+
+def test_frames_may_lie_anywhere_in_memory():
+    cache, slots = JudgementCache(1), np.array([0])
+    cache.begin(slots, FRAMES[:1])
+    assert not cache.see(slots, np.asfortranarray(FRAMES[:1])).any()
+
+
 def test_abstains_are_asked_for_again():
     cache, slots = JudgementCache(1), np.array([0])
     cache.begin(slots, FRAMES[:1])
     for value in (np.nan, 0.5):
-        assert np.array_equal(
-            cache.judge(FRAMES[1:2], slots, slots, slots, lambda rows, tasks, value=value: np.array([value])),
-            [value],
-            equal_nan=True,
-        )
+        cache.see(slots, FRAMES[1:2])
+        found = cache.judge(slots, slots, lambda places, value=value: np.array([value]))
+        assert np.array_equal(found, [value], equal_nan=True)
 
 
 def test_memory_is_bounded_and_the_longest_unused_goes_first():
-    cache, slots = JudgementCache(1, entries=2), np.array([0])
-    cache.begin(slots, FRAMES[:1])
-    asked = [judged(cache, FRAMES[i : i + 1], FRAMES[:1], slots, [0]) for i in (1, 2, 1, 3, 1, 2)]
+    cache = JudgementCache(1, entries=2)
+    cache.begin(np.array([0]), FRAMES[:1])
+    asked = [judged(cache, FRAMES[i : i + 1], FRAMES[:1], [0], [0]) for i in (1, 2, 1, 3, 1, 2)]
     assert asked == [1, 1, 0, 1, 0, 1]

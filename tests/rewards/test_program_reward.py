@@ -12,6 +12,7 @@ from carl.program import RewardProgram, SubTask
 from carl.rewards.program import MAX_ABSTAINS, ProgramReward
 from carl.rewards.source import PROGRESS_SLOTS
 from carl.sandbox.box import Limits
+from carl.seeding import Role, seed_of
 
 LEVEL = """
 def progress(frame, initial):
@@ -116,6 +117,29 @@ def test_seldom_abstains_are_tolerated(session):
         session.step(slots(0), frames((255 if turn % 25 == 0 else 10, 0)))
     assert session.abstains == 60
     assert not session.quarantined
+
+
+def test_the_cache_changes_no_reward():
+    """Random play over few frames, with episodes that begin anew and frames that cannot be judged."""
+    rng = np.random.default_rng(seed_of(0, Role.RANDOM, 0))
+    cached, plain = ProgramReward(TWO).open(4), ProgramReward(TWO, cache=False).open(4)
+    everyone, looked_at = slots(0, 1, 2, 3), 0
+    for turn in range(200):
+        which = everyone if turn == 0 else np.flatnonzero(rng.random(4) < 0.8)
+        shown = frames(*((int(rng.choice([0, 0, 40, 80, 100])), int(rng.choice([0, 50, 99]))) for _ in which))
+        if turn % 50 == 49:
+            shown[:1, ..., 0] = 255  # this one raises
+        ask = "reset" if turn == 0 or rng.random() < 0.05 else "step"
+        answers = [getattr(session, ask)(which, shown) for session in (cached, plain)]
+        assert np.array_equal(answers[0].reward, answers[1].reward)
+        assert np.array_equal(answers[0].progress, answers[1].progress)
+        assert np.array_equal(answers[0].abstained, answers[1].abstained)
+        looked_at += len(which)
+    assert cached.abstains == plain.abstains > 0
+    assert cached.hits > cached.misses > 0
+    assert plain.hits == plain.misses == 0
+    cached.close()
+    plain.close()
 
 
 def test_a_source_is_picklable_and_named_by_its_program():

@@ -85,6 +85,24 @@ def test_values_of_many_frames_and_sub_tasks():
         assert box.restarts == 0
 
 
+def test_rows_name_their_frames_and_the_beginnings_of_their_episodes():
+    """The same whether the pictures lie in the box's memory, elsewhere, or in the memory of a child that is gone."""
+    difference = returning("float(frame[0, 0, 0] - initial[0, 0, 0]) / 255")
+    rows, episodes = np.array([3, 0, 3, 2]), np.array([0, 0, 1, 1])
+    with Box(program(BRIGHTNESS, difference)) as box:
+        shown, initials = box.room(4, 8, 8), box.room(2, 8, 8)
+        assert not shown.any()
+        shown[:], initials[:] = frames(0, 51, 102, 255), frames(0, 102)
+        for pictures in (shown, frames(0, 51, 102, 255), shown[:], np.asfortranarray(shown), shown):
+            values = box.judge(pictures, initials, np.array([0, 0, 1, 1]), rows, episodes).values
+            assert np.allclose(values, [1.0, 0.0, 0.6, 0.0])
+            if box.restarts == 0:
+                os.kill(box._child.pid, 9)
+                time.sleep(0.2)
+        assert box.room(1, 8, 8).shape == (1, 8, 8, 3)
+        assert box.room(100, 1000, 1000).nbytes == 300_000_000  # more than is shared
+
+
 def test_more_rows_than_one_request_holds():
     shown = np.repeat(frames(0, 255), 400, axis=0)
     with Box(program(BRIGHTNESS)) as box:
@@ -357,7 +375,7 @@ def test_a_start_that_fails_says_why(monkeypatch):
         (frames(0, 0), frames(0), [0, 0]),
         (frames(0), frames(0), [1]),
         (frames(0)[..., 0], frames(0)[..., 0], [0]),
-        (np.broadcast_to(np.uint8(0), (1, 4000, 4000, 3)),) * 2 + ([0],),
+        (np.broadcast_to(np.uint8(0), (1, 5000, 5000, 3)),) * 2 + ([0],),
     ],
 )
 def test_wrong_input_is_refused(shown, initials, subtasks):

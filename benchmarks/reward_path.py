@@ -1,0 +1,406 @@
+"""What a reward costs on its way: camera, box, cache, env runner, training, faults. DoorKey-8x8, unless said.
+
+Every ratio is of two things measured in turns within one run of this script, as the median over the turns. The program
+is the one that the embedded VLM writes for the task. Environments act at random, or by an untrained policy. The last
+line is JSON.
+
+    python benchmarks/reward_path.py --only camera --only box
+"""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from carl.cli import bars, quiet
+from carl.cluster import ray_running
+from carl.config import EMBEDDED_MODEL, TrainConfig
+from carl.nano import programs
+from carl.program import RewardProgram, SubTask
+from carl.result import versions
+from carl.rewards.program import ProgramReward, ProgramSession
+from carl.rewards.vector import Mix
+from carl.sandbox import child
+from carl.sandbox.box import Box, Limits
+from carl.task import Environment, Frame, get_task
+
+TASK = "DoorKey-8x8"
+PROGRAM = RewardProgram(
+    subtasks=(
+        SubTask(name="pick up the key", source=programs.PICK_UP_KEY),
+        SubTask(name="open the door", source=programs.OPEN_DOOR),
+        SubTask(name="reach the goal", source=programs.REACH_GOAL),
+    )
+)
+CONTOURS = """
+def progress(frame, initial):
+    hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)
+    mask = cv2.inRange(hsv, np.array([20, 80, 80]), np.array([35, 255, 255]))
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    areas = [cv2.moments(contour)["m00"] for contour in contours]
+    return min(1.0, sum(areas) / mask.size)
+"""
+"""Hue, contours and moments: what larger models like to write."""
+
+
+def in_turns(ways: Mapping[str, Callable[[], float]], turns: int) -> dict[str, float]:
+    """Median of what each way measured, one turn after the other; a first turn is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(turns + 1):
+        for name, way in ways.items():
+            found[name].append(way())
+    return {name: float(np.median(values[1:])) for name, values in found.items()}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def random_play(steps: int, tile: int = 8) -> list[Frame]:
+    """Frames of one environment that acts at random."""
+    env = get_task(TASK).make()
+    world: Any = env.unwrapped
+    world.tile_size = tile
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(steps):
+        frames.append(np.asarray(env.render()))
+        if any(env.step(int(rng.integers(6)))[2:4]):
+            env.reset()
+    return frames
+
+
+def box() -> dict[str, Any]:
+    """64 frames of 96 x 96 pixels in the box, and in this process."""
+    frames = np.stack(random_play(64, tile=12))
+    initials, tasks = np.broadcast_to(frames[0], frames.shape), np.zeros(64, dtype=np.intp)
+    found: dict[str, Any] = {}
+    for name, source in (("program", programs.PICK_UP_KEY), ("contours", CONTOURS)):
+        code = child.SubTaskCode(1, source, child.namespace())
+        with Box(RewardProgram(subtasks=(SubTask(name=name, source=source),))) as boxed:
+            pid = boxed.pid
+            times = in_turns(
+                {
+                    "in_process": lambda code=code: seconds(
+                        lambda: [code.judge(*pair) for pair in zip(frames, initials, strict=True)]
+                    ),
+                    "boxed": lambda boxed=boxed: seconds(lambda: boxed.judge(frames, initials, tasks)),
+                },
+                turns=200,
+            )
+            found[name] = {
+                "us_per_frame_in_process": round(times["in_process"] / 64 * 1e6, 1),
+                "boxed_over_in_process": round(times["boxed"] / times["in_process"], 3),
+                "own_memory_mb": own_memory_mb(pid),
+            }
+    return found
+
+
+def own_memory_mb(pid: int) -> float:
+    """Memory that only this process has."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024, 1)
+
+
+def opening() -> dict[str, float]:
+    """Milliseconds to put a program into a box: with a zygote that runs, and with one to start."""
+    from carl.sandbox import process
+
+    process.dismiss()
+    cold = seconds(lambda: Box(PROGRAM).close())
+    warm = float(np.median([seconds(lambda: Box(PROGRAM).close()) for _ in range(50)]))
+    return {"cold_ms": round(cold * 1e3, 1), "warm_ms": round(warm * 1e3, 2)}
+
+
+def asking() -> dict[str, Any]:
+    """Judging a frame in the box against asking the embedded VLM about it, and against reading it from a PNG file."""
+    from PIL import Image
+
+    from carl.serving.engine import VlmEngine
+    from carl.serving.prompt import Prompt, Sampling
+
+    engine = VlmEngine.load(EMBEDDED_MODEL)
+    frames = np.stack(random_play(64))
+    initials, tasks = np.broadcast_to(frames[0], frames.shape), np.zeros(64, dtype=np.intp)
+    code = child.SubTaskCode(1, programs.PICK_UP_KEY, child.namespace())
+
+    def ask() -> None:
+        images = [{"type": "image", "image": Image.fromarray(frame)} for frame in (frames[0], frames[-1])]
+        words = {"type": "text", "text": "Is this done: pick up the key? Answer yes or no."}
+        message = {"role": "user", "content": [*images, words]}
+        engine.generate([Prompt((message,), Sampling(max_tokens=2))])
+
+    with tempfile.TemporaryDirectory() as folder, Box(PROGRAM) as boxed:
+        paths = [str(Path(folder) / f"{row}.png") for row in range(64)]
+        for path, frame in zip(paths, frames, strict=True):
+            cv2.imwrite(path, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+        def read_and_judge() -> None:
+            for path in paths:
+                code.judge(cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB), frames[0])
+
+        times = in_turns(
+            {
+                "boxed": lambda: seconds(lambda: boxed.judge(frames, initials, tasks)) / 64,
+                "asked": lambda: seconds(ask),
+                "from_png": lambda: seconds(read_and_judge) / 64,
+            },
+            turns=20,
+        )
+    return {
+        "us_per_frame_boxed": round(times["boxed"] * 1e6, 1),
+        "asking_over_boxed": round(times["asked"] / times["boxed"]),
+        "from_png_over_boxed": round(times["from_png"] / times["boxed"], 2),
+    }
+
+
+def camera() -> dict[str, Any]:
+    """A picture after each step of random play, against MiniGrid's own of the same size."""
+    return {f"{8 * tile}px": pictures(tile) for tile in (8, 12)}
+
+
+def pictures(tile: int) -> dict[str, float]:
+    env = get_task(TASK).make()
+    world: Any = env.unwrapped
+    world.tile_size = tile
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    ours, theirs = [], []
+    for _ in range(5_000):
+        ours.append(seconds(env.render))
+        theirs.append(seconds(lambda: world.get_frame(highlight=False, tile_size=tile)))
+        if any(env.step(int(rng.integers(6)))[2:4]):
+            env.reset()
+    return {"us": round(float(np.mean(ours)) * 1e6, 2), "minigrid_over_ours": round(sum(theirs) / sum(ours), 1)}
+
+
+class OwnView(gym.ObservationWrapper[Any, Any, Any]):
+    """MiniGrid's own partial view, one-hot: what the task shows, made the usual way."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self._eyes = [np.eye(size, dtype=np.float32) for size in (11, 6, 3, 4)]
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (7 * 7 * 20 + 4,), np.float32)
+
+    def observation(self, observation: Any) -> NDArray[np.float32]:
+        image, eyes = observation["image"], self._eyes
+        planes = [eye[image[..., plane]].ravel() for plane, eye in enumerate(eyes[:3])]
+        return np.concatenate([*planes, eyes[3][observation["direction"]]])
+
+
+def own_view() -> Environment:
+    import minigrid  # noqa: F401  registers the environments
+
+    return OwnView(gym.make(f"MiniGrid-{TASK}-v0", disable_env_checker=True))
+
+
+def env_runner() -> dict[str, Any]:
+    """Environment steps per second of one env runner with 32 environments, in this process."""
+    from carl.training.channel import reward_channel
+
+    with ray_running(), reward_channel() as with_cache, reward_channel() as without:
+        with_cache.publish(ProgramReward(PROGRAM))
+        without.publish(ProgramReward(PROGRAM, cache=False))
+        sparse = Mix(code=0.0, env=1.0, progress=False)
+        runners = {
+            "code": code_runner(with_cache, Mix()),
+            "code_without_cache": code_runner(without, Mix()),
+            "sparse": code_runner(with_cache, sparse),
+            "stock": stock_runner(get_task(TASK).make),
+            "stock_own_view": stock_runner(own_view),
+        }
+        times = in_turns(
+            {
+                name: lambda runner=runner: seconds(lambda: runner.sample(num_timesteps=4096))
+                for name, runner in runners.items()
+            },
+            turns=12,
+        )
+        session: Any = next(iter(runners["code"]._code_reward._sessions.values()))
+        hit_rate = session.hits / (session.hits + session.misses)
+        for runner in runners.values():
+            runner.stop()
+    return {
+        "us_per_step": {name: round(value / 4096 * 1e6, 1) for name, value in times.items()},
+        "cache_hit_rate": round(hit_rate, 3),
+        "code_over_sparse": round(times["sparse"] / times["code"], 3),
+        "code_without_cache_over_sparse": round(times["sparse"] / times["code_without_cache"], 3),
+        "code_over_stock": round(times["stock"] / times["code"], 2),
+        "code_over_stock_own_view": round(times["stock_own_view"] / times["code"], 2),
+    }
+
+
+def code_runner(channel: Any, mix: Mix) -> Any:
+    """Our env runner, in this process."""
+    from carl.training.algorithms import configure
+    from carl.training.runner import CodeRewardRunner, RunnerSetup
+
+    setup = RunnerSetup(get_task(TASK), mix, 0, channel)
+    config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=32))
+    return CodeRewardRunner(config=config, worker_index=1)
+
+
+def stock_runner(make: Callable[[], Environment]) -> Any:
+    """RLlib's own env runner on the environment's own reward."""
+    from ray import tune
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    tune.register_env("stock", lambda _: make())
+    model = DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
+    config = (
+        PPOConfig()
+        .environment("stock")
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=32)
+        .rl_module(model_config=model)
+    )
+    return SingleAgentEnvRunner(config=config, worker_index=1)
+
+
+def training() -> dict[str, Any]:
+    """Environment steps per second of whole PPO trainings: ours on the code reward, Stable-Baselines3's on the sparse
+    one without frames. Same network, batch (2,048), epochs (8), environments (64) and cores; starting is not counted.
+    """
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    def theirs(make: Callable[[], Environment]) -> float:
+        torch.set_num_threads(os.cpu_count() or 1)
+        agent = PPO(
+            "MlpPolicy",
+            DummyVecEnv([make] * 64),
+            n_steps=32,
+            batch_size=512,
+            n_epochs=8,
+            learning_rate=1e-3,
+            policy_kwargs={"net_arch": [64, 64]},
+            device="cpu",
+        )
+        return 40_960 / seconds(lambda: agent.learn(40_960))
+
+    with ray_running():
+        rates = in_turns(
+            {
+                "ours": lambda: trained(ProgramReward(PROGRAM), 40_960)[0],
+                "sb3": lambda: theirs(get_task(TASK).make),
+                "sb3_own_view": lambda: theirs(own_view),
+            },
+            turns=3,
+        )
+    return {
+        "steps_per_s": {name: round(rate) for name, rate in rates.items()},
+        "over_sb3": round(rates["ours"] / rates["sb3"], 2),
+        "over_sb3_own_view": round(rates["ours"] / rates["sb3_own_view"], 2),
+    }
+
+
+def trained(source: ProgramReward, steps: int) -> tuple[float, int]:
+    """Environment steps per second of a training with ``source``, and its abstains."""
+    from carl.training.train import Training, train
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainConfig(env_steps=steps, evaluate_every=10**6, checkpoint_every=10**6)
+        progressed = train(Training(get_task(TASK), source, Mix(), 0, Path(folder), settings)).progressed
+    return progressed.env_steps / progressed.seconds, progressed.abstains
+
+
+FAULTS = 1_000
+FAULT_EVERY = 20
+"""One of so many answers that a box is asked for."""
+
+ESCAPE = "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0].__init__.__globals__"
+HANG, CRASH, BOMB = (
+    f"def progress(frame, initial):\n    {line}\n    return 0.0\n"
+    for line in ("while True: pass", f"{ESCAPE}['abort']()", "np.ones(1 << 40)")
+)
+
+
+@dataclass(frozen=True)
+class Sabotaged(ProgramReward):
+    """The program with faults put between: a hang, a crash and a bomb in turns, ``faults`` of them in each process."""
+
+    faults: int = FAULTS // 2
+
+    def open(self, slots: int) -> ProgramSession:
+        session = super().open(slots)
+        session._box.close()
+        bad = tuple(SubTask(name=f"bad {i}", source=source) for i, source in enumerate((HANG, CRASH, BOMB)))
+        whole = RewardProgram(subtasks=(*self.program.subtasks, *bad))
+        session._box = SabotagedBox(whole, self.limits, policy=lambda _: None)
+        session._box.left = self.faults
+        return session
+
+
+class SabotagedBox(Box):
+    """Answers some questions by a faulty sub-task's code."""
+
+    left = 0
+
+    def judge(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp], *which: Any) -> Any:
+        self._asked = getattr(self, "_asked", 0)
+        subtasks = subtasks.copy()
+        for place in range(len(subtasks)):
+            self._asked += 1
+            if self.left and self._asked % FAULT_EVERY == 0:
+                subtasks[place] = len(self._sources) - 3 + self.left % 3
+                self.left -= 1
+        return super().judge(frames, initials, subtasks, *which)
+
+
+def faults() -> dict[str, Any]:
+    """A training with 1,000 faults in its boxes, against the same one without. A hang takes its deadline, 50 ms."""
+    limits = Limits(deadline_s=0.05)
+    with ray_running():
+        clean, none = trained(ProgramReward(PROGRAM, limits), 250_000)
+        faulty, abstains = trained(Sabotaged(PROGRAM, limits), 250_000)
+    return {
+        "injected": FAULTS,
+        "abstains": abstains,
+        "abstains_clean": none,
+        "faulty_over_clean": round(faulty / clean, 3),
+    }
+
+
+SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "camera": camera,
+    "box": box,
+    "opening": opening,
+    "asking": asking,
+    "env_runner": env_runner,
+    "training": training,
+    "faults": faults,
+}
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help=f"Sections; all by default: {', '.join(SECTIONS)}.")] = None,
+) -> None:
+    """Measure, end with one JSON line."""
+    found: dict[str, Any] = {}
+    with bars() as progress:
+        for number, name in enumerate(only or SECTIONS):
+            progress("measuring " + name, number, len(only or SECTIONS))
+            found[name] = SECTIONS[name]()
+    setting = {"task": TASK, "cpus": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
+    print(json.dumps({"benchmark": "reward_path", "setting": setting, **found}))
+
+
+if __name__ == "__main__":
+    quiet()
+    typer.run(main)
