@@ -1,7 +1,8 @@
 """The exact allow-lists of the static policy: everything that a reward program may name, and nothing else.
 
 A name is here because it computes from its arguments alone. Left out on purpose: whatever reaches files, memory
-addresses, modules, global state (random numbers, print options, threads) or code in strings.
+addresses, memory as somebody left it (``np.empty``), modules, global state (random numbers, print options, threads) or
+code in strings.
 """
 
 import inspect
@@ -33,8 +34,8 @@ NUMPY = _words(
     """
     # making arrays
     """
-    array asarray ascontiguousarray zeros zeros_like ones ones_like full full_like empty_like arange linspace eye
-    identity meshgrid mgrid ogrid indices copy
+    array asarray ascontiguousarray zeros zeros_like ones ones_like full full_like arange linspace eye identity meshgrid
+    mgrid ogrid indices copy
     """
     # shape
     """

@@ -525,8 +525,9 @@ WASTE += _class(
         """,
         "a long list": "return float(len([i for i in range(10**8)]) > 0)",
         "a pattern that is searched for long": """
-            picture = np.zeros((2000, 2000), np.float32)
-            return float(cv2.matchTemplate(picture, picture[:999, :999], cv2.TM_SQDIFF).size > 0)
+            picture = np.zeros((1000, 1000), np.float32)
+            for i in range(10**4):
+                found = cv2.matchTemplate(picture, picture[:500, :500], cv2.TM_SQDIFF)
         """,
         "nested arrays": """
             kept = []
