@@ -164,3 +164,12 @@ def attributes() -> frozenset[str]:
 def modules() -> dict[str, frozenset[str]]:
     """What may follow each module's name."""
     return {"np": NUMPY, "cv2": CV2, "math": MATH, "vision": vision_functions()}
+
+
+@cache
+def ufuncs() -> dict[str, int]:
+    """Which of ``NUMPY`` work element by element, and on how many arguments."""
+    import numpy as np
+
+    named = {name: getattr(np, name, None) for name in NUMPY}
+    return {name: value.nin for name, value in named.items() if isinstance(value, np.ufunc)}

@@ -182,7 +182,7 @@ USES = {
 
 RANDOM = np.random.default_rng(0)
 SMALL = RANDOM.integers(0, 256, (2, 12, 10, 3)).astype(np.uint8)
-LARGE = SMALL.repeat(20, axis=1).repeat(20, axis=2)
+LARGE = SMALL.repeat(10, axis=1).repeat(10, axis=2)
 
 
 NAMES = list(USES)
