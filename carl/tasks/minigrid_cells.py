@@ -18,15 +18,17 @@ def own(thing: Any, module: str, *names: str) -> bool:
 
 def place(world: Any) -> int | None:
     """Index of the agent's cell; None if it is nowhere in the room."""
-    (x, y), grid = world.agent_pos, world.grid
-    return int(y * grid.width + x) if 0 <= x < grid.width and 0 <= y < grid.height else None
+    x, y = map(int, world.agent_pos)  # MiniGrid's are numpy's at times, which compute slowly
+    grid = world.grid
+    return y * grid.width + x if 0 <= x < grid.width and 0 <= y < grid.height else None
 
 
 class Cells:
     """Remembers what a room's cells hold, and tells which changed since it last looked.
 
     A thing's code, MiniGrid's ``encode()``, says how it looks where the thing is of MiniGrid's making. What codes are
-    made from is read instead of the codes, because that takes a third of the time.
+    made from is read instead of the codes, because that takes a third of the time. A method that somebody puts on an
+    object while it lies there is not noticed.
     """
 
     def __init__(self) -> None:
@@ -39,24 +41,25 @@ class Cells:
     def changed(self, cells: list[Any]) -> list[int] | None:
         """Indices of the cells whose code changed; all of them at first, and when their number changes.
 
-        None where a thing has methods of its own for how it looks; what was remembered is then forgotten.
+        None where a thing has methods of its own for how it looks; this is then not remembered.
         """
         if cells == self._cells and self._read() == self._marks:  # MiniGrid's things are equal to themselves only
             return []
-        from minigrid.core.world_object import WorldObj
-
-        before = self._codes
-        self.__init__()  # type: ignore[misc]  # forgets
         things = [cell for cell in cells if cell is not None]
         if not all(map(_looks_like_its_code, things)):
             return None
-        self._cells, self._things = cells.copy(), things
-        self._stateful = [thing for thing in things if type(thing).encode is not WorldObj.encode]
-        self._marks = self._read()
-        self._codes = [None if cell is None else cell.encode() for cell in cells]
+        before, self._codes = self._codes, [None if cell is None else cell.encode() for cell in cells]
+        self._remember(cells.copy(), things)
         if len(before) != len(cells):
             return list(range(len(cells)))
         return [index for index, code in enumerate(self._codes) if code != before[index]]
+
+    def _remember(self, cells: list[Any], things: list[Any]) -> None:
+        from minigrid.core.world_object import WorldObj
+
+        self._cells, self._things = cells, things
+        self._stateful = [thing for thing in things if type(thing).encode is not WorldObj.encode]
+        self._marks = self._read()
 
     def _read(self) -> tuple[list[str], list[str], list[Any]]:
         """What the codes are made from: colours and types, and the whole code where a thing has a state as well."""

@@ -67,7 +67,9 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
 
     def _observe(self) -> NDArray[np.float32]:
         flat = np.zeros(self.observation_space.shape or (), dtype=np.float32)
-        flat[:-DIRECTIONS] = self._table.take(self._view() if self._look() else self._asked(), axis=0).reshape(-1)
+        here = self._look()
+        codes = self._asked() if here is None else self._view(here)
+        flat[:-DIRECTIONS] = self._table.take(codes, axis=0).reshape(-1)
         flat[self._world.agent_dir - DIRECTIONS] = 1.0
         return flat
 
@@ -75,36 +77,42 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         """Codes of the cells in MiniGrid's own view, in its order."""
         return [_code(*cell) for cell in self._gen_obs()["image"].reshape(-1, 3).tolist()]
 
-    def _view(self) -> NDArray[np.intp]:
-        """The same, ``intp[VIEW * VIEW]``: by column from left to right, each from far to near."""
-        world, (x, y) = self._world, self._world.agent_pos
-        places = (y + OUTSIDE) * self._stride + x + OUTSIDE + _offsets(self._stride)[world.agent_dir]
+    def _view(self, here: int) -> NDArray[np.intp]:
+        """The same from ``here``, ``intp[VIEW * VIEW]``: by column from left to right, each from far to near."""
+        world = self._world
+        places = _offsets(self._stride)[world.agent_dir] + here
         codes: NDArray[np.intp] = self._codes[places]
         if not world.see_through_walls:
             codes *= _visible(self._opaque[places].tobytes())  # what is not visible is UNSEEN, which is 0
         codes[VIEW * (VIEW // 2) + VIEW - 1] = EMPTY if world.carrying is None else _code(*world.carrying.encode())
         return codes
 
-    def _look(self) -> bool:
-        """Bring the codes of all cells up to date, those outside the room included; False if MiniGrid has to look."""
-        grid = self._world.grid
+    def _look(self) -> int | None:
+        """Bring the codes of all cells up to date, and tell the agent's place among them; None if MiniGrid has to look.
+
+        Outside the room lie codes as well, because they may come into view.
+        """
+        world, grid = self._world, self._world.grid
         if grid is not self._grid:
             self._enter(grid)
-        usual = self._usual and self._usual_grid and place(self._world) is not None
-        changed = self._cells.changed(grid.grid) if usual else None
-        if changed is None:
-            return False
+        here = place(world) if self._usual and self._usual_grid else None
+        changed = None if here is None else self._cells.changed(grid.grid)
+        if here is None or changed is None:
+            return None
         try:
             for index in changed:
                 self._put(index)
         except BaseException:  # whatever it was, nobody knows now which codes are right
             self._cells = Cells()
             raise
-        return True
+        return self._at(here)
+
+    def _at(self, index: int) -> int:
+        y, x = divmod(index, self._grid.width)
+        return int((y + OUTSIDE) * self._stride + x + OUTSIDE)
 
     def _put(self, index: int) -> None:
-        thing, (y, x) = self._grid.grid[index], divmod(index, self._grid.width)
-        at = (y + OUTSIDE) * self._stride + x + OUTSIDE
+        thing, at = self._grid.grid[index], self._at(index)
         self._codes[at] = EMPTY if thing is None else _code(*thing.encode())
         self._opaque[at] = thing is not None and not thing.see_behind()
 
@@ -158,15 +166,15 @@ def _offsets(stride: int) -> NDArray[np.intp]:
 _BITS = 1 << np.arange(VIEW)
 
 
-@lru_cache(maxsize=10_000)
-def _visible(opaque: bytes) -> NDArray[np.bool_]:
-    """Which cells the agent sees, given which ones hide what is behind them; both in the order of a view."""
+@lru_cache(maxsize=4_096)
+def _visible(opaque: bytes) -> NDArray[np.intp]:
+    """1 for each cell that the agent sees, given which ones hide what is behind them; both in the order of a view."""
     rows = (_BITS @ np.frombuffer(opaque, dtype=bool).reshape(VIEW, VIEW)).tolist()  # one number a row, a bit a column
     lit, seen = 1 << VIEW // 2, [0] * VIEW
     for row in reversed(range(VIEW)):
         seen[row], lit = _sweep(lit, rows[row])
     visible: NDArray[np.bool_] = (_BITS[:, None] & np.array(seen)).reshape(-1) > 0
-    return visible
+    return visible.astype(np.intp)
 
 
 @cache
