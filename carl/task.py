@@ -50,9 +50,22 @@ def rewarded_end(
     return terminated and reward > 0
 
 
-def rendered(env: Environment) -> Frame:
+Redraw = Callable[[], bool]
+"""Brings one frame up to date where it lies; False if it left it alone, and it has to be taken anew."""
+
+
+@dataclass(frozen=True)
+class Rendered:
     """The default camera: what ``env.render()`` returns in mode ``rgb_array``."""
-    return np.asarray(env.render())
+
+    def __call__(self, env: Environment) -> Frame:
+        return np.asarray(env.render())
+
+    def onto(self, env: Environment, frame: Frame) -> Redraw | None:
+        """The environment's own ``render_onto(frame)``, if it has one beside the very ``render`` that runs here."""
+        while (kind := next(kind for kind in type(env).__mro__ if "render" in vars(kind))) is gym.Wrapper:
+            env = env.env  # type: ignore[attr-defined]  # a wrapper that hands the picture on
+        return env.render_onto(frame) if "render_onto" in vars(kind) else None  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,8 @@ class Task:
         expert: acts well in it; None if ``demonstrations`` has recorded episodes instead.
         demonstrations: URI of a TrajectoryStore with expert episodes that a user brings.
         success: what solving means; measured, never rewarded.
-        camera: takes the frame, ``uint8[H, W, 3]``.
+        camera: takes the frame, ``uint8[H, W, 3]``. It may have a method ``onto(env, frame)`` besides, for speed, that
+            returns a Redraw of ``frame`` in ``env``, or None if that has to be filmed frame by frame.
         random_cut: random play is cut at this many times the longest expert episode (long random play
             really solves small rooms).
         env_reward_weight: how much of the environment's own reward is mixed into the code reward by default.
@@ -82,7 +96,7 @@ class Task:
     expert: Expert | None = None
     demonstrations: str | None = None
     success: Success = rewarded_end
-    camera: Callable[[Environment], Frame] = rendered
+    camera: Callable[[Environment], Frame] = Rendered()
     random_cut: float = 4.0
     env_reward_weight: float = 0.0
     env_reward_reason: str = ""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carl.collect import demonstrations, made, play, rollout
+from carl.rewards.frames import Frames
 from carl.task import Task
 from carl.trajectory import Trajectory
 
@@ -51,6 +52,18 @@ class TaskContract:
                     break
                 task.frame(env)
             assert np.array_equal(before, kept), "a later step changed an earlier frame: the camera has to copy"
+
+    def test_a_frame_that_is_redrawn_is_the_one_that_is_taken(self, task: Task) -> None:
+        with made(task, 0) as env:
+            frames, slot = Frames(task, [env]), np.zeros(1, dtype=np.intp)
+            for seed in self.seeds:
+                env.reset(seed=seed)
+                for action in self._random_actions(env, self.random_steps // 3):
+                    assert np.array_equal(frames.take(slot)[0], task.frame(env)), (
+                        "the camera redraws what it does not film"
+                    )
+                    if any(env.step(action)[2:4]):
+                        break
 
     def test_observations_are_in_their_space(self, task: Task) -> None:
         with made(task, 0) as env:

@@ -29,7 +29,10 @@ class Judged:
 
 
 class RewardSession(Protocol):
-    """A reward at work on a fixed number of environment slots, in one process. Close it when done."""
+    """A reward at work on a fixed number of environment slots, in one process. Close it when done.
+
+    Frames are lent for the call: they lie where the next ones will, so copy what has to last, and draw in none.
+    """
 
     def reset(self, slots: NDArray[np.intp], frames: Frame) -> Judged:
         """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``.

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from carl.config import RewardConfig
 from carl.errors import TaskError
+from carl.rewards.frames import Frames
 from carl.rewards.source import PROGRESS_SLOTS, RewardSession, RewardSource
-from carl.task import Frame, Task
+from carl.task import Task
 
 Mask = NDArray[np.bool_]
 
@@ -79,7 +80,7 @@ class CodeReward(gym.vector.VectorWrapper):
         self.task = task
         self.mix = mix or Mix(env=task.env_reward_weight)
         _check_autoreset(env)
-        self._cameras = _sub_environments(env) if self.mix.looks else []
+        self._frames = Frames(task, _sub_environments(env) if self.mix.looks else [])
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
         self.abstains = 0
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
@@ -151,7 +152,7 @@ class CodeReward(gym.vector.VectorWrapper):
             for ask, mask in ((session.reset, began), (session.step, stepped)):
                 slots = np.flatnonzero(mine & mask)
                 if slots.size:
-                    judged = ask(slots, self._frames(slots))
+                    judged = ask(slots, self._frames.take(slots))
                     earned[slots], abstained[slots] = judged.reward, judged.abstained
                     self._progress[slots] = judged.progress
         earned[began] = 0.0
@@ -166,9 +167,6 @@ class CodeReward(gym.vector.VectorWrapper):
     def _close_unused(self) -> None:
         for version in set(self._sessions) - {self._latest, *self._versions.tolist()}:
             self._sessions.pop(version).close()
-
-    def _frames(self, slots: NDArray[np.intp]) -> Frame:
-        return np.stack([self.task.frame(self._cameras[slot]) for slot in slots])
 
     def _observe(self, observations: Any) -> Any:
         return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations

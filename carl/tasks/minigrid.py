@@ -13,7 +13,8 @@ import gymnasium as gym
 
 from carl.errors import TaskError
 from carl.task import Environment, Task
-from carl.tasks.minigrid_view import STEPS, FlatView, TopDown
+from carl.tasks.minigrid_picture import TopDown
+from carl.tasks.minigrid_view import STEPS, FlatView
 
 TILE = 8
 """Pixels a tile is drawn at."""

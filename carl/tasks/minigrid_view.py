@@ -1,105 +1,60 @@
-"""What MiniGrid shows the agent and the camera, worked out from the cells that changed.
+"""What MiniGrid shows the agent, worked out from the cells that changed.
 
-MiniGrid draws its partial view, and its picture, anew in every step, though a step changes at most three cells.
+MiniGrid puts its partial view together anew in every step, which is most of a step's time.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.task import Environment, Frame
+from carl.errors import TaskError
+from carl.task import Environment
+from carl.tasks.minigrid_cells import ENV, GRID, Cells, own, place
 
 SEEN = ("unseen", "empty", "wall", "door", "key", "box", "goal")
 """Object types that these tasks show the agent, in the order of the one-hot columns."""
 
-COLOURS, STATES, DIRECTIONS = 6, 3, 4
+TYPES, COLOURS, STATES, DIRECTIONS = 11, 6, 3, 4
 STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """One step to the right, down, left, up: MiniGrid's order of directions."""
 
 VIEW = 7
 """Side of the agent's view in cells; it stands in the middle of the nearest row."""
 
+OUTSIDE = VIEW - 1
+"""Cells around the room that may come into view; MiniGrid shows walls there."""
+
+SHOWN_BY = ("slice", "rotate_left", "process_vis", "encode", "get", "set")
+"""The methods of a grid that make a view."""
+
 UNSEEN, EMPTY = 0, COLOURS * STATES
 
 
-class Cells:
-    """Remembers a world's cells, and tells which changed since it last looked."""
-
-    def __init__(self) -> None:
-        self._cells: list[Any] = []
-        self._doors: dict[int, Any] = {}
-
-    def changed(self, world: Any) -> set[int]:
-        """Indices of the cells that hold something else, or a door in another state; all of them in a new room."""
-        cells, before = world.grid.grid, self._cells
-        changed: set[int] = set()
-        if len(cells) != len(before):
-            changed.update(range(len(cells)))
-        elif cells != before:
-            changed.update(i for i, cell in enumerate(cells) if cell is not before[i])
-        if changed:
-            self._cells = list(cells)
-            self._doors = {i: None for i, cell in enumerate(cells) if cell is not None and cell.type == "door"}
-        for i in self._doors:
-            state = cells[i].encode()
-            if state != self._doors[i]:
-                self._doors[i] = state
-                changed.add(i)
-        return changed
-
-
-class TopDown(gym.Wrapper[Any, Any, Any, Any]):
-    """Renders what MiniGrid renders, redrawing only the tiles that changed since the last picture."""
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        self._cells = Cells()
-        self._agent = (-1, -1)
-        self._picture: Frame = np.zeros((0, 0, 3), dtype=np.uint8)
-
-    def render(self) -> Frame:  # type: ignore[override]  # gymnasium's own type is a free variable here
-        """``uint8[tile_size * height, tile_size * width, 3]``, a fresh array."""
-        world: Any = self.env.unwrapped
-        size, shape = world.tile_size, (world.height * world.tile_size, world.width * world.tile_size, 3)
-        if self._picture.shape != shape:
-            self._picture, self._cells = np.zeros(shape, np.uint8), Cells()
-        for index in self._changed(world):
-            x, y = index % world.width, index // world.width
-            tile = world.grid.render_tile(
-                world.grid.grid[index],
-                agent_dir=self._agent[1] if index == self._agent[0] else None,
-                tile_size=size,
-            )
-            self._picture[y * size : (y + 1) * size, x * size : (x + 1) * size] = tile
-        return self._picture.copy()
-
-    def _changed(self, world: Any) -> set[int]:
-        changed = self._cells.changed(world)
-        agent = int(world.agent_pos[1]) * world.width + int(world.agent_pos[0]), int(world.agent_dir)
-        if agent != self._agent:
-            changed.update(i for i in (agent[0], self._agent[0]) if 0 <= i < len(world.grid.grid))
-        self._agent = agent
-        return changed
-
-
 class FlatView(gym.Wrapper[Any, Any, Any, Any]):
-    """The agent's 7x7 view and its direction as a flat one-hot vector, ``float32[7 * 7 * 16 + 4]``.
+    """The agent's view and its direction as a flat one-hot vector, ``float32[7 * 7 * 16 + 4]``.
 
-    The view is MiniGrid's own, cell for cell; its own way there is switched off, being most of a step's time.
+    The view is MiniGrid's own, cell for cell. Its own way there is switched off, and taken only where somebody
+    overrides it, or where the room holds things with a look of their own. Raises TaskError at a type, colour or state
+    that MiniGrid does not have.
     """
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
         world: Any = env.unwrapped
-        world.gen_obs = dict
-        self._world = world
+        self._world, self._gen_obs = world, world.gen_obs
+        self._usual = world.agent_view_size == VIEW and own(world, ENV, "gen_obs", "gen_obs_grid", "get_view_exts")
+        if self._usual:
+            world.gen_obs = partial(_OnDemand, self._gen_obs)
+        self._grid: Any = None
+        self._usual_grid = False
         self._cells, self._stride = Cells(), 0
         self._codes, self._opaque = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=bool)
         self._table = _one_hot_table()
-        size = VIEW * VIEW * self._table.shape[1] + DIRECTIONS
+        size = world.agent_view_size**2 * self._table.shape[1] + DIRECTIONS
         self.observation_space = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -112,51 +67,92 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
 
     def _observe(self) -> NDArray[np.float32]:
         flat = np.zeros(self.observation_space.shape or (), dtype=np.float32)
-        flat[:-DIRECTIONS] = self._table[self._view()].reshape(-1)
+        here = self._look()
+        codes = self._asked() if here is None else self._view(here)
+        flat[:-DIRECTIONS] = self._table.take(codes, axis=0).reshape(-1)
         flat[self._world.agent_dir - DIRECTIONS] = 1.0
         return flat
 
-    def _view(self) -> NDArray[np.intp]:
-        """Codes of the cells in view, ``intp[VIEW * VIEW]``, by column from left to right, each from far to near."""
+    def _asked(self) -> list[int]:
+        """Codes of the cells in MiniGrid's own view, in its order."""
+        return [_code(*cell) for cell in self._gen_obs()["image"].reshape(-1, 3).tolist()]
+
+    def _view(self, here: int) -> NDArray[np.intp]:
+        """The same from ``here``, ``intp[VIEW * VIEW]``: by column from left to right, each from far to near."""
         world = self._world
-        self._look(world)
-        here = (world.agent_pos[1] + VIEW - 1) * self._stride + world.agent_pos[0] + VIEW - 1
-        places = here + _offsets(self._stride)[world.agent_dir]
+        places = _offsets(self._stride)[world.agent_dir] + here
         codes: NDArray[np.intp] = self._codes[places]
         if not world.see_through_walls:
-            codes[~_visible(self._opaque[places])] = UNSEEN
-        codes[VIEW * (VIEW // 2) + VIEW - 1] = _code(world.carrying)
+            codes *= _visible(self._opaque[places].tobytes())  # what is not visible is UNSEEN, which is 0
+        codes[VIEW * (VIEW // 2) + VIEW - 1] = EMPTY if world.carrying is None else _code(*world.carrying.encode())
         return codes
 
-    def _look(self, world: Any) -> None:
-        """Bring the cells' codes up to date; they lie in a frame of walls, which MiniGrid shows outside the room."""
-        frame = VIEW - 1
-        shape = world.height + 2 * frame, world.width + 2 * frame
-        if (self._stride, self._codes.size) != (shape[1], shape[0] * shape[1]):
-            self._stride = shape[1]
-            self._codes = np.full(shape[0] * shape[1], _wall())
-            self._opaque = np.ones(shape[0] * shape[1], dtype=bool)
+    def _look(self) -> int | None:
+        """Bring the codes of all cells up to date, and tell the agent's place among them; None if MiniGrid has to look.
+
+        Outside the room lie codes as well, because they may come into view.
+        """
+        world, grid = self._world, self._world.grid
+        if grid is not self._grid:
+            self._enter(grid)
+        here = place(world) if self._usual and self._usual_grid else None
+        changed = None if here is None else self._cells.changed(grid.grid)
+        if here is None or changed is None:
+            return None
+        try:
+            for index in changed:
+                self._put(index)
+        except BaseException:  # whatever it was, nobody knows now which codes are right
             self._cells = Cells()
-        for index in self._cells.changed(world):
-            thing = world.grid.grid[index]
-            place = (index // world.width + frame) * self._stride + index % world.width + frame
-            self._codes[place] = _code(thing)
-            self._opaque[place] = thing is not None and not thing.see_behind()
+            raise
+        return self._at(here)
+
+    def _at(self, index: int) -> int:
+        y, x = divmod(index, self._grid.width)
+        return int((y + OUTSIDE) * self._stride + x + OUTSIDE)
+
+    def _put(self, index: int) -> None:
+        thing, at = self._grid.grid[index], self._at(index)
+        self._codes[at] = EMPTY if thing is None else _code(*thing.encode())
+        self._opaque[at] = thing is not None and not thing.see_behind()
+
+    def _enter(self, grid: Any) -> None:
+        """Get ready for another grid; what is remembered of the last one holds as long as the shape does."""
+        self._grid, self._usual_grid = grid, own(grid, GRID, *SHOWN_BY)
+        stride, rows = grid.width + 2 * OUTSIDE, grid.height + 2 * OUTSIDE
+        if (stride, stride * rows) != (self._stride, self._codes.size):
+            self._cells, self._stride = Cells(), stride
+            self._codes, self._opaque = np.full(stride * rows, _wall()), np.ones(stride * rows, dtype=bool)
 
 
-def _code(thing: Any) -> int:
-    """An object, or None for nothing, as one number: ``(type * COLOURS + colour) * STATES + state``."""
-    if thing is None:
-        return EMPTY
-    kind, colour, state = thing.encode()
-    return int((kind * COLOURS + colour) * STATES + state)
+class _OnDemand(dict[str, Any]):
+    """MiniGrid's observation, made if somebody reads it: an environment may, in its own step."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: str) -> Any:
+        self.update(self._make())
+        return self[key]
+
+
+@cache
+def _code(kind: int, colour: int, state: int) -> int:
+    """What MiniGrid encodes in three numbers, as one."""
+    if not (kind < TYPES and colour < COLOURS and state < STATES):
+        raise TaskError(
+            f"an object is encoded as {kind, colour, state}, and MiniGrid's own go below {TYPES, COLOURS, STATES}; "
+            "give the environment an observation of its own"
+        )
+    return (kind * COLOURS + colour) * STATES + state
 
 
 @cache
 def _wall() -> int:
     from minigrid.core.world_object import Wall
 
-    return _code(Wall())
+    return _code(*Wall().encode())
 
 
 @cache
@@ -170,14 +166,15 @@ def _offsets(stride: int) -> NDArray[np.intp]:
 _BITS = 1 << np.arange(VIEW)
 
 
-def _visible(opaque: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which cells the agent sees, given which ones hide what is behind them; both in the order of a view."""
-    rows = (_BITS @ opaque.reshape(VIEW, VIEW)).tolist()  # one number a row, a bit a column
+@lru_cache(maxsize=4_096)
+def _visible(opaque: bytes) -> NDArray[np.intp]:
+    """1 for each cell that the agent sees, given which ones hide what is behind them; both in the order of a view."""
+    rows = (_BITS @ np.frombuffer(opaque, dtype=bool).reshape(VIEW, VIEW)).tolist()  # one number a row, a bit a column
     lit, seen = 1 << VIEW // 2, [0] * VIEW
     for row in reversed(range(VIEW)):
         seen[row], lit = _sweep(lit, rows[row])
     visible: NDArray[np.bool_] = (_BITS[:, None] & np.array(seen)).reshape(-1) > 0
-    return visible
+    return visible.astype(np.intp)
 
 
 @cache
@@ -197,7 +194,7 @@ def _one_hot_table() -> NDArray[np.float32]:
     """One row for each (type, colour, state): its one-hot columns side by side."""
     from minigrid.core.constants import OBJECT_TO_IDX
 
-    types = np.zeros((len(OBJECT_TO_IDX), len(SEEN)), dtype=np.float32)
+    types = np.zeros((TYPES, len(SEEN)), dtype=np.float32)
     for column, name in enumerate(SEEN):
         types[OBJECT_TO_IDX[name], column] = 1.0
     shape = (len(types), COLOURS, STATES)

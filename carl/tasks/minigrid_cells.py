@@ -1,0 +1,77 @@
+"""What lies in a MiniGrid room, and which of its cells changed since the last look."""
+
+from functools import cache
+from typing import Any
+
+ENV, GRID, THINGS = "minigrid.minigrid_env", "minigrid.core.grid", "minigrid.core.world_object"
+"""Modules that MiniGrid's own methods come from."""
+
+LOOKS = ("render", "encode", "see_behind")
+"""The methods of an object that say how it looks."""
+
+
+def own(thing: Any, module: str, *names: str) -> bool:
+    """Whether these methods of ``thing`` are MiniGrid's, from ``module``: nobody has put others in their place."""
+    homes = (getattr(getattr(thing, name, None), "__globals__", {}) for name in names)
+    return all(home.get("__name__") == module for home in homes)
+
+
+def place(world: Any) -> int | None:
+    """Index of the agent's cell; None if it is nowhere in the room."""
+    x, y = map(int, world.agent_pos)  # MiniGrid's are numpy's at times, which compute slowly
+    grid = world.grid
+    return y * grid.width + x if 0 <= x < grid.width and 0 <= y < grid.height else None
+
+
+class Cells:
+    """Remembers what a room's cells hold, and tells which changed since it last looked.
+
+    A thing's code, MiniGrid's ``encode()``, says how it looks where the thing is of MiniGrid's making. What codes are
+    made from is read instead of the codes, because that takes a third of the time. A method that somebody puts on an
+    object while it lies there is not noticed.
+    """
+
+    def __init__(self) -> None:
+        self._cells: list[Any] = []
+        self._codes: list[Any] = []
+        self._things: list[Any] = []
+        self._stateful: list[Any] = []
+        self._marks: tuple[list[str], list[str], list[Any]] = [], [], []
+
+    def changed(self, cells: list[Any]) -> list[int] | None:
+        """Indices of the cells whose code changed; all of them at first, and when their number changes.
+
+        None where a thing has methods of its own for how it looks; this is then not remembered.
+        """
+        if cells == self._cells and self._read() == self._marks:  # MiniGrid's things are equal to themselves only
+            return []
+        things = [cell for cell in cells if cell is not None]
+        if not all(map(_looks_like_its_code, things)):
+            return None
+        before, self._codes = self._codes, [None if cell is None else cell.encode() for cell in cells]
+        self._remember(cells.copy(), things)
+        if len(before) != len(cells):
+            return list(range(len(cells)))
+        return [index for index, code in enumerate(self._codes) if code != before[index]]
+
+    def _remember(self, cells: list[Any], things: list[Any]) -> None:
+        from minigrid.core.world_object import WorldObj
+
+        self._cells, self._things = cells, things
+        self._stateful = [thing for thing in things if type(thing).encode is not WorldObj.encode]
+        self._marks = self._read()
+
+    def _read(self) -> tuple[list[str], list[str], list[Any]]:
+        """What the codes are made from: colours and types, and the whole code where a thing has a state as well."""
+        things = self._things
+        return [one.color for one in things], [one.type for one in things], [one.encode() for one in self._stateful]
+
+
+def _looks_like_its_code(thing: Any) -> bool:
+    kind: Any = type(thing)
+    return _own_kind(kind) and vars(thing).keys().isdisjoint(LOOKS)
+
+
+@cache
+def _own_kind(kind: Any) -> bool:
+    return own(kind, THINGS, *LOOKS)
