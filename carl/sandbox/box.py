@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carl.errors import BoxError
 from carl.program import RewardProgram
 from carl.sandbox.policy import Policy, check_program
-from carl.sandbox.process import Answer, Child, Limits, Request, rows_at_once
+from carl.sandbox.process import ATTEMPTS, Answer, Child, Limits, Request, rows_at_once
 from carl.task import Frame
 
 __all__ = ["Box", "Judgement", "Limits"]
@@ -142,11 +142,12 @@ class Box:
         return answer
 
     def _run_once(self, request: Request) -> Answer:
-        try:
-            return self._started().run(request)
-        except ConnectionError:  # the child died between two calls, and no frame is to blame
-            self._replace()
-            return self._started().run(request)
+        for _ in range(ATTEMPTS):
+            try:
+                return self._started().run(request)
+            except ConnectionError:  # the child died between two calls, or with its zygote: no frame is to blame
+                self._replace()
+        raise BoxError(f"the process that runs the program was ended {ATTEMPTS} times from outside")
 
     def _started(self) -> Child:
         if self._closed:

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import IntEnum
 
 NOBODY = 65534
@@ -71,7 +72,8 @@ def probe() -> dict[str, str]:
 def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None:
     """Give up everything but ``channel``, ``memory_mb`` MiB more of address space than now, and the processor.
 
-    ``failures`` names the mechanisms to do without. Raises OSError if any of the others fails.
+    ``failures`` names the mechanisms to do without. Raises OSError if any of the others fails, and
+    AssertionError if files can be opened after all.
     """
     parent, memory = os.getppid(), address_space() + (memory_mb << 20)
     drop_root()
@@ -86,6 +88,9 @@ def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None
     restrict_resources(memory)
     if "seccomp" not in failures:
         restrict_calls(channel)
+    with suppress(OSError):
+        _open()
+        raise AssertionError("this process can still open files")
 
 
 def drop_root() -> None:
@@ -158,7 +163,10 @@ def restrict_calls(channel: int) -> None:
         rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(2, pyseccomp.MASKED_EQ, mmap.PROT_EXEC, 0))
     for name in ("read", "write"):
         rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(0, pyseccomp.EQ, channel))
-    rules.load()
+    try:
+        rules.load()
+    except OSError as error:  # libseccomp says "Operation canceled", whatever the kernel had against it
+        raise OSError(error.errno, "the kernel takes no filter for system calls") from error
 
 
 def prctl(option: int, value: int) -> None:

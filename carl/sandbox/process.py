@@ -29,6 +29,9 @@ from carl.sandbox.lockdown import Tier
 from carl.sandbox.shared import FINISHED, JUDGE, LOAD, MAX_ROWS, PASSING, READY, REQUEST, Shared
 from carl.task import Frame
 
+ATTEMPTS = 3
+"""How often something is tried while processes are ended from outside: by hand, or for want of memory."""
+
 GRACE_S = 2.0
 """The kernel's alarm in the child keeps the deadline; a child that defused it is ended this much later."""
 
@@ -94,6 +97,7 @@ class Supervisor:
     """
 
     def __init__(self, start_s: float) -> None:
+        self._owner = os.getpid()
         self._lock = threading.RLock()
         self._unanswered: deque[Fork] = deque()
         self._spare: Fork | None = None
@@ -111,7 +115,7 @@ class Supervisor:
         self._control.settimeout(start_s)
         try:
             failures: dict[str, str] = json.loads(self._control.recv(zygote.MESSAGE_BYTES))["failures"]
-        except (TimeoutError, ValueError) as error:
+        except (OSError, ValueError) as error:
             process.kill()
             assert process.stderr is not None  # it was asked to be a pipe
             said = process.stderr.read().decode(errors="replace").strip()
@@ -145,8 +149,8 @@ class Supervisor:
             return int(self._receive()["status"])
 
     def close(self) -> None:
-        """End the zygote, and with it all children; harmless when called twice."""
-        if self._process:
+        """End the zygote, and with it all children; harmless when called twice, or in a fork of its owner."""
+        if self._process and os.getpid() == self._owner:
             self._process.kill()
             self._process.wait()
             if self._process.stderr is not None:
@@ -159,6 +163,8 @@ class Supervisor:
     @contextmanager
     def _exchange(self) -> Iterator[None]:
         """Alone with the zygote. Who is interrupted leaves answers unread, and nobody could go on from there."""
+        if os.getpid() != self._owner:
+            raise BrokenPipeError("this process is a fork of the one whose zygote it is")
         with self._lock:
             try:
                 yield
@@ -216,13 +222,17 @@ class Child:
         if sys.platform != "linux":
             raise BoxError(f"programs run in a box that needs Linux; this is {sys.platform}. Use a container or WSL.")
         self._limits = limits
-        try:
-            self._start(sources)
-        except ConnectionError:  # the spare one had died while it waited
-            self._start(sources)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._start(sources)
+                break
+            except OSError as error:  # the spare child had died while it waited, or the zygote
+                if attempt == ATTEMPTS:
+                    raise BoxError(f"processes that run programs do not stay alive: {error}") from error
 
     def _start(self, sources: list[str]) -> None:
         self._core = -1
+        self._stopped = False
         self._ended: int | None = None
         self._used = 0
         self._supervisor, self._fork = _taken(self._limits)
@@ -247,10 +257,11 @@ class Child:
 
     def _expect_ready(self) -> None:
         answer = self._receive(self._limits.start_s)
+        if answer == b"":
+            raise ConnectionError("one ended before it was ready, and said nothing")
         if answer != READY:
-            said = (answer + self._fork.channel.recv(2000)).decode(errors="replace") if answer else ""
-            ended = self._how_it_ended(late=answer is None)
-            raise BoxError(f"a process that runs programs did not start, but {ended}: {said or 'it said nothing'}")
+            said = (answer + self._fork.channel.recv(2000)).decode(errors="replace") if answer else "nothing in time"
+            raise BoxError(f"a process that runs programs did not start; it said {said}")
 
     def room(self, count: int, height: int, width: int) -> Frame:
         """An array ``uint8[count, height, width, 3]`` of zeros in the shared memory, or elsewhere if that is full.
@@ -330,19 +341,20 @@ class Child:
 
     def _how_it_ended(self, late: bool) -> str:
         self.stop()
-        code = self._ended or 0
+        code = self._ended
+        if code is None:
+            raise ConnectionError("the zygote is gone, and has taken its children along")
         if late or code == -signal.SIGALRM:
             return f"ran past its deadline of {self._limits.deadline_s:g} s"
         return f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
     def stop(self) -> None:
         """End the process, and give back descriptors and memory; harmless when called twice."""
-        if self._ended is None:
-            try:
+        if not self._stopped:
+            self._stopped = True
+            with suppress(OSError):  # the zygote is gone, and its children with it
                 self._ended = self._supervisor.end(self._fork)
-            except OSError:  # the zygote is gone, and has taken its children along
-                self._ended = -signal.SIGKILL
-                self._fork.close()
+            self._fork.close()
 
 
 _supervisor: Supervisor | None = None
@@ -350,14 +362,13 @@ _starting = threading.Lock()
 
 
 def _taken(limits: Limits) -> tuple[Supervisor, Fork]:
-    """A fresh child of this process's supervisor, which is started if there is none, or if its zygote is gone."""
+    """A fresh child of this process's supervisor, which is started if there is none, and dismissed if it failed."""
     supervisor = supervise(limits.start_s)
     try:
         return supervisor, supervisor.take(limits)
     except OSError:
         dismiss(supervisor)
-        supervisor = supervise(limits.start_s)
-        return supervisor, supervisor.take(limits)
+        raise
 
 
 def supervise(start_s: float = Limits.start_s) -> Supervisor:

@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-NOBODY = 65534
+from carl.sandbox import lockdown
+
 UNTOUCHED = b"untouched"
 SECRET = "CARL_TEST_SECRET"
 """An environment variable of this process."""
@@ -66,10 +66,9 @@ class Canaries:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self.file.write_bytes(UNTOUCHED)
         self.file.chmod(0o666)
-        users = {"sibling": None, "nobody": NOBODY if os.geteuid() == 0 else None}
-        for name, user in users.items():
+        for name, becoming in {"sibling": None, "nobody": lockdown.drop_root}.items():
             if name not in self._siblings or self._siblings[name].poll() is not None:
-                self._siblings[name] = subprocess.Popen(["sleep", "600"], preexec_fn=_becoming(user))
+                self._siblings[name] = subprocess.Popen(["sleep", "600"], preexec_fn=becoming)
 
     def touched(self) -> list[str]:
         """What a program did to any of them."""
@@ -117,10 +116,6 @@ class Canaries:
         for process in self._siblings.values():
             process.kill()
             process.wait()
-
-
-def _becoming(user: int | None) -> Callable[[], None] | None:
-    return None if user is None else lambda: os.setresuid(user, user, user)
 
 
 def _heard(listener: socket.socket) -> bool:

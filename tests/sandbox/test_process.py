@@ -1,0 +1,200 @@
+"""Supervisor and zygote outlive what happens to processes: deaths, interrupts, threads, forks, and a lack of room."""
+
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carl.errors import BoxError
+from carl.sandbox import process
+from carl.sandbox.box import Box, Limits
+from carl.sandbox.process import Supervisor, supervise
+from tests.sandbox.test_box import BRIGHTNESS, children, descriptors, frames, judge, program
+from tests.sandbox.test_confinement import shimmed
+
+LIGHT = Limits(deadline_s=5.0, memory_mb=64)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Each test starts without a supervisor, and leaves neither descriptors nor processes."""
+    process.dismiss()
+    before = len(descriptors()), children()
+    yield
+    process.dismiss()
+    assert (len(descriptors()), children()) == before
+
+
+def opened() -> Box:
+    return Box(program(BRIGHTNESS), LIGHT)
+
+
+def works(box: Box) -> bool:
+    return judge(box, frames(0, 51, 255)).values.tolist() == [0.0, 0.2, 1.0]
+
+
+def zygote() -> int:
+    return supervise()._process.pid
+
+
+def forked() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{zygote()}/task/{zygote()}/children").read_text().split()]
+
+
+def test_a_spare_child_that_died_is_not_handed_out():
+    with opened() as first:
+        (spare,) = set(forked()) - {first.pid}
+        os.kill(spare, signal.SIGKILL)
+        time.sleep(0.05)
+        with opened() as second:
+            assert works(first)
+            assert works(second)
+            assert second.restarts == 0
+
+
+def test_a_zygote_that_dies_is_replaced_with_its_children():
+    with opened() as box:
+        before = zygote()
+        os.kill(before, signal.SIGKILL)
+        time.sleep(0.05)
+        assert works(box)
+        assert box.restarts == 1
+        assert zygote() != before
+        with opened() as another:
+            assert works(another)
+
+
+def test_a_zygote_that_answers_no_more_is_replaced():
+    before = supervise(0.5)._process.pid
+    os.kill(before, signal.SIGSTOP)
+    with opened() as box:
+        assert works(box)
+        assert zygote() != before
+
+
+def test_an_interrupt_between_question_and_answer_confuses_nobody(monkeypatch):
+    with opened() as box:
+        received = Supervisor._receive
+        monkeypatch.setattr(Supervisor, "_receive", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            opened()
+        monkeypatch.setattr(Supervisor, "_receive", received)
+        assert works(box)
+        with opened() as another:
+            assert works(another)
+
+
+def test_without_descriptors_it_says_so_and_harms_nobody():
+    with opened() as box:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before, started = box.pid, zygote()
+        held = [os.open("/", os.O_RDONLY) for _ in range(8)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, hard))
+        try:
+            with pytest.raises(BoxError, match=r"no room for another process .* Too many open files"):
+                Box(program(BRIGHTNESS), Limits(memory_mb=99))
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert works(box)
+        assert (box.pid, zygote()) == (before, started)
+        with opened() as another:
+            assert works(another)
+
+
+FEW_FORKS = """
+import os
+forks, fork = [], os.fork
+def limited():
+    forks.append(1)
+    if len(forks) > 3:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = limited
+from pyseccomp_original import *
+"""
+
+
+def test_a_zygote_that_cannot_fork_says_so_and_lives(monkeypatch, tmp_path):
+    import pyseccomp
+
+    (tmp_path / "pyseccomp_original.py").write_text(Path(pyseccomp.__file__).read_text())
+    shimmed(monkeypatch, tmp_path, FEW_FORKS)  # two forks to try things out, and one for a child
+    with opened() as box:
+        before = zygote()
+        for _ in range(3):
+            with pytest.raises(BoxError, match="Resource temporarily unavailable"):
+                opened()
+        assert zygote() == before
+        assert works(box)
+
+
+def test_many_threads_while_zygotes_die():
+    failures: list[BaseException] = []
+    done: list[int] = []
+    kills = 0
+
+    def work() -> None:
+        try:
+            while kills < 3:
+                with opened() as box:
+                    assert works(box)
+                done.append(1)
+        except BaseException as error:  # told by the test below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while kills < 3 and not failures:
+        if len(done) >= 10:  # so that nobody meets all the deaths at one try
+            done.clear()
+            with suppress(ProcessLookupError):
+                os.kill(zygote(), signal.SIGKILL)
+            kills += 1
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_fork_of_the_caller_has_a_zygote_of_its_own():
+    with opened() as box:
+        pid, started = box.pid, zygote()
+        copy = os.fork()
+        if copy == 0:
+            os._exit(0 if _apart(box, started) else 1)
+        assert os.waitpid(copy, 0)[1] == 0
+        assert works(box)
+        assert (box.pid, box.restarts, zygote()) == (pid, 0, started)
+
+
+def _apart(inherited: Box, started: int) -> bool:
+    """In a fork: another box works, and closing the inherited one does nothing to its child."""
+    with opened() as box:
+        worked = works(box)
+    inherited.close()
+    other = zygote() != started
+    process.dismiss()
+    return worked and other
+
+
+def test_boxes_with_other_limits_get_other_children():
+    with opened(), Box(program(BRIGHTNESS), Limits(memory_mb=128)) as roomy, opened() as light:
+        assert works(roomy)
+        assert works(light)
+        held = [int(np.ceil(_address_space(pid) / (1 << 20))) for pid in (roomy.pid, light.pid)]
+        assert held[0] - held[1] == 64
+
+
+def _address_space(pid: int) -> int:
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return int(next(line for line in limits.splitlines() if line.startswith("Max address space")).split()[3])
