@@ -1,7 +1,8 @@
 """The exact allow-lists of the static policy: everything that a reward program may name, and nothing else.
 
 A name is here because it computes from its arguments alone. Left out on purpose: whatever reaches files, memory
-addresses, modules, global state (random numbers, print options, threads) or code in strings.
+addresses, memory as somebody left it (``np.empty``), modules, global state (random numbers, print options, threads) or
+code in strings.
 """
 
 import inspect
@@ -33,8 +34,8 @@ NUMPY = _words(
     """
     # making arrays
     """
-    array asarray ascontiguousarray zeros zeros_like ones ones_like full full_like empty_like arange linspace eye
-    identity meshgrid mgrid ogrid indices copy
+    array asarray ascontiguousarray zeros zeros_like ones ones_like full full_like arange linspace eye identity meshgrid
+    mgrid ogrid indices copy
     """
     # shape
     """
@@ -163,3 +164,12 @@ def attributes() -> frozenset[str]:
 def modules() -> dict[str, frozenset[str]]:
     """What may follow each module's name."""
     return {"np": NUMPY, "cv2": CV2, "math": MATH, "vision": vision_functions()}
+
+
+@cache
+def ufuncs() -> dict[str, int]:
+    """Which of ``NUMPY`` work element by element, and on how many arguments."""
+    import numpy as np
+
+    named = {name: getattr(np, name, None) for name in NUMPY}
+    return {name: value.nin for name, value in named.items() if isinstance(value, np.ufunc)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from carl.errors import ProgramError
 from carl.program import FUNCTION, RewardProgram
-from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules
+from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules, ufuncs
 
 MAX_CHARACTERS = 20_000
 MAX_EXPONENT = 8
@@ -144,6 +144,11 @@ def _is_literal(node: ast.expr) -> bool:
     if isinstance(node, ast.Tuple):
         return all(_is_literal(element) for element in node.elts)
     return isinstance(node, ast.Constant)
+
+
+def _contains(node: ast.AST, value: str) -> bool:
+    """Whether a string is written anywhere inside."""
+    return any(isinstance(part, ast.Constant) and part.value == value for part in ast.walk(node))
 
 
 class _Checker(ast.NodeVisitor):
@@ -294,6 +299,20 @@ class _Checker(ast.NodeVisitor):
         elif path not in self._modules[module]:  # "np.linalg.norm" has to be listed whole; "np.linalg" is not
             self._refuse(node, f"`{module}.{path}` is not one of the functions that a program may use")
 
+    def visit_Call(self, node: ast.Call) -> None:
+        module, path = _dotted(node.func) or ("", "")
+        keywords = {keyword.arg for keyword in node.keywords}
+        if (
+            module == "np"
+            and len(node.args) <= ufuncs().get(path, -1)
+            and "where" in keywords
+            and "out" not in keywords
+        ):
+            self._refuse(node, f"`np.{path}` with `where=` needs `out=`; what is left out is any number otherwise")
+        if module == "np" and path == "pad" and _contains(node, "empty"):
+            self._refuse(node, "padding with 'empty' gives any numbers; write mode='constant'")
+        super().generic_visit(node)
+
     def visit_keyword(self, node: ast.keyword) -> None:
         if node.arg is None:
             self._refuse(node.value, "`**` in a call is not allowed; name the arguments")
@@ -306,6 +325,8 @@ class _Checker(ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, bytes | complex):
             self._refuse(node, f"a {type(node.value).__name__} literal is not allowed; use numbers")
+        elif isinstance(node.value, str) and node.value.lstrip("<>=|").startswith(("datetime64", "M8")):
+            self._refuse(node, "a type for dates is not allowed; a program knows no time but its frames")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         limits: dict[type[ast.operator], int] = {ast.Pow: MAX_EXPONENT, ast.LShift: MAX_SHIFT}

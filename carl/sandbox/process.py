@@ -251,7 +251,7 @@ class Child:
     def _expect_ready(self) -> None:
         answer = self._receive(self._limits.start_s)
         if answer != READY:
-            said = self._fork.channel.recv(2000).decode(errors="replace") if answer else ""
+            said = (answer + self._fork.channel.recv(2000)).decode(errors="replace") if answer else ""
             ended = self._how_it_ended(late=answer is None)
             raise BoxError(f"a process that runs programs did not start, but {ended}: {said or 'it said nothing'}")
 
@@ -323,11 +323,11 @@ class Child:
         return None
 
     def _receive(self, timeout_s: float) -> bytes | None:
-        """One byte; b"" if the child hung up, None if it took too long."""
+        """What the child says: two bytes are one too many. b"" if it hung up, None if it took too long."""
         poll = select.poll()
         poll.register(self._fork.channel, select.POLLIN)
         try:
-            return self._fork.channel.recv(1) if poll.poll(timeout_s * 1000) else None
+            return self._fork.channel.recv(2) if poll.poll(timeout_s * 1000) else None
         except ConnectionResetError:
             return b""
 

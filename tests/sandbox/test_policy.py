@@ -120,6 +120,16 @@ HOSTILE = {
     "attribute by loop": body("for progress.x in [1]:", "    pass"),
     "attribute of a module": body("np.pi = 3"),
     "del": body("del frame"),
+    # memory as it was left
+    "np.empty": body("x = np.empty(9)"),
+    "np.empty_like": body("x = np.empty_like(frame)"),
+    "where without out": body("x = np.sqrt(frame, where=frame > 3)"),
+    "where, its keywords hidden": body("x = np.divide(frame, 3, where=frame > 3, dtype=np.float32)"),
+    "padding with anything": body("x = np.pad(frame, 3, mode='empty')"),
+    "padding with anything, in order": body("x = np.pad(frame, 3, 'empty')"),
+    # the clock
+    "now": body("np.array('now', dtype='datetime64[s]')"),
+    "today": body("frame.astype('<M8[D]')"),
     # burning
     "9**9**9": body("9**9**9"),
     "x **= ": body("x = 9", "x **= x"),
@@ -247,6 +257,8 @@ BENIGN = {
             done = any(v > 3 for v in values) and not seen
             yy, xx = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]]
             pair = np.stack([*values, *values])
+            ratio = np.divide(xx, yy, out=np.zeros(xx.shape), where=yy > 0) + np.sum(xx, where=yy > 0)
+            same = np.add(xx, yy, np.zeros(xx.shape, dtype=np.int64), where=yy > 0)
             def inner(v):
                 return v / math.sqrt(16)
             return float(done) if len(pair) == 2 else inner(1.0)

@@ -1,0 +1,158 @@
+"""Whatever the static policy accepts runs in the box with no effect outside, and says the same wherever it runs."""
+
+import math
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from carl.sandbox import lockdown, process
+from carl.sandbox.box import Box, Judgement, Limits
+from carl.sandbox.child import SubTaskCode, namespace, warm_up
+from carl.sandbox.policy import violations
+from carl.sandbox.process import Supervisor
+from tests.sandbox.programs import changed, programs
+from tests.sandbox.test_box import BRIGHTNESS, judge, program, unchecked
+from tests.sandbox.test_hostile import outside  # noqa: F401 - a fixture
+from tests.sandbox.test_names import SMALL
+
+LIMITS = Limits(deadline_s=2.0, memory_mb=256, max_kills=99)
+DIRTY = {"MALLOC_PERTURB_": "165"}
+"""Lets the C library fill memory with this byte before it gives it out, and with another before it takes it back."""
+
+AUDITED = ("open", "import", "os.", "socket.", "subprocess.", "ctypes.", "shutil.", "sys.", "object.__", "code.__")
+"""Events of the interpreter that a program must not cause: see docs.python.org/3/library/audit_events.html."""
+
+thorough = settings(
+    max_examples=15,
+    phases=[Phase.generate],  # making a failing program smaller takes minutes
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Sources:
+    """Some sources. A failing test shows the one that it failed at, and not all of them."""
+
+    def __init__(self, sources: list[str]) -> None:
+        self.accepted = [source for source in sources if not violations(source)]
+
+
+several = st.lists(programs(), min_size=8, max_size=8).map(Sources)
+many_changed = st.lists(changed(), min_size=40, max_size=40).map(Sources)
+
+
+@pytest.fixture(scope="module")
+def dirty() -> Iterator[Supervisor]:
+    """Another supervisor, whose children find rubbish in memory that they have not written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "ENVIRONMENT", process.ENVIRONMENT | DIRTY)
+        supervisor = Supervisor(60.0)
+        patch.setattr(process, "_supervisor", supervisor)
+        judged([BRIGHTNESS])  # whatever a first box opens for good
+    yield supervisor
+    supervisor.close()
+
+
+def judged(sources: list[str]) -> Judgement:
+    """What each says to the same frame, twice in a row. The frames lie where the child can see them."""
+    tasks = np.repeat(np.arange(len(sources)), 2)
+    here = np.zeros(len(tasks), dtype=np.intp)
+    with Box(program(*sources), LIMITS) as box:
+        room = box.room(2, *SMALL.shape[1:3])
+        room[:] = SMALL
+        judgement = box.judge(room[:1], room[1:], tasks, here, here)
+        assert (room == SMALL).all()
+    return judgement
+
+
+def same(sources: list[str], first: Judgement, second: Judgement) -> None:
+    late = {row for judgement in (first, second) for row, why in judgement.reasons.items() if "deadline" in why}
+    for row, (one, other) in enumerate(zip(first.values, second.values, strict=True)):
+        assert math.isnan(one) or 0 <= one <= 1
+        assert row in late or np.array_equal(one, other, equal_nan=True), (sources[row // 2], one, other)
+
+
+@thorough
+@given(several)
+def test_accepted_programs_have_no_effect_and_are_functions_of_their_frames(dirty, outside, sources):  # noqa: F811
+    accepted = sources.accepted
+    first = judged(accepted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_supervisor", dirty)
+        second = judged(accepted)
+    same(accepted, first, second)
+    swapped = np.arange(2 * len(accepted)) ^ 1
+    again = {int(swapped[row]): why for row, why in first.reasons.items()}
+    same(accepted, first, Judgement(first.values[swapped], again))
+    outside.check()
+
+
+def test_memory_that_was_not_written_to_would_show(dirty):
+    """Or else the test above could not fail."""
+    source = "def progress(frame, initial):\n    return float(np.empty(5000, np.uint8).mean() / 255)\n"
+    assert violations(source)
+    values = []
+    for supervisor in (process.supervise(), dirty):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(process, "_supervisor", supervisor)
+            with Box(program(source), LIMITS, unchecked) as box:
+                values.append(judge(box, SMALL[:1]).values[0])
+    assert values[0] != values[1]
+
+
+@thorough
+@given(several, many_changed)
+def test_accepted_programs_do_not_even_try(sources, others):
+    """Without a box, the interpreter's own audit sees no file, import, process or socket."""
+    assert _audited(sources.accepted + others.accepted) == ""
+
+
+@thorough
+@given(many_changed)
+def test_hostile_programs_that_were_changed_until_accepted_are_harmless(outside, sources):  # noqa: F811
+    for source in sources.accepted:
+        judged([source])
+    outside.check()
+
+
+def _audited(sources: list[str]) -> str:
+    """What events the sources cause, in a process that cannot do harm should they."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            seen = _events(sources)
+        except BaseException as error:  # a fork of the tests must not go on as they do
+            seen = repr(error)
+        os.write(writer, seen.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    return said if os.waitpid(child, 0)[1] == 0 else f"{said}, and it ended"
+
+
+def _events(sources: list[str]) -> str:
+    warm_up()
+    codes = [SubTaskCode(index, source, namespace()) for index, source in enumerate(sources)]
+    for code in codes:
+        code._function = code._compiled()
+    resource.setrlimit(resource.RLIMIT_AS, (lockdown.address_space() + (256 << 20),) * 2)
+    lockdown.restrict_files()
+    seen: set[str] = set()
+    sys.addaudithook(lambda event, arguments: event.startswith(AUDITED) and seen.add(f"{event} {arguments}"[:200]))
+    for code in codes:
+        signal.alarm(5)
+        with suppress(Exception):
+            code._function(*SMALL)
+    return "; ".join(sorted(seen))
