@@ -20,6 +20,7 @@ class Progressed:
 
     Attributes:
         env_steps, episodes, iterations, abstains: counted since its very start.
+        stale_steps: learned from since then, though paid by an older version than the newest at that time.
         seconds: wall-clock time spent sampling and learning; neither evaluation nor start-up counts.
         generation: how often the training was resumed.
         reward_version, source_id: what paid last.
@@ -31,6 +32,7 @@ class Progressed:
     episodes: int = 0
     iterations: int = 0
     abstains: int = 0
+    stale_steps: int = 0
     seconds: float = 0.0
     generation: int = 0
     reward_version: int = 0

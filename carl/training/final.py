@@ -1,5 +1,6 @@
 """The final examination of a trained arm: both ways of acting on fresh seeds, and an episode to look at."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
     if checkpoint is None or not training.over(progressed):
         raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
     policy = Policy.of(checkpoint)
+    exam = replace(training.exam, version=progressed.reward_version or 1)
     outcome: dict[str, Any] = {
         "headline": next(iter(MODES)),
         "env_steps": progressed.env_steps,
@@ -43,7 +45,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
     }
     for mode, greedy in MODES.items():
         evaluation = evaluator.evaluate(
-            training.exam,
+            exam,
             policy,
             Role.EVALUATION,
             training.evaluation.episodes,
@@ -51,7 +53,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
             progress=lambda _, done, total=None, mode=mode: progress(f"evaluating, {mode}", done, total),
         )
         outcome[mode] = evaluation.to_dict()
-    _record(policy, training.exam, training.directory / "episode")
+    _record(policy, exam, training.directory / "episode")
     return outcome
 
 

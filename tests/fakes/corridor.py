@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from carl.errors import BoxError
 from carl.rewards.source import PROGRESS_SLOTS, Judged
 from carl.task import Task
 
@@ -107,6 +108,16 @@ class Furthest:
         session = FurthestSession(self, slots)
         self.opened.append(session)
         return session
+
+
+@dataclass(frozen=True)
+class Shut:
+    """A source that cannot be opened."""
+
+    id: str = "shut"
+
+    def open(self, slots: int):
+        raise BoxError("no room for a box")
 
 
 class FurthestSession:

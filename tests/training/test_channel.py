@@ -8,10 +8,11 @@ from tests.fakes.corridor import Furthest
 
 def test_versions_count_up_from_the_last_one_used():
     channel = RewardChannel(version=4)
-    assert channel.current() == (4, None)
+    assert channel.offers() == []
     assert channel.publish("a") == 5
     assert channel.publish("b") == 6
-    assert channel.current() == (6, "b")
+    assert [(offer.version, offer.payload) for offer in channel.offers()] == [(6, "b"), (5, "a")]
+    assert [offer.version for offer in channel.offers(after=5)] == [6]
 
 
 def test_acknowledgements_and_births_are_kept_by_runner():
@@ -27,13 +28,13 @@ def test_acknowledgements_and_births_are_kept_by_runner():
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_source_travels_through_the_actor_once():
     with reward_channel() as client:
-        assert client.newer_than(0) is None, "nothing was published"
+        assert client.offers() == [], "nothing was published"
         assert client.publish(Furthest(scale=3.0)) == 1
-        version, source = client.newer_than(0)
-        assert (version, source) == (1, Furthest(scale=3.0))
-        assert client.newer_than(1) is None
+        (offer,) = client.offers()
+        assert (offer.version, offer.source_id, offer.source()) == (1, "furthest-3.0", Furthest(scale=3.0))
+        assert client.offers(after=1) == []
     with pytest.raises(ResourceError, match="run the training again"):
-        client.newer_than(1)
+        client.offers(1)
 
 
 @pytest.mark.usefixtures("ray_cluster")

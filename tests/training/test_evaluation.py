@@ -51,7 +51,7 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
     seeds = seeds_of(0, Role.CURVE, episodes)
     outcomes = play(Always(1), Exam(CORRIDOR, Mix(), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
     assert sorted(played) == sorted(seeds)
-    assert outcomes == [Outcome(True, 4, 1.0, 0)] * episodes
+    assert outcomes == [Outcome(True, 4, 1.0, 0, reward_version=1)] * episodes
 
 
 def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
