@@ -254,12 +254,12 @@ def throughput(task: Task, with_cache: Any, without: Any) -> dict[str, Any]:
         },
         turns=12,
     )
-    session: Any = next(iter(runners["code"]._code_reward._sessions.values()))
+    counts = runners["code"]._code_reward.counts
     for runner in runners.values():
         runner.stop()
     return {
         "us_per_step": {name: round(value / 4096 * 1e6, 1) for name, value in times.items()},
-        "cache_hit_rate": round(session.hits / (session.hits + session.misses), 3),
+        "cache_hit_rate": round(counts["cache_hits"] / (counts["cache_hits"] + counts["cache_misses"]), 3),
         "code_over_sparse": round(times["sparse"] / times["code"], 3),
         "code_without_cache_over_sparse": round(times["sparse"] / times["code_without_cache"], 3),
         "code_over_stock": round(times["stock"] / times["code"], 2),

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -91,6 +92,7 @@ class CodeReward(gym.vector.VectorWrapper):
         self._frames = Frames(task, _sub_environments(env) if self.mix.looks else [])
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
         self.abstains = 0
+        self._closed_counts: Counter[str] = Counter()
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
         self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
         self._latest = 0
@@ -198,7 +200,20 @@ class CodeReward(gym.vector.VectorWrapper):
         return sessions
 
     def _pop_unused(self) -> list[RewardSession]:
-        return [self._sessions.pop(old) for old in set(self._sessions) - {self._latest, *self._versions.tolist()}]
+        unused = [self._sessions.pop(old) for old in set(self._sessions) - {self._latest, *self._versions.tolist()}]
+        for session in unused:
+            self._closed_counts.update(session.counts)
+        return unused
+
+    @property
+    def counts(self) -> Counter[str]:
+        """``abstains``, and what the sessions counted so far (see RewardSession.counts)."""
+        with self._swapping:
+            counts = Counter(self._closed_counts)
+            counts["abstains"] = self.abstains
+            for session in self._sessions.values():
+                counts.update(session.counts)
+        return counts
 
     def _observe(self, observations: Any) -> Any:
         return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations

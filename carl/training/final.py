@@ -40,6 +40,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "seconds": round(progressed.seconds, 3),
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
         "abstains": progressed.abstains,
+        "counts": progressed.counts,
         "reward_version": progressed.reward_version,
         "checkpoint": checkpoint.name,
     }

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ _spaces: Any = space_utils  # RLlib leaves these functions untyped
 
 MEASURED = (VERSION, "success")
 """What CodeReward says about each step and the episodes keep, as ``custom_data``."""
+
+COUNTS = "reward"
+"""Key in RLlib's metrics of what CodeReward counts, such as abstains."""
 
 SETUP = "carl"
 """Key of the RunnerSetup in RLlib's ``env_config``."""
@@ -81,7 +85,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         self.num_envs = self.config.num_envs_per_env_runner
         envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
-        self._abstains = 0
+        self._counted: Counter[str] = Counter()
         self._action_struct = _spaces.get_base_struct_from_space(envs.single_action_space)
         self._needs_initial_reset = True
         if setup.mix.looks:
@@ -202,18 +206,19 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         rllib._log_env_steps(metric=rllib._metrics_num_env_steps_sampled, num_steps=fragment.steps)
         rllib._increase_sampled_metrics(fragment.steps, len(ended))
         counts = {
-            "abstains": self._new_abstains(),
             "ended": len(ended),
             "succeeded": sum(int(episode.custom_data["success"][-1]) for episode in episodes[: len(ended)]),
         }
         for key, value in counts.items():
             self.metrics.log_value(key, value, reduce="sum")
+        for key, value in self._new_counts().items():
+            self.metrics.log_value((COUNTS, key), value, reduce="sum")
         for version, steps in paid_by(episodes).items():
             self.metrics.log_value((PAID_BY, str(version)), steps, reduce="sum")
         self.metrics.log_value("reward_version", self.version, reduce="max", window=1)
         return episodes
 
-    def _new_abstains(self) -> int:
+    def _new_counts(self) -> Counter[str]:
         assert self._code_reward is not None
-        before, self._abstains = self._abstains, self._code_reward.abstains
-        return self._abstains - before
+        before, self._counted = self._counted, self._code_reward.counts
+        return Counter({key: count - before[key] for key, count in self._counted.items()})

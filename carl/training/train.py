@@ -22,7 +22,7 @@ from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
 from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.policy import Policy
-from carl.training.runner import RunnerSetup
+from carl.training.runner import COUNTS, RunnerSetup
 from carl.training.versions import Overview, trained_on
 
 SELECTION_EPISODES = 100
@@ -203,7 +203,7 @@ class _Loop:
             self._progressed,
             env_steps=self._progressed.env_steps + _count(metrics, "num_env_steps_sampled"),
             episodes=self._progressed.episodes + _count(metrics, "ended"),
-            abstains=self._progressed.abstains + _count(metrics, "abstains"),
+            counts=_added(self._progressed.counts, metrics.get(COUNTS, {})),
             stale_steps=self._progressed.stale_steps + self._overview.stale(trained_on(result)),
             iterations=self._progressed.iterations + 1,
             seconds=self._progressed.seconds + seconds,
@@ -242,6 +242,7 @@ class _Loop:
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
             "abstains": self._progressed.abstains,
+            "reward": self._progressed.counts,
             "stale_steps": self._progressed.stale_steps,
             "reward_version": self._progressed.reward_version,
         }
@@ -284,6 +285,10 @@ def _truncate(curve: Path, points: int) -> None:
     """Keep the first ``points`` lines."""
     lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
     write_text(curve, "".join(lines))
+
+
+def _added(counts: dict[str, int], metrics: dict[str, Any]) -> dict[str, int]:
+    return counts | {key: counts.get(key, 0) + _count(metrics, key) for key in metrics}
 
 
 def _count(metrics: dict[str, Any], key: str) -> int:

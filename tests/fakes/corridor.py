@@ -135,6 +135,10 @@ class FurthestSession:
     def step(self, slots, frames):
         return self._judge("step", slots, frames)
 
+    @property
+    def counts(self):
+        return {"calls": self.calls}
+
     def close(self) -> None:
         self.closed = True
 

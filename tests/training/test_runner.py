@@ -1,5 +1,6 @@
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -285,7 +286,7 @@ def test_a_session_that_breaks_abstains_and_nothing_escapes(channel, monkeypatch
     session = made._code_reward._sessions[1]
     monkeypatch.setattr(session, "step", break_down)
     made.sample(num_timesteps=90)
-    assert made.get_metrics()["abstains"].peek() >= 90
+    assert made.get_metrics()["reward"]["abstains"].peek() >= 90
     channel.publish(Furthest())
     episodes = [episode for _ in range(4) for episode in made.sample(num_timesteps=90)]
     assert max(episode.get_return() for episode in episodes[-10:]) > 0.0, "another version pays again"
@@ -322,17 +323,19 @@ def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channe
     channel.publish(Furthest(blind=frozenset({0, 1})))
     made = runner(channel)
     successes = 0
-    metered = {"abstains": 0, "succeeded": 0, "ended": 0}
+    metered, counted = {"succeeded": 0, "ended": 0}, Counter()
     for _ in range(10):
         episodes = made.sample(num_timesteps=9)
         for episode in episodes:
             successes += bool(episode.is_done and episode.is_terminated)
         metrics = made.get_metrics()
         metered = {key: before + metrics[key].peek() for key, before in metered.items()}
+        counted.update({key: value.peek() for key, value in metrics["reward"].items()})
     assert successes > 0
     assert metered["ended"] >= metered["succeeded"] == successes
     session = made._code_reward._sessions[2]
-    assert metered["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
+    assert counted["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
+    assert counted["calls"] == made._code_reward.counts["calls"] == session.calls
 
 
 def test_closing_a_runner_closes_its_sessions(channel):

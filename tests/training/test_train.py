@@ -325,6 +325,9 @@ def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     assert trained.progressed.env_steps >= 1_000
     point = curve(run)[-1]
     assert point["abstains"] == 0
+    counts = point["reward"]
+    assert counts["cache_hits"] + counts["cache_misses"] >= 1_000
+    assert (counts["box_restarts"], counts["quarantined"]) == (0, 0)
     assert 0.0 < point["mean_return"] <= program.max_return
     push = trained.policy.act(np.zeros((3, 10), np.float32), greedy=False)
     assert push.shape == (3, 1)
