@@ -263,7 +263,7 @@ class _Loop:
 
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
         self._overview.look()
-        exam = replace(self._training.exam, channel=self._channel, offers=self._overview.offers)
+        exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
         return self._evaluator.evaluate(exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
 
 

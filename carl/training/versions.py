@@ -42,18 +42,21 @@ class Overview:
 
     Attributes:
         offers: the versions that somebody may be paid by, newest first.
+        in_use: the same without those that are newer than all that were acknowledged, once the newest was refused.
     """
 
     def __init__(self, channel: ChannelClient) -> None:
         self._channel = channel
         self.offers: tuple[Offer, ...] = ()
+        self.in_use: tuple[Offer, ...] = ()
         self._refusals: dict[str, Refusal] = {}
         self._lost = False
 
     def look(self) -> None:
         """Ask the channel what there is, and log refusals that are new."""
         try:
-            self.offers, refusals = tuple(self._channel.offers()), self._channel.refusals()
+            offers, refusals = tuple(self._channel.offers()), self._channel.refusals()
+            adopted = max(self._channel.acknowledgements().values(), default=0)
         except ResourceError as error:
             if not self._lost:
                 self._lost = True
@@ -62,7 +65,9 @@ class Overview:
         for name, refusal in refusals.items():
             if refusal != self._refusals.get(name):
                 logger.error("%s refused reward version %d: %s", name, refusal.version, refusal.reason)
-        self._refusals = refusals
+        self._refusals, self.offers = refusals, offers
+        refused = any(refusal.version >= offers[0].version for refusal in refusals.values()) if offers else False
+        self.in_use = tuple(offer for offer in offers if not refused or offer.version <= adopted)
 
     def stale(self, steps: Counter[int]) -> int:
         """How many of ``steps`` were paid by an older version than the newest."""
