@@ -5,10 +5,11 @@ once on the environment's own, with the same observation (progress included), ne
 arrived when 100 selection episodes, on seeds of their own, reach 0.95; they are played whenever, of the 32 or more
 training episodes that ended since the last look, 0.90 succeeded (looks are at least an iteration, 2,048 steps, apart).
 One that has not arrived by the budget counts as the budget: if it is a sparse one, the ratio is a lower bound. Ratios
-are of mean steps, or seconds of sampling and learning, over the seeds, with a 95 % bootstrap interval (seeds resampled
-within each arm). Making the program is not in them: its seconds are given beside. Where a task mixes in the
-environment's own reward, so does the code arm. Stop it anywhere; the same command continues it; after a change of the
-settings here or in carl/training, begin a new directory. The last line is JSON.
+are of mean steps, or seconds of sampling and learning, over the seeds, with a 95 % bootstrap interval. Seeds are
+resampled in pairs: both arms of a seed begin with the same network and play the same rooms. Making the program is not
+in the ratios: its seconds are given beside. Where a task mixes in the environment's own reward, so does the code arm.
+Stop it anywhere; the same command continues it; after a change of the settings here or in carl/training, begin a new
+directory. The last line is JSON.
 
     python benchmarks/sample_efficiency.py --task DoorKey-8x8 --task UnlockPickup
 """
@@ -78,10 +79,10 @@ def arrive(
 
 
 def bootstrap(code: NDArray[Any], sparse: NDArray[Any], draws: int = 10_000) -> list[float]:
-    """95 % percentile interval of mean(sparse) / mean(code), seeds resampled within each arm."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(arm, (draws, len(arm))).mean(axis=1) for arm in (sparse, code)]
-    return [round(float(bound), 2) for bound in np.percentile(means[0] / means[1], [2.5, 97.5])]
+    """95 % percentile interval of mean(sparse) / mean(code), seeds resampled in pairs."""
+    chosen = np.random.default_rng(0).integers(len(code), size=(draws, len(code)))
+    ratios = sparse[chosen].mean(axis=1) / code[chosen].mean(axis=1)
+    return [round(float(bound), 2) for bound in np.percentile(ratios, [2.5, 97.5])]
 
 
 def compared(arrivals: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

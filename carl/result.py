@@ -60,6 +60,7 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "seconds": run_dir.seconds,
         "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
+        "reward_counts": main["counts"],
         "versions": versions(),
     }
 

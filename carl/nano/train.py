@@ -29,8 +29,7 @@ class Recipe:
     """How to train.
 
     Attributes:
-        minutes: wall-clock budget of training, over all resumptions.
-        steps: stop after this many updates instead, if given.
+        steps: updates, over all resumptions.
         batch: scenes per update; each carries the decomposition and half of them one program.
         rate: peak learning rate; it rises over the first 3 % and falls linearly to zero.
         seed: of weights and scenes.
@@ -38,8 +37,7 @@ class Recipe:
         checkpoint_every_s: seconds between checkpoints.
     """
 
-    minutes: float = 60.0
-    steps: int | None = None
+    steps: int = 2_700
     batch: int = 16
     rate: float = 2e-3
     seed: int = 0
@@ -99,13 +97,11 @@ class Trainer:
 
     @property
     def done(self) -> float:
-        """Share of the budget that is spent."""
-        if self.recipe.steps is not None:
-            return self.step / self.recipe.steps
-        return self.seconds / (60.0 * self.recipe.minutes)
+        """Share of the updates that are made."""
+        return self.step / self.recipe.steps
 
     def run(self, progress: Progress = silent, log: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-        """Train until the budget is spent; ``log`` gets loss and exact matches by family every 25 updates."""
+        """Train until all updates are made; ``log`` gets loss and exact matches by family every 25 updates."""
         self.model.train()
         saved_at, losses, right = time.monotonic(), [], defaultdict(list)
         while self.done < 1.0:
@@ -163,7 +159,7 @@ class Trainer:
     @property
     def _fixed(self) -> dict[str, float]:
         """What a resumed run cannot change."""
-        return {"seed": self.recipe.seed, "batch": self.recipe.batch, "rate": self.recipe.rate}
+        return {name: getattr(self.recipe, name) for name in ("seed", "steps", "batch", "rate")}
 
     def _restore(self, saved: dict[str, Any]) -> None:
         if (before := saved.get("recipe")) != self._fixed:

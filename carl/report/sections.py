@@ -90,7 +90,7 @@ def stages(run: Run) -> list[tuple[str, str, float]]:
 def provenance(run: Run) -> list[tuple[str, str]]:
     """Where the run came from, as (what, value); what is not recorded is left out."""
     result, model = run.result, as_record(run.result.get("vlm"))
-    reward = as_record(result.get("reward"))
+    reward, counts = as_record(result.get("reward")), as_record(result.get("reward_counts"))
     prompts = ", ".join(sorted({str(one["prompt"]) for one in run.exchanges if one.get("prompt")}))
     rows = [
         ("task", run.task_name),
@@ -104,6 +104,9 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("algorithm", result.get("algorithm")),
         ("environment steps per second", result.get("env_steps_per_s")),
         ("abstains in rollouts", result.get("abstains")),
+        ("judgements known from the cache", known(counts)),
+        ("programs' processes replaced", counts.get("box_restarts")),
+        ("env runners that put the program into quarantine", counts.get("quarantined")),
     ]
     shown = []
     for name, value in rows:
@@ -112,3 +115,9 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         elif value is not None:
             shown.append((name, words.figure(value)))
     return shown
+
+
+def known(counts: Mapping[str, Any]) -> str | None:
+    """The share of judgements in rollouts that the cache answered."""
+    hits, misses = (words.number(counts.get(key)) or 0.0 for key in ("cache_hits", "cache_misses"))
+    return words.percent(hits / (hits + misses)) if hits + misses else None

@@ -60,7 +60,6 @@ class ProgramSession:
         abstains: frames that could not be judged so far.
         quarantined: whether so many could not be judged lately that the program is run no more: every frame then
             abstains and earns nothing, and progress stays where it was until its episode ends.
-        hits, misses: judgements that were known, and those that the program was run for.
     """
 
     def __init__(self, source: ProgramReward, slots: int) -> None:
@@ -78,17 +77,16 @@ class ProgramSession:
         self._box = Box(source.program, source.limits)
 
     @property
-    def restarts(self) -> int:
-        """How often the program's process had to be replaced."""
-        return self._box.restarts
-
-    @property
-    def hits(self) -> int:
-        return self._cache.hits + self._skipped if self._cache else 0
-
-    @property
-    def misses(self) -> int:
-        return self._cache.misses if self._cache else 0
+    def counts(self) -> dict[str, int]:
+        """Judgements that were known (``cache_hits``) and that the program was run for (``cache_misses``); processes
+        that had to be replaced (``box_restarts``); 1 if the program is in quarantine (``quarantined``)."""
+        cache = self._cache
+        return {
+            "cache_hits": cache.hits + self._skipped if cache else 0,
+            "cache_misses": cache.misses if cache else 0,
+            "box_restarts": self._box.restarts,
+            "quarantined": int(self.quarantined),
+        }
 
     def reset(self, slots: Slots, frames: Frame) -> Judged:
         """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``."""

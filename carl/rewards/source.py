@@ -1,5 +1,6 @@
 """RewardSource: what an environment asks for rewards, whatever computes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,10 @@ class RewardSession(Protocol):
 
     Frames are lent for the call: they lie where the next ones will, so copy what has to last, and draw in none.
     """
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened since it was opened, by name, for metrics. They only grow; empty if there is nothing to say."""
 
     def reset(self, slots: NDArray[np.intp], frames: Frame) -> Judged:
         """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``.

@@ -1,6 +1,9 @@
 """CodeReward: a RewardSource at work on a gymnasium vector environment. Needs no Ray."""
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,12 +14,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from carl.config import RewardConfig
-from carl.errors import TaskError
+from carl.errors import BoxError, TaskError
 from carl.rewards.frames import Frames
-from carl.rewards.source import PROGRESS_SLOTS, RewardSession, RewardSource
-from carl.task import Task
+from carl.rewards.source import PROGRESS_SLOTS, Judged, RewardSession, RewardSource
+from carl.task import Frame, Task
 
 Mask = NDArray[np.bool_]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,10 @@ class CodeReward(gym.vector.VectorWrapper):
     a new initial frame, cleared progress, and reward 0. ``reset(options={"reset_mask": ...})`` begins new episodes
     in the masked slots at once.
 
-    A source handed over by ``set_source`` is adopted by each slot at its next episode start, so that no episode
-    mixes two. ``info`` gets arrays of length N: ``reward_version`` (int64, the version that judged this step; 0 for
-    none), ``abstained`` and ``success`` (bool), ``env_reward`` (float64, measured whatever its weight).
+    A source handed over by ``set_source``, from whichever thread, is adopted by each slot at its next episode start,
+    so that no episode mixes two. ``info`` gets arrays of length N: ``reward_version`` (int64, the version that judged
+    this step; 0 for none), ``abstained`` and ``success`` (bool), ``env_reward`` (float64, measured whatever its
+    weight). A session that raises BoxError is asked no more: from there on its slots abstain.
 
     Attributes:
         idle: ``bool[N]``; slots set here are neither looked at nor paid. The caller does not care for them.
@@ -75,6 +81,9 @@ class CodeReward(gym.vector.VectorWrapper):
         version: int = 1,
     ) -> None:
         self._sessions: dict[int, RewardSession] = {}
+        self._broken: set[int] = set()
+        self._swapping = threading.Lock()
+        self._over = False
         super().__init__(env)
         self._inner: Any = env
         self.task = task
@@ -83,6 +92,7 @@ class CodeReward(gym.vector.VectorWrapper):
         self._frames = Frames(task, _sub_environments(env) if self.mix.looks else [])
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
         self.abstains = 0
+        self._closed_counts: Counter[str] = Counter()
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
         self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
         self._latest = 0
@@ -99,12 +109,20 @@ class CodeReward(gym.vector.VectorWrapper):
         return self._latest
 
     def set_source(self, version: int, source: RewardSource) -> None:
-        """Pay by ``source`` from each slot's next episode start on; raises BoxError and keeps the old one."""
+        """Pay by ``source`` from each slot's next episode start on; raises BoxError and keeps the old one.
+
+        May be called in another thread, but by one at a time: episodes that begin in vector steps from now on adopt it.
+        """
         if version == self._latest or not self.mix.looks:
             return
-        self._sessions[version] = source.open(self.num_envs)
-        self._latest = version
-        self._close_unused()
+        session = source.open(self.num_envs)
+        with self._swapping:
+            unused = [session]
+            if not self._over:
+                self._sessions[version] = session
+                self._latest = version
+                unused = self._pop_unused()
+        _close(unused)
 
     def reset(  # type: ignore[override]  # gymnasium takes lists of seeds, but its annotation forgets them
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -138,35 +156,64 @@ class CodeReward(gym.vector.VectorWrapper):
 
     def close(self, **kwargs: Any) -> None:
         """Close all sessions and the environment."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
+        with self._swapping:
+            self._over = True
+            sessions = list(self._sessions.values())
+            self._sessions.clear()
+        _close(sessions)
         super().close(**kwargs)
 
     def _judge(self, began: Mask, stepped: Mask) -> tuple[NDArray[np.float64], Mask]:
         """Let every slot's version judge its frame; returns ``float64[N]`` earned and ``bool[N]`` abstained."""
         earned, abstained = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
-        self._adopt(began)
-        for version, session in self._sessions.items():
+        self._progress[began] = 0.0
+        for version, session in self._adopt(began):
             mine = (self._versions == version) & ~self.idle
             for ask, mask in ((session.reset, began), (session.step, stepped)):
                 slots = np.flatnonzero(mine & mask)
                 if slots.size:
-                    judged = ask(slots, self._frames.take(slots))
+                    judged = self._ask(version, ask, slots)
                     earned[slots], abstained[slots] = judged.reward, judged.abstained
                     self._progress[slots] = judged.progress
         earned[began] = 0.0
         self.abstains += int(abstained.sum())
         return earned, abstained
 
-    def _adopt(self, began: Mask) -> None:
-        if (self._versions[began] != self._latest).any():
-            self._versions[began] = self._latest
-            self._close_unused()
+    def _ask(self, version: int, ask: Callable[[NDArray[np.intp], Frame], Judged], slots: NDArray[np.intp]) -> Judged:
+        if version not in self._broken:
+            try:
+                return ask(slots, self._frames.take(slots))
+            except BoxError as error:
+                self._broken.add(version)
+                _log.error("reward version %d cannot judge any more and earns nothing: %s", version, error)
+        return Judged(np.zeros(len(slots)), self._progress[slots], np.ones(len(slots), dtype=bool))
 
-    def _close_unused(self) -> None:
-        for version in set(self._sessions) - {self._latest, *self._versions.tolist()}:
-            self._sessions.pop(version).close()
+    def _adopt(self, began: Mask) -> list[tuple[int, RewardSession]]:
+        """Give episodes that begin the latest version; returns the sessions, of which no slot's is closed meanwhile."""
+        unused: list[RewardSession] = []
+        with self._swapping:
+            if (self._versions[began] != self._latest).any():
+                self._versions[began] = self._latest
+                unused = self._pop_unused()
+            sessions = list(self._sessions.items())
+        _close(unused)
+        return sessions
+
+    def _pop_unused(self) -> list[RewardSession]:
+        unused = [self._sessions.pop(old) for old in set(self._sessions) - {self._latest, *self._versions.tolist()}]
+        for session in unused:
+            self._closed_counts.update(session.counts)
+        return unused
+
+    @property
+    def counts(self) -> Counter[str]:
+        """``abstains``, and what the sessions counted so far (see RewardSession.counts)."""
+        with self._swapping:
+            counts = Counter(self._closed_counts)
+            counts["abstains"] = self.abstains
+            for session in self._sessions.values():
+                counts.update(session.counts)
+        return counts
 
     def _observe(self, observations: Any) -> Any:
         return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations
@@ -192,6 +239,11 @@ class CodeReward(gym.vector.VectorWrapper):
         }
         everyone = np.ones(self.num_envs, dtype=bool)
         return {**infos, **ours, **{f"_{key}": everyone for key in ours}}
+
+
+def _close(sessions: list[RewardSession]) -> None:
+    for session in sessions:
+        session.close()
 
 
 def info_of(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _readable(reason: bytes) -> str:
 
 
 def _check_indices(indices: NDArray[np.intp], count: int, what: str) -> None:
-    if len(indices) and not (indices.min() >= 0 and indices.max() < count):
+    if len(indices) and indices.astype(np.uintp).max() >= count:  # a negative one becomes a very large one
         raise BoxError(f"there are only {count} {what}")
 
 

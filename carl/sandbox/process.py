@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ class Request:
     episodes: NDArray[np.intp]
 
     def part(self, which: NDArray[np.intp]) -> "Request":
-        """Those answers only."""
+        """Those answers only, in ascending order."""
+        if len(which) == len(self.subtasks):
+            return self
         return Request(self.frames, self.initials, self.subtasks[which], self.rows[which], self.episodes[which])
 
 
@@ -269,7 +272,7 @@ class Child:
         What lies there does not have to be copied in order to be judged.
         """
         shape = (count, height, width, 3)
-        size = int(np.prod(shape))
+        size = prod(shape)
         if self._used + size > PASSING:
             return np.zeros(shape, np.uint8)
         room: Frame = np.ndarray(shape, np.uint8, self._fork.shared.frames, self._used)
@@ -296,7 +299,7 @@ class Child:
 
     def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> None:
         """Say where ``pictures[which]`` lie in the shared memory, after copying them there unless they do already."""
-        shared, size = self._fork.shared, pictures[0].nbytes
+        shared, size = self._fork.shared, prod(pictures.shape[1:])
         start = _address(pictures) - self._address
         if not (0 <= start < self._used and pictures.flags.c_contiguous):
             start = PASSING + PASSING // 2 * column
@@ -418,7 +421,7 @@ def accepted(failures: dict[str, str]) -> Tier:
 
 def rows_at_once(frames: Frame) -> int:
     """How many of these frames ``uint8[M, H, W, 3]`` fit into one request; raises BoxError if not one does."""
-    rows = PASSING // 2 // max(1, int(np.prod(frames.shape[1:])))
+    rows = PASSING // 2 // max(1, prod(frames.shape[1:]))
     if rows == 0:
         raise BoxError(
             f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are too large to judge; scale them down"

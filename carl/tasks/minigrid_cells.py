@@ -1,10 +1,13 @@
 """What lies in a MiniGrid room, and which of its cells changed since the last look."""
 
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 ENV, GRID, THINGS = "minigrid.minigrid_env", "minigrid.core.grid", "minigrid.core.world_object"
 """Modules that MiniGrid's own methods come from."""
+
+_COLOUR_AND_TYPE = attrgetter("color", "type")
 
 LOOKS = ("render", "encode", "see_behind")
 """The methods of an object that say how it looks."""
@@ -36,7 +39,7 @@ class Cells:
         self._codes: list[Any] = []
         self._things: list[Any] = []
         self._stateful: list[Any] = []
-        self._marks: tuple[list[str], list[str], list[Any]] = [], [], []
+        self._marks: tuple[list[Any], list[Any]] = [], []
 
     def changed(self, cells: list[Any]) -> list[int] | None:
         """Indices of the cells whose code changed; all of them at first, and when their number changes.
@@ -61,10 +64,9 @@ class Cells:
         self._stateful = [thing for thing in things if type(thing).encode is not WorldObj.encode]
         self._marks = self._read()
 
-    def _read(self) -> tuple[list[str], list[str], list[Any]]:
+    def _read(self) -> tuple[list[Any], list[Any]]:
         """What the codes are made from: colours and types, and the whole code where a thing has a state as well."""
-        things = self._things
-        return [one.color for one in things], [one.type for one in things], [one.encode() for one in self._stateful]
+        return list(map(_COLOUR_AND_TYPE, self._things)), [one.encode() for one in self._stateful]
 
 
 def _looks_like_its_code(thing: Any) -> bool:

@@ -14,6 +14,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from carl.config import TrainConfig
 from carl.errors import ResourceError
 from carl.seeding import Role, seed_of
+from carl.training.replay import SAC
 from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
 
 _ray: Any = ray  # Ray and RLlib leave what is used of these untyped
@@ -81,7 +82,7 @@ def _ppo() -> Any:
 
 def _sac() -> Any:
     return (
-        _SACConfig()
+        _SACConfig(algo_class=SAC)
         .training(
             actor_lr=1e-3,
             critic_lr=1e-3,

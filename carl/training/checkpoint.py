@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,9 @@ class Progressed:
     """How far a training has come.
 
     Attributes:
-        env_steps, episodes, iterations, abstains: counted since its very start.
+        env_steps, episodes, iterations: counted since its very start.
+        counts: what CodeReward counted since then, by name: abstains, and what its sessions say.
+        stale_steps: learned from since then, though paid by an older version than the newest at that time.
         seconds: wall-clock time spent sampling and learning; neither evaluation nor start-up counts.
         generation: how often the training was resumed.
         reward_version, source_id: what paid last.
@@ -30,13 +32,19 @@ class Progressed:
     env_steps: int = 0
     episodes: int = 0
     iterations: int = 0
-    abstains: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    stale_steps: int = 0
     seconds: float = 0.0
     generation: int = 0
     reward_version: int = 0
     source_id: str | None = None
     curve_points: int = 0
     solved: bool = False
+
+    @property
+    def abstains(self) -> int:
+        """Frames that could not be judged."""
+        return self.counts.get("abstains", 0)
 
     @classmethod
     def read(cls, path: Path) -> Self:

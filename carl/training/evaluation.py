@@ -5,6 +5,7 @@ RLlib's own evaluation keeps the episodes that end first, which flatters: succes
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import TracebackType
@@ -16,14 +17,18 @@ import ray
 import torch
 from gymnasium.vector import SyncVectorEnv
 
+from carl.errors import ResourceError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
 from carl.task import Environment, Task
+from carl.training.channel import ChannelClient, Offer
+from carl.training.follower import Follower
 from carl.training.policy import Policy
 from carl.training.runner import one_thread
+from carl.training.versions import VERSION
 
 SLOTS = 16
 """Environments stepped together in one process."""
@@ -34,17 +39,22 @@ ROUND = 2 * SLOTS
 
 @dataclass(frozen=True)
 class Outcome:
-    """One episode: the task's word on its last step, its length, its return as training sees it, and abstains."""
+    """One episode: the task's word on its last step, its length, its return as training sees it, abstains, and the
+    version of the reward that paid it; 0 for none."""
 
     success: bool
     length: int
     ret: float
     abstains: int
+    reward_version: int = 0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a policy achieved. ``interval`` is the 95 % Wilson score interval of the success rate."""
+    """What a policy achieved, and the reward version that paid it; 0 for none.
+
+    ``interval`` is the 95 % Wilson score interval of the success rate.
+    """
 
     episodes: int
     success_rate: float
@@ -53,6 +63,7 @@ class Evaluation:
     mean_return: float
     abstains: int
     greedy: bool
+    reward_version: int = 0
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
@@ -65,6 +76,7 @@ class Evaluation:
             mean_return=float(np.mean([outcome.ret for outcome in outcomes])),
             abstains=sum(outcome.abstains for outcome in outcomes),
             greedy=greedy,
+            reward_version=max(outcome.reward_version for outcome in outcomes),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,12 +85,28 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Exam:
-    """What a policy is examined on: the task as it sees it in training."""
+    """What a policy is examined on: the task as it sees it in training, with the reward that pays there.
+
+    During training that is the newest of the ``offers`` of its ``channel``, where the evaluating processes answer for
+    it by name as env runners do; without a channel it is ``source``, under the number ``version``.
+    """
 
     task: Task
     mix: Mix
     source: RewardSource | None
     run_seed: int
+    version: int = 1
+    channel: ChannelClient | None = None
+    offers: tuple[Offer, ...] = ()
+
+    def pay(self, env: CodeReward, name: str) -> None:
+        """Hand ``env`` its source on behalf of ``name``; raises what opening the only one raises."""
+        if not self.mix.looks:
+            return
+        if self.channel is not None and self.offers:
+            Follower(self.channel, name, env.set_source).begin(self.offers)
+        elif self.source is not None:
+            env.set_source(self.version, self.source)
 
 
 class Share(gym.Wrapper[Any, Any, Any, Any]):
@@ -114,12 +142,15 @@ def _share(task: Task, seeds: Sequence[int]) -> Environment:
     return Share(task.make(), seeds)
 
 
-def play(policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, sampling_seed: int) -> list[Outcome]:
-    """Play one episode per seed to its end, several at a time, each slot its share; in this process."""
+def play(
+    policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, sampling_seed: int, name: str = "evaluator-0"
+) -> list[Outcome]:
+    """Play one episode per seed to its end, several at a time, each slot its share; in this process, as ``name``."""
     slots = min(SLOTS, len(seeds))
     envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots]) for slot in range(slots)])
-    env = CodeReward(envs, exam.task, exam.source, mix=exam.mix)
+    env = CodeReward(envs, exam.task, mix=exam.mix)
     try:
+        exam.pay(env, name)
         with torch.random.fork_rng():
             torch.manual_seed(sampling_seed)
             return _finish_all(policy, env, np.array([len(seeds[slot::slots]) for slot in range(slots)]), greedy)
@@ -142,7 +173,8 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
         began = (terminated | truncated) & stepped
         for slot in np.flatnonzero(began):
             success, length = bool(info["success"][slot]), int(lengths[slot])
-            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot])))
+            version = int(info[VERSION][slot])
+            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot]), version))
         lengths[began], returns[began], abstains[began] = 0, 0.0, 0
         remaining -= began
         env.idle = remaining == 0
@@ -158,7 +190,9 @@ class Evaluator:
 
     def __init__(self, workers: int = 2) -> None:
         actor: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)(_Examiner)
-        self._workers: list[Any] = [actor.remote() for _ in range(workers)]
+        self._names = [f"evaluator-{index}" for index in range(max(1, workers))]
+        self._workers: list[Any] = [actor.remote(name) for name in self._names[:workers]]
+        self._channel: ChannelClient | None = None
 
     def evaluate(
         self,
@@ -171,6 +205,7 @@ class Evaluator:
         progress: Progress = silent,
     ) -> Evaluation:
         """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``; ``progress`` is told how many are over."""
+        self._enroll(exam.channel)
         seeds = seeds_of(exam.run_seed, role, episodes)
         shared = ray.put((policy, exam)) if self._workers else None
         count = max(1, len(self._workers))
@@ -191,6 +226,14 @@ class Evaluator:
         progress("evaluating", episodes, episodes)
         return Evaluation.of(outcomes, greedy=greedy)
 
+    def _enroll(self, channel: ChannelClient | None) -> None:
+        """Make the processes known to a channel that they have not met."""
+        if channel is not None and channel != self._channel:
+            self._channel = channel
+            with suppress(ResourceError):  # a channel that is gone needs to know nobody
+                for name in self._names:
+                    channel.enroll(name)
+
     def close(self) -> None:
         for worker in self._workers:
             ray.kill(worker)
@@ -208,8 +251,9 @@ class Evaluator:
 class _Examiner:
     """One evaluating process."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         one_thread()
+        self._name = name
 
     def play(self, shared: tuple[Policy, Exam], seeds: Sequence[int], **kwargs: Any) -> list[Outcome]:
-        return play(*shared, seeds, **kwargs)
+        return play(*shared, seeds, name=self._name, **kwargs)

@@ -1,5 +1,6 @@
 """The final examination of a trained arm: both ways of acting on fresh seeds, and an episode to look at."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,20 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
     if checkpoint is None or not training.over(progressed):
         raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
     policy = Policy.of(checkpoint)
+    exam = replace(training.exam, version=progressed.reward_version or 1)
     outcome: dict[str, Any] = {
         "headline": next(iter(MODES)),
         "env_steps": progressed.env_steps,
         "seconds": round(progressed.seconds, 3),
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
         "abstains": progressed.abstains,
+        "counts": progressed.counts,
         "reward_version": progressed.reward_version,
         "checkpoint": checkpoint.name,
     }
     for mode, greedy in MODES.items():
         evaluation = evaluator.evaluate(
-            training.exam,
+            exam,
             policy,
             Role.EVALUATION,
             training.evaluation.episodes,
@@ -51,7 +54,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
             progress=lambda _, done, total=None, mode=mode: progress(f"evaluating, {mode}", done, total),
         )
         outcome[mode] = evaluation.to_dict()
-    _record(policy, training.exam, training.directory / "episode")
+    _record(policy, exam, training.directory / "episode")
     return outcome
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +15,23 @@ from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.spaces import space_utils
 
-from carl.errors import ResourceError
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.channel import ChannelClient
+from carl.training.follower import Follower
 from carl.training.fragment import Columns, Fragment, Ongoing
+from carl.training.versions import PAID_BY, VERSION, paid_by
 
 logger = logging.getLogger(__name__)
 
 _spaces: Any = space_utils  # RLlib leaves these functions untyped
 
-MEASURED = ("reward_version", "success")
+MEASURED = (VERSION, "success")
 """What CodeReward says about each step and the episodes keep, as ``custom_data``."""
+
+COUNTS = "reward"
+"""Key in RLlib's metrics of what CodeReward counts, such as abstains."""
 
 SETUP = "carl"
 """Key of the RunnerSetup in RLlib's ``env_config``."""
@@ -55,7 +60,10 @@ def one_thread() -> None:
 
 
 class CodeRewardRunner(SingleAgentEnvRunner):
-    """Samples from task environments; asks the channel for the reward when built and before it samples.
+    """Samples from task environments; asks the channel for the reward when built and before it samples, and follows it.
+
+    A new version is acknowledged when it stands ready: every episode that starts from the next vector step on is paid
+    by it. One that cannot be opened is refused, and the runner goes on with what it has.
 
     A runner that RLlib restarted comes back with its first configuration. That names the channel, not the source,
     so it comes back with the current reward too. It has no weights until someone sends them: see ``has_weights``.
@@ -65,29 +73,44 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         one_thread()
         self.has_weights = False
         self._code_reward: CodeReward | None = None
+        self._follower: Follower | None = None
         super().__init__(config=config, **kwargs)
 
     def make_env(self) -> None:
-        """Build the environments, paid by the channel's current source; raises CarlError."""
-        if self.env is not None:
-            self.env.close()
+        """Build the environments, paid by the channel's current source; raises what opening the only source raises."""
+        self._end()
         setup: RunnerSetup = self.config.env_config[SETUP]
         self._setup, self._name = setup, f"runner-{self.worker_index or 0}"
         self._birth = setup.channel.enroll(self._name)
         self.num_envs = self.config.num_envs_per_env_runner
         envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
-        self._abstains = 0
+        self._counted: Counter[str] = Counter()
         self._action_struct = _spaces.get_base_struct_from_space(envs.single_action_space)
         self._needs_initial_reset = True
-        self._pull()
+        if setup.mix.looks:
+            self._follower = Follower(setup.channel, self._name, self._code_reward.set_source)
+            self._follower.begin()
+            self._follower.listen()
+
+    def stop(self) -> None:
+        """As RLlib's, but what goes wrong is only logged: RLlib lets an actor whose function raises sleep first."""
+        try:
+            self._end()
+        except Exception:  # closing runs the task's code; whatever that does, this runner is at its end
+            logger.exception("%s did not close its environments", self._name)
+
+    def _end(self) -> None:
+        """Follow the channel no more, and close the environments; harmless when there are none."""
+        if self._follower is not None:
+            self._follower.close()
+        if self.env is not None:
+            self.env.close()
 
     def sample(self, **kwargs: Any) -> list[Any]:
         """As RLlib's, after pulling the current reward. A channel that is gone leaves the last one in charge."""
-        try:
-            self._pull()
-        except ResourceError as error:
-            logger.error("%s keeps reward version %d: %s", self._name, self.version, error)
+        if self._follower is not None:
+            self._follower.pull()
         episodes: list[Any] = super().sample(**kwargs)
         return episodes
 
@@ -99,15 +122,6 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.has_weights |= COMPONENT_RL_MODULE in state
-
-    def _pull(self) -> None:
-        assert self._code_reward is not None
-        if not self._setup.mix.looks:
-            return
-        newer = self._setup.channel.newer_than(self.version)
-        if newer:
-            self._code_reward.set_source(*newer)
-            self._setup.channel.acknowledge(self._name, self.version)
 
     def _try_env_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """As RLlib's, but with a spawned seed for each slot in place of seed + runner + slot."""
@@ -192,16 +206,19 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         rllib._log_env_steps(metric=rllib._metrics_num_env_steps_sampled, num_steps=fragment.steps)
         rllib._increase_sampled_metrics(fragment.steps, len(ended))
         counts = {
-            "abstains": self._new_abstains(),
             "ended": len(ended),
             "succeeded": sum(int(episode.custom_data["success"][-1]) for episode in episodes[: len(ended)]),
         }
         for key, value in counts.items():
             self.metrics.log_value(key, value, reduce="sum")
+        for key, value in self._new_counts().items():
+            self.metrics.log_value((COUNTS, key), value, reduce="sum")
+        for version, steps in paid_by(episodes).items():
+            self.metrics.log_value((PAID_BY, str(version)), steps, reduce="sum")
         self.metrics.log_value("reward_version", self.version, reduce="max", window=1)
         return episodes
 
-    def _new_abstains(self) -> int:
+    def _new_counts(self) -> Counter[str]:
         assert self._code_reward is not None
-        before, self._abstains = self._abstains, self._code_reward.abstains
-        return self._abstains - before
+        before, self._counted = self._counted, self._code_reward.counts
+        return Counter({key: count - before[key] for key, count in self._counted.items()})

@@ -22,7 +22,8 @@ from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
 from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.policy import Policy
-from carl.training.runner import RunnerSetup
+from carl.training.runner import COUNTS, RunnerSetup
+from carl.training.versions import Overview, trained_on
 
 SELECTION_EPISODES = 100
 """Episodes on which an early stop is decided."""
@@ -156,6 +157,7 @@ class _Loop:
     ) -> None:
         self.algorithm = algorithm
         self._training, self._channel, self._evaluator = training, channel, evaluator
+        self._overview = Overview(channel)
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
         self._fruitless_s = 0.0
@@ -191,17 +193,22 @@ class _Loop:
         """One iteration of sampling and learning."""
         started = time.perf_counter()
         send_weights_to_the_restarted(self.algorithm)
-        metrics: dict[str, Any] = self.algorithm.train().get("env_runners", {})
+        result = self.algorithm.train()
+        metrics: dict[str, Any] = result.get("env_runners", {})
         seconds = time.perf_counter() - started
+        self._overview.look()
+        version = _count(metrics, "reward_version") or self._progressed.reward_version
         self._expect_steps(_count(metrics, "num_env_steps_sampled"), seconds)
         self._progressed = replace(
             self._progressed,
             env_steps=self._progressed.env_steps + _count(metrics, "num_env_steps_sampled"),
             episodes=self._progressed.episodes + _count(metrics, "ended"),
-            abstains=self._progressed.abstains + _count(metrics, "abstains"),
+            counts=_added(self._progressed.counts, metrics.get(COUNTS, {})),
+            stale_steps=self._progressed.stale_steps + self._overview.stale(trained_on(result)),
             iterations=self._progressed.iterations + 1,
             seconds=self._progressed.seconds + seconds,
-            reward_version=_count(metrics, "reward_version") or self._progressed.reward_version,
+            reward_version=version,
+            source_id=self._overview.source_id(version) or self._progressed.source_id,
         )
         for counts in (self._since_point, self._since_screen):
             counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
@@ -235,6 +242,8 @@ class _Loop:
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
             "abstains": self._progressed.abstains,
+            "reward": self._progressed.counts,
+            "stale_steps": self._progressed.stale_steps,
             "reward_version": self._progressed.reward_version,
         }
         with self._training.curve.open("a") as file:
@@ -253,9 +262,9 @@ class _Loop:
         )
 
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
-        return self._evaluator.evaluate(
-            self._training.exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False
-        )
+        self._overview.look()
+        exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
+        return self._evaluator.evaluate(exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
 
 
 def send_weights_to_the_restarted(algorithm: Any) -> None:
@@ -276,6 +285,10 @@ def _truncate(curve: Path, points: int) -> None:
     """Keep the first ``points`` lines."""
     lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
     write_text(curve, "".join(lines))
+
+
+def _added(counts: dict[str, int], metrics: dict[str, Any]) -> dict[str, int]:
+    return counts | {key: counts.get(key, 0) + _count(metrics, key) for key in metrics}
 
 
 def _count(metrics: dict[str, Any], key: str) -> int:

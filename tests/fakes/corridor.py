@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from carl.errors import BoxError
 from carl.rewards.source import PROGRESS_SLOTS, Judged
 from carl.task import Task
 
@@ -109,6 +110,16 @@ class Furthest:
         return session
 
 
+@dataclass(frozen=True)
+class Shut:
+    """A source that cannot be opened."""
+
+    id: str = "shut"
+
+    def open(self, slots: int):
+        raise BoxError("no room for a box")
+
+
 class FurthestSession:
     """Remembers every frame it was shown, in ``seen``: (what, slot, position, step, episode)."""
 
@@ -123,6 +134,10 @@ class FurthestSession:
 
     def step(self, slots, frames):
         return self._judge("step", slots, frames)
+
+    @property
+    def counts(self):
+        return {"calls": self.calls}
 
     def close(self) -> None:
         self.closed = True

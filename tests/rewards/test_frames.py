@@ -218,6 +218,10 @@ class WitnessSession:
     def step(self, slots: np.ndarray, frames: Frame) -> Judged:
         return self._see("step", slots, frames)
 
+    @property
+    def counts(self):
+        return {}
+
     def close(self) -> None: ...
 
     def _see(self, what: str, slots: np.ndarray, frames: Frame) -> Judged:

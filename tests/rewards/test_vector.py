@@ -1,3 +1,4 @@
+import threading
 from functools import partial
 
 import gymnasium as gym
@@ -6,7 +7,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from carl.config import RewardConfig
-from carl.errors import TaskError
+from carl.errors import BoxError, TaskError
 from carl.rewards.source import PROGRESS_SLOTS
 from carl.rewards.vector import CodeReward, Mix
 from carl.task import Task
@@ -255,3 +256,64 @@ def test_success_is_the_tasks_word():
     env = CodeReward(rooms(4, patience=1), task, Furthest())
     env.reset(seed=0)
     assert env.step(np.array([LEFT]))[-1]["success"].tolist() == [True]
+
+
+def test_sources_that_another_thread_hands_over_never_close_one_in_use():
+    env = CodeReward(SyncVectorEnv([partial(Corridor, 3, n) for n in (2, 3, 5)]), CORRIDOR, Furthest())
+    sources = [Furthest(scale=float(version)) for version in range(2, 150)]
+    done = threading.Event()
+
+    def publish():
+        for version, source in enumerate(sources, 2):
+            env.set_source(version, source)
+        done.set()
+
+    env.reset(seed=0)
+    threading.Thread(target=publish).start()
+    steps = 0
+    while not done.is_set() or steps < 50:
+        asked = [session for source in sources for session in source.opened if session.closed]
+        calls = [session.calls for session in asked]
+        env.step(np.full(3, RIGHT))
+        assert [session.calls for session in asked] == calls, "a closed session is never asked"
+        steps += 1
+    assert env.version == 149
+    opened = [session for source in sources for session in source.opened]
+    assert len(opened) == 148
+    assert sum(not session.closed for session in opened) <= 4
+    env.close()
+    assert all(session.closed for session in opened)
+
+
+def test_a_source_that_comes_after_the_end_is_closed_again():
+    env, _ = code_reward(4)
+    env.close()
+    env.set_source(2, source := Furthest())
+    assert source.opened[0].closed
+
+
+def test_a_session_that_breaks_is_asked_no_more_and_its_slots_abstain(monkeypatch, caplog):
+    env, source = code_reward(2, 2)
+    env.reset(seed=0)
+    env.step(np.full(2, RIGHT))
+
+    def break_down(slots, frames):
+        raise BoxError("no more processes")
+
+    monkeypatch.setattr(source.opened[0], "step", break_down)
+    observations, rewards, terminated, _, info = env.step(np.full(2, RIGHT))
+    assert terminated.all()
+    assert info["abstained"].all()
+    assert not rewards.any()
+    np.testing.assert_allclose(observations[:, 3], 0.25)
+    calls = source.opened[0].calls
+    observations, _, _, _, info = env.step(np.full(2, RIGHT))
+    assert info["abstained"].all()
+    assert not observations[:, 3:].any(), "a new episode begins without progress"
+    env.step(np.full(2, RIGHT))
+    assert source.opened[0].calls == calls
+    assert caplog.text.count("cannot judge any more") == 1
+    assert env.abstains == 6
+    env.set_source(2, Furthest())
+    rewards = [env.step(np.full(2, RIGHT))[1] for _ in range(3)]
+    assert np.max(rewards) > 0.0

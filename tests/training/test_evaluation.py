@@ -3,8 +3,10 @@ import pytest
 
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seeds_of
+from carl.training.channel import reward_channel
 from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, play
-from tests.fakes.corridor import COIN_FLIP, CORRIDOR, CoinFlip, Corridor, Furthest
+from tests.fakes.corridor import COIN_FLIP, CORRIDOR, CoinFlip, Corridor, Furthest, Shut
+from tests.fakes.near_channel import NearChannel
 
 SPARSE = Mix(code=0.0, env=1.0, progress=False)
 
@@ -51,7 +53,7 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
     seeds = seeds_of(0, Role.CURVE, episodes)
     outcomes = play(Always(1), Exam(CORRIDOR, Mix(), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
     assert sorted(played) == sorted(seeds)
-    assert outcomes == [Outcome(True, 4, 1.0, 0)] * episodes
+    assert outcomes == [Outcome(True, 4, 1.0, 0, reward_version=1)] * episodes
 
 
 def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
@@ -98,6 +100,39 @@ def test_no_frames_without_a_source_and_progress_with_one():
     assert policy.batches[0].shape == (2, 5)
     play(policy, Exam(CORRIDOR, Mix(), Furthest(), 0), [1, 2], greedy=True, sampling_seed=0)
     assert policy.batches[-1][0, 5] == 0.75
+
+
+def test_an_evaluation_is_paid_by_the_channel_and_acknowledges_it():
+    channel = NearChannel()
+    channel.publish(Furthest())
+    channel.publish(Furthest(scale=2.0))
+    channel.publish(Shut())
+    exam = Exam(CORRIDOR, Mix(), None, 0, channel=channel, offers=tuple(channel.offers()))
+    evaluator = Evaluator(workers=0)
+    evaluation = evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True)
+    assert (evaluation.reward_version, evaluation.mean_return) == (2, 2.0)
+    assert channel.acknowledgements() == {"evaluator-0": 2}
+    assert channel.refusals() == {"evaluator-0": (3, "BoxError: no room for a box")}
+    evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True)
+    assert channel.births() == {"evaluator-0": 1}
+    channel.die()
+    assert evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True) == evaluation
+
+
+def test_an_exam_without_a_channel_names_the_version_of_its_source():
+    evaluator, exam = Evaluator(workers=0), Exam(CORRIDOR, Mix(), Furthest(), 0, version=7)
+    assert evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True).reward_version == 7
+    sparse = Exam(CORRIDOR, SPARSE, None, 0)
+    assert evaluator.evaluate(sparse, Always(1), Role.CURVE, 3, greedy=True).reward_version == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_evaluating_processes_acknowledge_by_name():
+    with reward_channel() as channel, Evaluator(workers=2) as evaluator:
+        channel.publish(Furthest(scale=2.0))
+        exam = Exam(CORRIDOR, Mix(), None, 0, channel=channel, offers=tuple(channel.offers()))
+        assert evaluator.evaluate(exam, Always(1), Role.CURVE, 4, greedy=True).mean_return == 2.0
+        assert set(channel.wait_acknowledged(1, ["evaluator-0", "evaluator-1"], 10).seconds) == set(channel.births())
 
 
 def test_roles_share_no_seed():

@@ -1,3 +1,6 @@
+import threading
+import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -8,29 +11,13 @@ import torch
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from carl.config import TrainConfig
-from carl.errors import ResourceError
+from carl.errors import BoxError, ResourceError
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seed_of
 from carl.training.algorithms import configure
-from carl.training.channel import RewardChannel
 from carl.training.runner import CodeRewardRunner, RunnerSetup
-from tests.fakes.corridor import CORRIDOR, STEERED, Corridor, Furthest, SteeredCorridor
-
-
-class NearChannel:
-    """A channel without Ray."""
-
-    def __init__(self) -> None:
-        self.channel, self.dead = RewardChannel(), False
-
-    def __getattr__(self, name):
-        return getattr(self.channel, name)
-
-    def newer_than(self, version):
-        if self.dead:
-            raise ResourceError("the reward channel is gone")
-        current, source = self.channel.current()
-        return (current, source) if source and current != version else None
+from tests.fakes.corridor import CORRIDOR, STEERED, Corridor, Furthest, Shut, SteeredCorridor
+from tests.fakes.near_channel import NearChannel
 
 
 @pytest.fixture
@@ -55,12 +42,23 @@ def runner(
     # RLlib copies configurations deeply; the channel has to stay the one the test holds.
     made = kind(config=config.copy(copy_frozen=False), worker_index=index)
     made._setup = replace(setup)
+    MADE.append(made)
     return made
 
 
+MADE: list[CodeRewardRunner] = []
+
+
 @pytest.fixture(autouse=True)
-def _shared_channel(monkeypatch):
-    monkeypatch.setattr(NearChannel, "__deepcopy__", lambda self, memo: self, raising=False)
+def _stopped():
+    yield
+    while MADE:
+        MADE.pop().stop()
+    assert not listening(), "a thread stays behind"
+
+
+def listening() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("carl-")]
 
 
 class ListedInfos(gym.vector.VectorWrapper):
@@ -174,6 +172,7 @@ def test_an_environment_that_failed_is_built_anew_and_its_episodes_go_on(channel
     assert Breaks.broken
     assert sum(len(chunk) for chunk in chunks) >= 24
     assert channel.births() == {"runner-1": 2}
+    assert listening() == ["carl-runner-1"], "the thread of the first build has ended"
     assert [sum(seed is not None for seed in slot) for slot in slot_seeds(made)] == [1, 1, 1], "reset only once"
 
 
@@ -219,6 +218,89 @@ def test_no_episode_mixes_two_versions(channel):
     assert best == {1: 0.25, 2: 0.5}
 
 
+class Publishes(Corridor):
+    """Publishes the next source when its tenth episode is half way, and waits until that is acknowledged."""
+
+    channel: Any = None
+
+    def step(self, action):
+        if self.episode == 10 and self.steps == 2 and Publishes.channel is not None:
+            channel, Publishes.channel = Publishes.channel, None
+            channel.publish(Furthest(scale=2.0))
+            assert acknowledged(channel, 2)
+        return super().step(action)
+
+
+def acknowledged(channel, version: int) -> bool:
+    deadline = time.monotonic() + 10
+    while channel.acknowledgements().get("runner-1") != version and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return channel.acknowledgements().get("runner-1") == version
+
+
+def test_a_version_published_in_mid_sample_pays_the_episodes_that_start_after_its_acknowledgement(channel, monkeypatch):
+    made = runner(channel, task=replace(CORRIDOR, make=Publishes), envs=2)
+    monkeypatch.setattr(Publishes, "channel", channel)
+    episodes = made.sample(num_timesteps=800, random_actions=True)
+    assert Publishes.channel is None
+    versions = [set(episode.custom_data["reward_version"].tolist()) for episode in episodes]
+    assert all(len(seen) == 1 for seen in versions), "no episode mixes two"
+    slots: dict[int, list[int]] = {1: [], 2: []}
+    for (version,), episode in zip(versions, episodes, strict=True):
+        slots[version].append(len(episode))
+        assert max(episode.get_rewards()) <= version / 4 + 1e-6
+    assert len(slots[2]) > 10
+    assert 15 <= len(slots[1]) <= 25, "nine episodes before, and each slot's ongoing one"
+    metered = made.get_metrics()["paid_by"]
+    assert {int(version): steps.peek() for version, steps in metered.items()} == {
+        version: sum(lengths) for version, lengths in slots.items()
+    }
+
+
+def test_an_idle_runner_acknowledges_at_once(channel):
+    made = runner(channel)
+    channel.publish(Furthest(scale=2.0))
+    assert acknowledged(channel, 2)
+    assert made.version == 2
+
+
+def test_a_source_that_cannot_be_opened_leaves_the_last_one_in_charge(channel):
+    made = runner(channel)
+    channel.publish(Shut())
+    for _ in range(3):
+        episodes = made.sample(num_timesteps=30)
+        assert {version for e in episodes for version in e.custom_data["reward_version"].tolist()} == {1}
+    assert made.version == 1
+    assert channel.refusals() == {"runner-1": (2, "BoxError: no room for a box")}
+    assert channel.acknowledgements() == {"runner-1": 1}
+    assert runner(channel).version == 1, "one built anew falls back too"
+
+
+def test_a_session_that_breaks_abstains_and_nothing_escapes(channel, monkeypatch):
+    made = runner(channel)
+    made.sample(num_timesteps=9)
+
+    def break_down(slots, frames):
+        raise BoxError("no more processes")
+
+    session = made._code_reward._sessions[1]
+    monkeypatch.setattr(session, "step", break_down)
+    made.sample(num_timesteps=90)
+    assert made.get_metrics()["reward"]["abstains"].peek() >= 90
+    channel.publish(Furthest())
+    episodes = [episode for _ in range(4) for episode in made.sample(num_timesteps=90)]
+    assert max(episode.get_return() for episode in episodes[-10:]) > 0.0, "another version pays again"
+
+
+def test_an_environment_that_does_not_close_is_only_logged(channel, caplog):
+    made = runner(channel)
+    close, made.env.close = made.env.close, None
+    made.stop()
+    assert "did not close" in caplog.text
+    assert not listening()
+    made.env.close = close
+
+
 def test_a_runner_built_later_starts_with_the_current_version(channel):
     channel.publish(Furthest(scale=2.0))
     assert runner(channel).version == 2
@@ -241,17 +323,19 @@ def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channe
     channel.publish(Furthest(blind=frozenset({0, 1})))
     made = runner(channel)
     successes = 0
-    metered = {"abstains": 0, "succeeded": 0, "ended": 0}
+    metered, counted = {"succeeded": 0, "ended": 0}, Counter()
     for _ in range(10):
         episodes = made.sample(num_timesteps=9)
         for episode in episodes:
             successes += bool(episode.is_done and episode.is_terminated)
         metrics = made.get_metrics()
         metered = {key: before + metrics[key].peek() for key, before in metered.items()}
+        counted.update({key: value.peek() for key, value in metrics["reward"].items()})
     assert successes > 0
     assert metered["ended"] >= metered["succeeded"] == successes
     session = made._code_reward._sessions[2]
-    assert metered["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
+    assert counted["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
+    assert counted["calls"] == made._code_reward.counts["calls"] == session.calls
 
 
 def test_closing_a_runner_closes_its_sessions(channel):
@@ -267,3 +351,4 @@ def test_the_sparse_baseline_looks_at_nothing(channel):
     assert {version for episode in episodes for version in episode.custom_data["reward_version"].tolist()} == {0}
     assert all(env.renders == 0 for env in made.env.unwrapped.envs)
     assert channel.acknowledgements() == {}
+    assert listening() == []

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from carl.training.final import examine
 from carl.training.runner import RunnerSetup
 from carl.training.train import Training, send_weights_to_the_restarted
 from carl.training.train import train as train_with
-from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest
+from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -143,6 +144,40 @@ def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
         other.stop()
 
 
+def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_are_counted(tmp_path, caplog):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 10_000}))
+    iterations, refusals, names = [], [], set()
+
+    def publish(channel):
+        iterations.append(1)
+        names.update(channel.acknowledgements())
+        refusals.append(channel.refusals())
+        if len(iterations) == 2:
+            assert set(channel.wait_acknowledged(channel.publish(Furthest(scale=2.0))).seconds) == {"runner-0"}
+        if len(iterations) == 3:
+            assert set(channel.wait_acknowledged(channel.publish(Shut())).refused) == {"runner-0"}
+
+    trained = train(run, on_iteration=publish)
+    points = curve(run)
+    assert len(points) == 5
+    assert [point["reward_version"] for point in points] == [1, 1, 2, 2, 2]
+    assert [point["evaluation"]["reward_version"] for point in points] == [1, 2, 2, 2, 2], "already by what is next"
+    assert points[2]["mean_return"] > points[1]["mean_return"]
+    stale = [point["stale_steps"] for point in points]
+    assert stale[:2] == [0, 0]
+    assert 0 < stale[2] < 8 * 20, "only of the episodes that were going on"
+    steps = [point["env_steps"] for point in points]
+    assert np.diff(stale[2:]).tolist() == np.diff(steps[2:]).tolist(), "all are older than what was refused"
+    assert trained.progressed.stale_steps == stale[-1]
+    assert trained.progressed.source_id == "furthest-2.0"
+    assert names == {"runner-0", "evaluator-0"}
+    assert refusals[-1] == {"runner-0": (3, "BoxError: no room for a box")}
+    assert caplog.text.count("runner-0 refused reward version 3: BoxError: no room for a box") == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("carl-")]
+    more = replace(run, train=HERE.model_copy(update={"env_steps": 12_000}))
+    assert train(more).progressed.reward_version == 3, "what was trained on before is another version than the second"
+
+
 def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
     train(run)
@@ -243,13 +278,24 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
 def test_sac_learns_to_steer(tmp_path):
     config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=2_000, evaluate_every=100, checkpoint_every=100)
     run = training(tmp_path, task=STEERED, config=config)
-    trained = train(run)
+    versions = []
+
+    def publish_the_same_again(channel):
+        versions.append(channel.acknowledgements()["runner-0"])
+        if len(versions) == 2:
+            channel.wait_acknowledged(channel.publish(Furthest()))
+
+    trained = train(run, on_iteration=publish_the_same_again)
     outcomes = play(trained.policy, run.exam, range(20), greedy=True, sampling_seed=0)
     assert {outcome.success for outcome in outcomes} == {True}
+    assert versions == [1, 1, 2, 2]
+    replayed = 256 * 1_000 / 8
+    assert 0.3 * replayed < trained.progressed.stale_steps < replayed, "the replay buffer holds steps of both versions"
 
 
 def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_path):
-    """The restarted runner comes back with its first configuration, and must come back with the second source."""
+    """The restarted runner comes back with its first configuration, and must come back with the second source, since
+    the third cannot be opened."""
     config = TrainConfig(env_runners=1, envs_per_runner=8, env_steps=24_000, evaluate_every=1, checkpoint_every=100)
     run = training(tmp_path, config=config)
     births, iterations = [], []
@@ -260,6 +306,7 @@ def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_pa
         if len(iterations) == 2:
             channel.publish(Furthest(scale=2.0))
         if len(iterations) == 3:
+            assert set(channel.wait_acknowledged(channel.publish(Shut())).refused) == {"runner-1"}
             _kill_the_runner(channel)
 
     train(run, on_iteration=meddle)
@@ -325,6 +372,9 @@ def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     assert trained.progressed.env_steps >= 1_000
     point = curve(run)[-1]
     assert point["abstains"] == 0
+    counts = point["reward"]
+    assert counts["cache_hits"] + counts["cache_misses"] >= 1_000
+    assert (counts["box_restarts"], counts["quarantined"]) == (0, 0)
     assert 0.0 < point["mean_return"] <= program.max_return
     push = trained.policy.act(np.zeros((3, 10), np.float32), greedy=False)
     assert push.shape == (3, 1)
