@@ -36,6 +36,7 @@ from carl.sandbox import child
 from carl.sandbox.box import Box, Limits
 from carl.task import Environment, Frame, Task, get_task
 from carl.tasks.minigrid_picture import TopDown
+from carl.training.channel import reward_channel
 
 TASK = "DoorKey-8x8"
 PROGRAM = RewardProgram(
@@ -228,8 +229,6 @@ def env_runner() -> dict[str, Any]:
 
     Once with the task's environment, and once with MiniGrid's own view, which takes most of a step's time there.
     """
-    from carl.training.channel import reward_channel
-
     with ray_running(), reward_channel() as with_cache, reward_channel() as without:
         with_cache.publish(ProgramReward(PROGRAM))
         without.publish(ProgramReward(PROGRAM, cache=False))
@@ -342,6 +341,83 @@ def trained(source: ProgramReward, steps: int) -> tuple[float, int]:
     return progressed.env_steps / progressed.seconds, progressed.abstains
 
 
+def swap() -> dict[str, Any]:
+    """Milliseconds from publishing a program to its last acknowledgement: 16 runners that rest, the same while they
+    sample, and 64 light actors that only listen."""
+    import ray
+
+    found = {}
+    with ray_running():
+        for name, count, build in (("runners", 16, started_runner), ("light_actors", 64, started_listener)):
+            with reward_channel() as channel:
+                channel.publish(variant(0))
+                actors: list[Any] = []
+                for first in range(0, count, 4):  # a few at a time: starting takes the processor
+                    new = [build(channel, index) for index in range(first, first + 4)]
+                    ray.get([actor.ping.remote() for actor in new])
+                    actors += new
+                found[name] = published(channel, count)
+                if name == "runners":
+                    samples = [actor.sample.remote(num_timesteps=20_000) for actor in actors]
+                    found["runners_sampling"] = published(channel, count)
+                    ray.wait(samples, num_returns=1, timeout=0)
+                for actor in actors:
+                    ray.kill(actor)
+    return found
+
+
+def variant(number: int) -> ProgramReward:
+    """A program of its own, of the usual size."""
+    first, *rest = PROGRAM.subtasks
+    return ProgramReward(RewardProgram(subtasks=(renamed(first, f"variant {number}"), *rest)))
+
+
+def renamed(subtask: SubTask, name: str) -> SubTask:
+    return subtask.model_copy(update={"name": name})
+
+
+def started_runner(channel: Any, index: int) -> Any:
+    import ray
+
+    from carl.training.algorithms import configure
+    from carl.training.runner import CodeRewardRunner, RunnerSetup
+
+    config = configure(RunnerSetup(get_task(TASK), Mix(), 0, channel), TrainConfig(env_runners=0, envs_per_runner=8))
+    return ray.remote(num_cpus=0)(CodeRewardRunner).remote(config=config, worker_index=index + 1)
+
+
+class Listener:
+    """What a runner has of the channel, and nothing else."""
+
+    def __init__(self, channel: Any, name: str) -> None:
+        from carl.training.follower import Follower
+
+        self._follower = Follower(channel, name, lambda *_: None)
+        self._follower.begin()
+        self._follower.listen()
+
+    def ping(self) -> str:
+        return "pong"
+
+
+def started_listener(channel: Any, index: int) -> Any:
+    import ray
+
+    return ray.remote(num_cpus=0)(Listener).remote(channel, f"light-{index}")
+
+
+def published(channel: Any, count: int, times: int = 20) -> dict[str, float]:
+    """Median and worst of some publishes, each acknowledged by all."""
+    latencies = []
+    for number in range(1, times + 1):
+        answers = channel.wait_acknowledged(channel.publish(variant(number)), timeout_s=30.0)
+        if answers.missing or answers.refused or len(answers.seconds) < count:
+            raise RuntimeError(f"not everybody acknowledged: {answers}")
+        latencies.append(1e3 * answers.latency_s)
+        time.sleep(0.5)
+    return {"median_ms": round(float(np.median(latencies)), 1), "worst_ms": round(max(latencies), 1)}
+
+
 FAULTS = 1_000
 FAULT_EVERY = 20
 """One of so many answers that a box is asked for."""
@@ -406,6 +482,7 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "asking": asking,
     "env_runner": env_runner,
     "training": training,
+    "swap": swap,
     "faults": faults,
 }
 

@@ -258,31 +258,34 @@ def test_success_is_the_tasks_word():
     assert env.step(np.array([LEFT]))[-1]["success"].tolist() == [True]
 
 
-def test_sources_that_another_thread_hands_over_never_close_one_in_use():
-    env = CodeReward(SyncVectorEnv([partial(Corridor, 3, n) for n in (2, 3, 5)]), CORRIDOR, Furthest())
-    sources = [Furthest(scale=float(version)) for version in range(2, 150)]
-    done = threading.Event()
+class Interrupted(np.ndarray):
+    """Versions of slots; while they are written, another thread runs ``meanwhile``."""
 
-    def publish():
-        for version, source in enumerate(sources, 2):
-            env.set_source(version, source)
-        done.set()
+    meanwhile: threading.Thread
 
+    def __setitem__(self, key, value):
+        if self.meanwhile.ident is None:
+            self.meanwhile.start()
+            self.meanwhile.join(0.2)
+        super().__setitem__(key, value)
+
+
+def test_a_source_that_another_thread_hands_over_closes_none_that_is_just_being_adopted():
+    env, _ = code_reward(1)
+    second, third = Furthest(scale=2.0), Furthest(scale=3.0)
     env.reset(seed=0)
-    threading.Thread(target=publish).start()
-    steps = 0
-    while not done.is_set() or steps < 50:
-        asked = [session for source in sources for session in source.opened if session.closed]
-        calls = [session.calls for session in asked]
-        env.step(np.full(3, RIGHT))
-        assert [session.calls for session in asked] == calls, "a closed session is never asked"
-        steps += 1
-    assert env.version == 149
-    opened = [session for source in sources for session in source.opened]
-    assert len(opened) == 148
-    assert sum(not session.closed for session in opened) <= 4
-    env.close()
-    assert all(session.closed for session in opened)
+    assert env.step(np.array([RIGHT]))[2].all()
+    env.set_source(2, second)
+    env._versions = env._versions.view(Interrupted)
+    env._versions.meanwhile = threading.Thread(target=env.set_source, args=(3, third))
+    env.step(np.array([RIGHT]))
+    env._versions.meanwhile.join(10)
+    assert not second.opened[0].closed
+    _, rewards, *_, info = env.step(np.array([RIGHT]))
+    assert (rewards.tolist(), info["reward_version"].tolist(), env.version) == ([0.5], [2], 3)
+    env.step(np.array([RIGHT]))
+    assert second.opened[0].closed
+    assert env.step(np.array([RIGHT]))[1].tolist() == [0.75]
 
 
 def test_a_source_that_comes_after_the_end_is_closed_again():
