@@ -122,6 +122,19 @@ def test_the_attacks_are_real():
     assert {name for name, value in values.items() if value != 1.0} == set()
 
 
+RAISED = ("exit", "interrupt", "a base of my own", "an error that cannot be told", "a number that raises")
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_is_raised_is_an_abstain_and_costs_no_process(name, outside):
+    source = BY_NAME[f"faults: {name}"].source(outside.places)
+    with Box(program(source), ROOMY, unchecked) as box:
+        judgement = judge(box, frames(7, 7))
+        assert np.isnan(judgement.values).all()
+        assert all(why.startswith("raised ") for why in judgement.reasons.values())
+        assert box.restarts == 0
+
+
 def test_nothing_crosses_from_one_box_to_the_next(outside):
     source = BY_NAME["secrets: what was judged here before"].source(outside.places)
     with Box(program(source), ROOMY, unchecked) as first:
