@@ -4,8 +4,9 @@ The child is a clean, isolated interpreter, never a fork of this process. It get
 folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; the kernel ends it when
 one frame takes too long. Frames cross through shared memory, results come back through it and are checked again here.
 
-What it does not stop: code that gets past the static policy runs as this user and may make any system call that the
-limits above leave. A value that is a plain lie is not for a box to notice; that is what verification is for.
+What the child gives up, and how, is in ``carl.sandbox.lockdown``. What that does not stop: a value that is a plain
+lie, which is for verification to notice; using up the limits; and, for code that gets past the static policy, to
+remember what it saw in this child, to read the clock, and to look at the other frames of a request.
 """
 
 from collections import Counter

@@ -186,8 +186,7 @@ def report() -> dict[str, Any]:
     os.environ[SECRET] = "quokka"
     process.GRACE_S = 0.1
     with Canaries() as canaries, Box(program(BRIGHTNESS), Limits(memory_mb=64)) as neighbour:
-        allowed = {pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) for name in lockdown.CALLS}
-        places = canaries.places | {"neighbour": neighbour.pid, "zygote": os.getpid(), "allowed": allowed}
+        places = canaries.places | {"neighbour": neighbour.pid, "zygote": os.getpid()}
         tier = process.supervise().tier
         succeeded = []
         for attack in ATTACKS:
@@ -205,6 +204,7 @@ def report() -> dict[str, Any]:
             "benign": judge(neighbour, frames(51)).values.tolist(),
             "restarts": neighbour.restarts,
             "child": {name: value.split() for name, value in (line.split(":", 1) for line in status)},
+            "traceable": os.stat(f"/proc/{neighbour.pid}/environ").st_uid != 0,
             "orphaned": _outlives_its_zygote(neighbour.pid),
         }
 

@@ -646,6 +646,12 @@ CHANNEL = _class(
 CHANNEL += _class(
     "channel",
     {
+        "values that are none, and finished": """
+            outer('shared').values[:] = [7.0, -1.0, math.inf, -math.inf] * 64
+            os.write(outer('channel'), b'f')
+            while True:
+                pass
+        """,
         "flood": """
             while True:
                 os.write(outer('channel'), b'f' * 4096)
@@ -735,7 +741,11 @@ SECRETS += _class(
 SYSTEM_CALLS = Attack(
     "rights: every system call that is not listed",
     """
-    allowed = $allowed
+    allowed = (
+        $nr_brk, $nr_munmap, $nr_mremap, $nr_madvise, $nr_futex, $nr_rt_sigreturn, $nr_rt_sigprocmask,
+        $nr_restart_syscall, $nr_setitimer, $nr_clock_gettime, $nr_clock_getres, $nr_gettimeofday, $nr_getrandom,
+        $nr_exit, $nr_exit_group,
+    )
     def answer(number):
         libc.syscall.restype = ctypes.c_long
         ctypes.set_errno(0)

@@ -45,6 +45,9 @@ def works(report: dict[str, Any], tier: Tier) -> None:
     assert report["tier"] == tier.name
     assert report["benign"] == [0.2]
     assert report["restarts"] == 0
+    assert not report[
+        "traceable"
+    ]  # the kernel shows what is in a process as its user's, if that may trace it, and else as root's
     assert not report["orphaned"]
     assert report["child"]["NoNewPrivs"] == ["1"]
     assert {int(*report["child"][name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}

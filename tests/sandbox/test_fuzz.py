@@ -48,7 +48,7 @@ class Sources:
 
 
 several = st.lists(programs(), min_size=8, max_size=8).map(Sources)
-many_changed = st.lists(changed(), min_size=40, max_size=40).map(Sources)
+many_changed = st.lists(changed(), min_size=20, max_size=20).map(Sources)
 
 
 @pytest.fixture(scope="module")

@@ -81,11 +81,16 @@ def test_a_zygote_that_answers_no_more_is_replaced():
 
 def test_an_interrupt_between_question_and_answer_confuses_nobody(monkeypatch):
     with opened() as box:
-        received = Supervisor._receive
-        monkeypatch.setattr(Supervisor, "_receive", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        receive = Supervisor._receive
+
+        def interrupted(self: Supervisor) -> None:
+            receive(self)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Supervisor, "_receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             opened()
-        monkeypatch.setattr(Supervisor, "_receive", received)
+        monkeypatch.setattr(Supervisor, "_receive", receive)
         assert works(box)
         with opened() as another:
             assert works(another)
