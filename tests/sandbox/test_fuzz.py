@@ -123,7 +123,7 @@ def test_hostile_programs_that_were_changed_until_accepted_are_harmless(outside,
 
 
 def _audited(sources: list[str]) -> str:
-    """What events the sources cause, in an interpreter of their own: a fork of this one might hang in one of its locks."""
+    """What events the sources cause, in an interpreter of their own: a fork of this one might hang in a lock of cv2."""
     asked = subprocess.run(
         [sys.executable, "-m", "tests.sandbox.audited"],
         input=json.dumps(sources),
