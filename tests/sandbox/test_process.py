@@ -72,7 +72,8 @@ def test_a_zygote_that_dies_is_replaced_with_its_children():
 
 
 def test_a_zygote_that_answers_no_more_is_replaced():
-    before = supervise(0.5)._process.pid
+    before = zygote()
+    supervise()._control.settimeout(0.5)
     os.kill(before, signal.SIGSTOP)
     with opened() as box:
         assert works(box)
