@@ -166,14 +166,15 @@ def serve(channel: int, shared: Shared) -> None:
 
 def judge(codes: list[SubTaskCode], deadline_s: float, shared: Shared, rows: int, height: int, width: int) -> None:
     """Leave a value, or NaN and a reason, for each row."""
-    shape, offsets = (height, width, 3), shared.offsets[:, :rows].tolist()
+    shape, size, offsets = (height, width, 3), height * width * 3, shared.offsets[:, :rows].tolist()
+    pixels, cursor, values = np.frombuffer(shared.frames, np.uint8), shared.cursor, shared.values
     for row, (task, now, then) in enumerate(zip(shared.tasks[:rows].tolist(), *offsets, strict=True)):
-        shared.cursor[0] = row
-        frame = np.ndarray(shape, np.uint8, shared.frames, now)
-        initial = np.ndarray(shape, np.uint8, shared.frames, then)
+        cursor[0] = row
+        frame = pixels[now : now + size].reshape(shape)
+        initial = pixels[then : then + size].reshape(shape)
         signal.setitimer(signal.ITIMER_REAL, deadline_s)
         value, reason = codes[task].judge(frame, initial)
-        shared.values[row] = value
+        values[row] = value
         if reason:
             shared.reasons[row] = reason.encode("ascii", "replace")
     signal.setitimer(signal.ITIMER_REAL, 0)
