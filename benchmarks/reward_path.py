@@ -88,20 +88,24 @@ def random_play(steps: int, tile: int = 8) -> list[Frame]:
 
 
 def box() -> dict[str, Any]:
-    """64 frames of 96 x 96 pixels in the box, and in this process."""
-    frames = np.stack(random_play(64, tile=12))
-    initials, tasks = np.broadcast_to(frames[0], frames.shape), np.zeros(64, dtype=np.intp)
+    """64 frames of 96 x 96 pixels, judged in the box and in this process.
+
+    As in rollouts, the initial frame lies in the box's memory, and the others are copied there.
+    """
+    frames, rows, first = np.stack(random_play(64, tile=12)), np.arange(64), np.zeros(64, dtype=np.intp)
     found: dict[str, Any] = {}
     for name, source in (("program", programs.PICK_UP_KEY), ("contours", CONTOURS)):
         code = child.SubTaskCode(1, source, child.namespace())
         with Box(RewardProgram(subtasks=(SubTask(name=name, source=source),))) as boxed:
+            initials = boxed.room(1, 96, 96)
+            initials[0] = frames[0]
             pid = boxed.pid
             times = in_turns(
                 {
-                    "in_process": lambda code=code: seconds(
-                        lambda: [code.judge(*pair) for pair in zip(frames, initials, strict=True)]
+                    "in_process": lambda code=code: seconds(lambda: [code.judge(frame, frames[0]) for frame in frames]),
+                    "boxed": lambda boxed=boxed, initials=initials: seconds(
+                        lambda: boxed.judge(frames, initials, first, rows, first)
                     ),
-                    "boxed": lambda boxed=boxed: seconds(lambda: boxed.judge(frames, initials, tasks)),
                 },
                 turns=200,
             )
@@ -113,9 +117,12 @@ def box() -> dict[str, Any]:
     return found
 
 
-def own_memory_mb(pid: int) -> float:
-    """Memory that only this process has."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+def own_memory_mb(pid: int) -> float | None:
+    """Memory that only this process has; None where its owner may not look, which is everybody but root."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except PermissionError:
+        return None
     return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024, 1)
 
 
