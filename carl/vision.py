@@ -40,16 +40,16 @@ class Blob(NamedTuple):
     area: int
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 """An array or a list."""
 
-MEMORY_BYTES = 16 << 20
+_MEMORY_BYTES = 16 << 20
 """Room for remembered answers."""
 
 
-class Memory:
-    """Answers by what was asked, up to ``MEMORY_BYTES``; the one that was not asked for the longest goes first."""
+class _Memory:
+    """Answers by what was asked, up to ``_MEMORY_BYTES``; the one that was not asked for the longest goes first."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Any, Any] = OrderedDict()
@@ -66,18 +66,18 @@ class Memory:
     def _keep(self, key: Any, found: Any) -> None:
         self._known[key] = found
         self._bytes += _size(found)
-        while self._bytes > MEMORY_BYTES and len(self._known) > 1:
+        while self._bytes > _MEMORY_BYTES and len(self._known) > 1:
             self._bytes -= _size(self._known.popitem(last=False)[1])
 
 
-_memory = Memory()
+_memory = _Memory()
 
 
-def _remembered(function: Callable[P, R]) -> Callable[P, R]:
+def _remembered(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """``function``, looking up what it was asked before: in every frame, programs ask the same of the initial one."""
 
     @wraps(function)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> R:
+    def answer(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         key = function.__name__, *map(_content, args), *((name, _content(value)) for name, value in kwargs.items())
         try:
             hash(key)

@@ -99,8 +99,8 @@ def test_a_mask_may_be_a_list():
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(vision, "MEMORY_BYTES", 5_000)
-    memory, asked = vision.Memory(), []
+    monkeypatch.setattr(vision, "_MEMORY_BYTES", 5_000)
+    memory, asked = vision._Memory(), []
 
     def ask(key):
         return memory.answer(key, lambda: asked.append(key) or np.zeros(1_000, np.uint8))

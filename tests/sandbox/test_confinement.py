@@ -107,11 +107,11 @@ def fresh(monkeypatch):
     """No supervisor before, none that this test has tampered with afterwards, and nothing left of it."""
     process.dismiss()
     gc.collect()
-    before = len(descriptors()), children()
+    before = descriptors(), children()
     yield
     process.dismiss()
     gc.collect()  # errors that were caught may hold frames, and these memory and its descriptors
-    assert (len(descriptors()), children()) == before
+    assert (descriptors(), children()) == before
 
 
 def shimmed(monkeypatch, tmp_path: Path, pyseccomp: str) -> None:

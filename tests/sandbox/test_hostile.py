@@ -56,7 +56,7 @@ class Outside:
 
     def _held(self) -> tuple[int, list[str], int]:
         forked = Path(f"/proc/{self._zygote}/task/{self._zygote}/children").read_text().split()
-        return len(descriptors()), children(), len(forked)
+        return descriptors(), children(), len(forked)
 
 
 @pytest.fixture(scope="module")
