@@ -1,8 +1,8 @@
 """What a reward costs on its way: camera, box, cache, env runner, training, faults. DoorKey-8x8, unless said.
 
-Every ratio is of two things measured in turns within one run of this script, as the median over the turns. The program
-is the one that the embedded VLM writes for the task. Environments act at random, or by an untrained policy. The last
-line is JSON.
+Every ratio is of two things measured in one run of this script, in turns, as the median over the turns; only the
+trainings with and without faults run once each. The program is the one that the embedded VLM writes for the task.
+Environments act at random, or by an untrained policy. The last line is JSON.
 
     python benchmarks/reward_path.py --only camera --only box
 """
@@ -128,9 +128,9 @@ def own_memory_mb(pid: int) -> float | None:
 
 def opening() -> dict[str, float]:
     """Milliseconds to put a program into a box: with a zygote that runs, and with one to start."""
-    from carl.sandbox import process
+    from carl.sandbox import supervisor
 
-    process.dismiss()
+    supervisor.dismiss()
     cold = seconds(lambda: Box(PROGRAM).close())
     warm = float(np.median([seconds(lambda: Box(PROGRAM).close()) for _ in range(50)]))
     return {"cold_ms": round(cold * 1e3, 1), "warm_ms": round(warm * 1e3, 2)}
@@ -365,9 +365,10 @@ def swap() -> dict[str, Any]:
                     actors += new
                 found[name] = published(channel, count)
                 if name == "runners":
-                    samples = [actor.sample.remote(num_timesteps=20_000) for actor in actors]
+                    samples = [actor.sample.remote(num_timesteps=100_000) for actor in actors]
                     found["runners_sampling"] = published(channel, count)
-                    ray.wait(samples, num_returns=1, timeout=0)
+                    if ray.wait(samples, timeout=0)[0]:
+                        raise RuntimeError("a runner had finished before the last publish")
                 for actor in actors:
                     ray.kill(actor)
     return found
@@ -376,11 +377,8 @@ def swap() -> dict[str, Any]:
 def variant(number: int) -> ProgramReward:
     """A program of its own, of the usual size."""
     first, *rest = PROGRAM.subtasks
-    return ProgramReward(RewardProgram(subtasks=(renamed(first, f"variant {number}"), *rest)))
-
-
-def renamed(subtask: SubTask, name: str) -> SubTask:
-    return subtask.model_copy(update={"name": name})
+    renamed = first.model_copy(update={"name": f"variant {number}"})
+    return ProgramReward(RewardProgram(subtasks=(renamed, *rest)))
 
 
 def started_runner(channel: Any, index: int) -> Any:

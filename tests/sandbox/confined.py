@@ -19,7 +19,7 @@ import pyseccomp
 
 import carl
 from carl.errors import BoxError
-from carl.sandbox import lockdown, process
+from carl.sandbox import lockdown, process, supervisor
 from carl.sandbox.box import Box, Limits
 from tests.sandbox.canaries import SECRET, Canaries
 from tests.sandbox.hostile import ATTACKS, SYSTEM_CALLS
@@ -187,7 +187,7 @@ def report() -> dict[str, Any]:
     process.GRACE_S = 0.1
     with Canaries() as canaries, Box(program(BRIGHTNESS), Limits(memory_mb=64)) as neighbour:
         places = canaries.places | {"neighbour": neighbour.pid, "zygote": os.getpid()}
-        tier = process.supervise().tier
+        tier = supervisor.supervise().tier
         succeeded = []
         for attack in ATTACKS:
             if attack.name in WORST or (attack is SYSTEM_CALLS and tier >= lockdown.Tier.SECCOMP):
@@ -210,7 +210,7 @@ def report() -> dict[str, Any]:
 
 
 def _outlives_its_zygote(child: int) -> bool:
-    process.supervise()._process.kill()
+    supervisor.supervise()._process.kill()
     place, end = Path(f"/proc/{child}/stat"), time.monotonic() + 5
     while place.exists() and place.read_text().rpartition(")")[2].split()[0] != "Z":
         if time.monotonic() > end:
@@ -233,8 +233,8 @@ def main() -> None:
 def accepted(tier: str) -> dict[str, Any]:
     """What happens if that tier is accepted, "" for none that is named; and what is logged."""
     if tier:
-        os.environ[process.ACCEPTED] = tier
-    process.dismiss()
+        os.environ[supervisor.ACCEPTED] = tier
+    supervisor.dismiss()
     with Logged() as log:
         try:
             return report() | {"log": log.said}

@@ -16,7 +16,7 @@ import pytest
 import carl
 from carl.errors import BoxError, ProgramError
 from carl.program import MAX_SUBTASKS, RewardProgram, SubTask
-from carl.sandbox import process
+from carl.sandbox import process, supervisor
 from carl.sandbox.box import Box, Limits
 
 BRIGHTNESS = "def progress(frame, initial):\n    return frame[0, 0, 0] / 255\n"
@@ -201,7 +201,7 @@ def test_the_order_of_a_set_is_the_same_in_every_process():
     words = [f"w{i}" for i in range(40)]
     source = returning(f"[w for w in {{{', '.join(map(repr, words))}}}].index('w0') / 40")
     first = once(source)
-    process.dismiss()
+    supervisor.dismiss()
     assert once(source) == first
 
 
@@ -361,9 +361,9 @@ def test_other_systems_get_a_clear_error(monkeypatch):
 
 
 def test_a_start_that_fails_says_why(monkeypatch):
-    process.dismiss()
+    supervisor.dismiss()
     before = descriptors(), children()
-    monkeypatch.setattr(process, "_import_folders", lambda: ["/nowhere"])
+    monkeypatch.setattr(supervisor, "_import_folders", lambda: ["/nowhere"])
     with pytest.raises(BoxError, match=r"did not start: [\s\S]*No module named"):
         Box(program(BRIGHTNESS))
     assert (descriptors(), children()) == before

@@ -13,7 +13,7 @@ import pytest
 
 import carl
 from carl.errors import BoxError
-from carl.sandbox import lockdown, process, zygote
+from carl.sandbox import lockdown, supervisor, zygote
 from carl.sandbox.box import Box
 from carl.sandbox.lockdown import NOBODY, Tier
 from carl.sandbox.shared import Shared
@@ -25,7 +25,7 @@ ROOT = Path(carl.__file__).parents[1]
 
 def confined(identity: str, kernel: str = "this kernel", *accepting: str) -> list[dict[str, Any]]:
     """What ``confined`` reports; skips what cannot be had here."""
-    environment = {name: value for name, value in os.environ.items() if name != process.ACCEPTED}
+    environment = {name: value for name, value in os.environ.items() if name != supervisor.ACCEPTED}
     run = subprocess.run(
         [sys.executable, "-m", "tests.sandbox.confined", identity, kernel, *(accepting or [""])],
         cwd=ROOT,
@@ -105,11 +105,11 @@ def test_without_seccomp_it_refuses_unless_told_otherwise_by_name(kernel, tier):
 @pytest.fixture
 def fresh(monkeypatch):
     """No supervisor before, none that this test has tampered with afterwards, and nothing left of it."""
-    process.dismiss()
+    supervisor.dismiss()
     gc.collect()
     before = descriptors(), children()
     yield
-    process.dismiss()
+    supervisor.dismiss()
     gc.collect()  # errors that were caught may hold frames, and these memory and its descriptors
     assert (descriptors(), children()) == before
 
@@ -117,8 +117,8 @@ def fresh(monkeypatch):
 def shimmed(monkeypatch, tmp_path: Path, pyseccomp: str) -> None:
     """Let zygotes find this in place of pyseccomp."""
     (tmp_path / "pyseccomp.py").write_text(pyseccomp)
-    folders = process._import_folders()
-    monkeypatch.setattr(process, "_import_folders", lambda: (str(tmp_path), *folders))
+    folders = supervisor._import_folders()
+    monkeypatch.setattr(supervisor, "_import_folders", lambda: (str(tmp_path), *folders))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_library_that_is_missing_is_named(fresh, monkeypatch, tmp_path, code, 
     shimmed(monkeypatch, tmp_path, code)
     with pytest.raises(BoxError, match=why):
         Box(program(BRIGHTNESS))
-    monkeypatch.setenv(process.ACCEPTED, "landlock")
+    monkeypatch.setenv(supervisor.ACCEPTED, "landlock")
     with Box(program(BRIGHTNESS)) as box:
         assert judge(box, frames(51)).values.tolist() == [0.2]
 

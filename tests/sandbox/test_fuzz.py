@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from carl.sandbox import process
+from carl.sandbox import supervisor
 from carl.sandbox.box import Box, Judgement, Limits
 from carl.sandbox.policy import violations
-from carl.sandbox.process import Supervisor
+from carl.sandbox.supervisor import Supervisor
 from tests.sandbox.programs import changed, programs
 from tests.sandbox.test_box import BRIGHTNESS, judge, program, unchecked
 from tests.sandbox.test_hostile import outside  # noqa: F401 - a fixture
@@ -52,12 +52,12 @@ many_changed = st.lists(changed(), min_size=20, max_size=20).map(Sources)
 def dirty() -> Iterator[Supervisor]:
     """Another supervisor, whose children find rubbish in memory that they have not written to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "ENVIRONMENT", process.ENVIRONMENT | DIRTY)
-        supervisor = Supervisor(60.0)
-        patch.setattr(process, "_supervisor", supervisor)
+        patch.setattr(supervisor, "ENVIRONMENT", supervisor.ENVIRONMENT | DIRTY)
+        other = Supervisor(60.0)
+        patch.setattr(supervisor, "_supervisor", other)
         judged([BRIGHTNESS])  # whatever a first box opens for good
-    yield supervisor
-    supervisor.close()
+    yield other
+    other.close()
 
 
 def judged(sources: list[str]) -> Judgement:
@@ -85,7 +85,7 @@ def test_accepted_programs_have_no_effect_and_are_functions_of_their_frames(dirt
     accepted = sources.accepted
     first = judged(accepted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "_supervisor", dirty)
+        patch.setattr(supervisor, "_supervisor", dirty)
         second = judged(accepted)
     same(accepted, first, second)
     swapped = np.arange(2 * len(accepted)) ^ 1
@@ -99,9 +99,9 @@ def test_memory_that_was_not_written_to_would_show(dirty):
     source = "def progress(frame, initial):\n    return float(np.empty(5000, np.uint8).mean() / 255)\n"
     assert violations(source)
     values = []
-    for supervisor in (process.supervise(), dirty):
+    for other in (supervisor.supervise(), dirty):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(process, "_supervisor", supervisor)
+            patch.setattr(supervisor, "_supervisor", other)
             with Box(program(source), LIMITS, unchecked) as box:
                 values.append(judge(box, SMALL[:1]).values[0])
     assert values[0] != values[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import carl
-from carl.sandbox import lockdown, process
+from carl.sandbox import lockdown, process, supervisor
 from carl.sandbox.box import Box, Judgement, Limits
 from carl.sandbox.policy import violations
 from tests.sandbox.canaries import SECRET, Canaries
@@ -42,7 +42,7 @@ class Outside:
         self._canaries = canaries
         self.neighbour = Box(program(BRIGHTNESS + "# quokka\n"), ROOMY)
         self._shown = np.frombuffer(b"quokka" * 32, np.uint8).reshape(1, 8, 8, 3).copy()
-        self._zygote = process.supervise()._process.pid
+        self._zygote = supervisor.supervise()._process.pid
         self.places = canaries.places | {"neighbour": self.neighbour.pid, "zygote": self._zygote}
         gc.collect()  # what other tests have left is not to be given back during these
         self._before = self._held()
@@ -64,7 +64,7 @@ def outside() -> Iterator[Outside]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SECRET, "quokka")
         patch.setattr(process, "GRACE_S", 0.1)
-        process.dismiss()  # so that the next zygote starts with that secret in its parent's environment
+        supervisor.dismiss()  # so that the next zygote starts with that secret in its parent's environment
         with Canaries() as canaries:
             outside = Outside(canaries)
             yield outside
@@ -187,10 +187,10 @@ def test_a_box_child_has_given_up_what_it_can():
             assert status["Uid"].split() == status["Gid"].split() == [str(lockdown.NOBODY)] * 4
             assert status["Groups"].split() == []
             assert len(os.listdir(place / "fd")) == 1
-            assert (place / "environ").read_text().split("=")[0] in process.ENVIRONMENT
+            assert (place / "environ").read_text().split("=")[0] in supervisor.ENVIRONMENT
         assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
         assert (status["NoNewPrivs"].strip(), status["Threads"].strip()) == ("1", "1")
-        if process.supervise().tier >= lockdown.Tier.SECCOMP:
+        if supervisor.supervise().tier >= lockdown.Tier.SECCOMP:
             assert status["Seccomp"].strip() == "2"
         for name in ("open files", "processes", "core file size", "file size"):
             line = next(line for line in limits.splitlines() if line.startswith(f"Max {name}"))

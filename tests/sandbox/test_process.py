@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from carl.errors import BoxError
-from carl.sandbox import process
+from carl.sandbox import supervisor
 from carl.sandbox.box import Box, Limits
-from carl.sandbox.process import Supervisor, supervise
+from carl.sandbox.supervisor import Supervisor, supervise
 from tests.sandbox.test_box import BRIGHTNESS, children, descriptors, frames, judge, program
 from tests.sandbox.test_confinement import shimmed
 
@@ -32,7 +32,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def _held() -> tuple[int, list[str]]:
-    process.dismiss()
+    supervisor.dismiss()
     gc.collect()  # errors that were caught may hold frames, and these memory and its descriptors
     return descriptors(), children()
 
@@ -198,7 +198,7 @@ def _apart(inherited: Box, started: int) -> bool:
         worked = works(box)
     inherited.close()
     other = zygote() != started
-    process.dismiss()
+    supervisor.dismiss()
     return worked and other
 
 
