@@ -62,9 +62,11 @@ class Rendered:
         return np.asarray(env.render())
 
     def onto(self, env: Environment, frame: Frame) -> Redraw | None:
-        """The environment's own ``render_onto(frame)``, if it has one beside the very ``render`` that runs here."""
-        while (kind := next(kind for kind in type(env).__mro__ if "render" in vars(kind))) is gym.Wrapper:
-            env = env.env  # type: ignore[attr-defined]  # a wrapper that hands the picture on
+        """The environment's ``render_onto(frame)``: its own, or that of the one within whose very ``render`` runs."""
+        kind = type(env)
+        if "render_onto" not in vars(kind):
+            while (kind := next(kind for kind in type(env).__mro__ if "render" in vars(kind))) is gym.Wrapper:
+                env = env.env  # type: ignore[attr-defined]  # a wrapper that hands the picture on
         return env.render_onto(frame) if "render_onto" in vars(kind) else None  # type: ignore[attr-defined]
 
 

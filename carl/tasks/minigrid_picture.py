@@ -1,6 +1,6 @@
 """MiniGrid's picture of the whole room, redrawn where it changed: a step changes at most three cells."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +12,10 @@ from carl.tasks.minigrid_cells import ENV, GRID, Cells, own, place
 
 HANDING_ON = (gym.Wrapper.render, OrderEnforcing.render, PassiveEnvChecker.render)
 """What wrappers do that show the picture as it is."""
+
+
+Changes = Callable[[], Collection[int] | None]
+"""Cells that changed since it was last called; None if nobody can tell."""
 
 
 class TopDown(gym.Wrapper[Any, Any, Any, Any]):
@@ -31,21 +35,26 @@ class TopDown(gym.Wrapper[Any, Any, Any, Any]):
         picture: Any = self.env.render()
         return picture  # type: ignore[no-any-return]
 
-    def render_onto(self, frame: Frame) -> Redraw:
-        """What draws the room into ``frame`` from now on; see ``carl.task.Rendered``."""
-        return Picture(self.env, frame).redraw
+    def render_onto(self, frame: Frame, changes: Changes | None = None) -> Redraw:
+        """What draws the room into ``frame`` from now on; see ``carl.task.Rendered``, and Picture for ``changes``."""
+        return Picture(self.env, frame, changes).redraw
 
 
 class Picture:
-    """The room of ``env`` in ``frame``, which nobody else may draw in."""
+    """The room of ``env`` in ``frame``, which nobody else may draw in.
 
-    def __init__(self, env: Environment, frame: Frame) -> None:
+    It looks at all cells for what changed, unless somebody does who tells it ``changes``.
+    """
+
+    def __init__(self, env: Environment, frame: Frame, changes: Changes | None = None) -> None:
         self.frame = frame
         self._env = env
         self._world: Any = env.unwrapped
         self._grid: Any = None
         self._by_the_book = False
         self._cells = Cells()
+        self._changes = changes or self._look
+        self._up_to_date = False
         self._agent: tuple[int | None, Any] = None, None
 
     def redraw(self) -> bool:
@@ -55,20 +64,19 @@ class Picture:
         when a thing has a look of its own, and when the picture has another size than the frame.
         """
         changed = self._changed() if self._drawable() else None
+        was_up_to_date, self._up_to_date = self._up_to_date, False
         if changed is None:
-            self._cells = Cells()
             return False
-        try:
-            for index in changed:
-                self._paint(index)
-        except BaseException:  # whatever it was, nobody knows now what the frame shows
-            self._cells = Cells()
-            raise
+        for index in changed if was_up_to_date else range(len(self._grid.grid)):
+            self._paint(index)
+        self._up_to_date = True  # not after an error: nobody knows then what the frame shows
         return True
 
+    def _look(self) -> Collection[int] | None:
+        return self._cells.changed(self._world.grid.grid)
+
     def _changed(self) -> Collection[int] | None:
-        world = self._world
-        changed = self._cells.changed(world.grid.grid)
+        world, changed = self._world, self._changes()
         agent, before = (place(world), world.agent_dir), self._agent
         if changed is None or agent == before:
             return changed

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carl.errors import TaskError
-from carl.task import Environment
+from carl.task import Environment, Frame, Redraw, Rendered
 from carl.tasks.minigrid_cells import ENV, GRID, Cells, own, place
+from carl.tasks.minigrid_picture import TopDown
 
 SEEN = ("unseen", "empty", "wall", "door", "key", "box", "goal")
 """Object types that these tasks show the agent, in the order of the one-hot columns."""
@@ -52,6 +53,8 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         self._grid: Any = None
         self._usual_grid = False
         self._cells, self._stride = Cells(), 0
+        self._undrawn: set[int] | None = None
+        self._drawer: object = None
         self._codes, self._opaque = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=bool)
         self._table = _one_hot_table()
         size = world.agent_view_size**2 * self._table.shape[1] + DIRECTIONS
@@ -64,6 +67,23 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[NDArray[np.float32], Any, bool, bool, dict[str, Any]]:
         _, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(), reward, terminated, truncated, info
+
+    def render_onto(self, frame: Frame) -> Redraw | None:
+        """What draws the room into ``frame`` as it was when last observed, so that its cells are looked at once.
+
+        It leaves the frame alone as soon as another one is asked for.
+        """
+        if not isinstance(self.env, TopDown):
+            return Rendered().onto(self.env, frame)
+        self._drawer = object()
+        return self.env.render_onto(frame, partial(self._changes, self._drawer))
+
+    def _changes(self, drawer: object) -> set[int] | None:
+        undrawn = self._undrawn
+        if undrawn is None or drawer is not self._drawer:
+            return None
+        self._undrawn = set()
+        return undrawn
 
     def _observe(self) -> NDArray[np.float32]:
         flat = np.zeros(self.observation_space.shape or (), dtype=np.float32)
@@ -93,6 +113,7 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         Outside the room lie codes as well, because they may come into view.
         """
         world, grid = self._world, self._world.grid
+        undrawn, self._undrawn = self._undrawn, None
         if grid is not self._grid:
             self._enter(grid)
         here = place(world) if self._usual and self._usual_grid else None
@@ -105,6 +126,7 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         except BaseException:  # whatever it was, nobody knows now which codes are right
             self._cells = Cells()
             raise
+        self._undrawn = set(range(len(grid.grid))) if undrawn is None else undrawn.union(changed)
         return self._at(here)
 
     def _at(self, index: int) -> int:

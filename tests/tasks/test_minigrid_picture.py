@@ -19,6 +19,7 @@ from carl.tasks import minigrid_picture
 from carl.tasks.minigrid import PICKUP, TASKS, make
 from carl.tasks.minigrid_cells import Cells
 from carl.tasks.minigrid_picture import Picture, TopDown
+from carl.tasks.minigrid_view import FlatView
 from tests.tasks.rooms import DONE, Room, edits, furnished, minigrids_picture, room, turn_the_room, walk
 
 STEPS = 10_000
@@ -76,6 +77,21 @@ def test_any_room_whatever_is_done_to_it(world: Any, changes: list[Callable[[Any
         assert np.array_equal(env.render(), expected)
         assert redraw() == (frame.shape == expected.shape)
         assert frame.shape != expected.shape or np.array_equal(frame, expected)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(furnished(), st.lists(st.tuples(edits, st.booleans()), max_size=8))
+def test_any_room_as_the_agent_observed_it(world: Any, changes: list[tuple[Callable[[Any], None], bool]]) -> None:
+    env, frame = FlatView(TopDown(world)), np.zeros_like(minigrids_picture(world))
+    redraw = Rendered().onto(env, frame)
+    env.reset(seed=0)
+    for change, looked_at in ((lambda world: None, True), *changes):
+        change(world)
+        env.step(DONE)
+        if looked_at:  # what changed before somebody looks adds up
+            expected = minigrids_picture(world)
+            assert redraw() == (frame.shape == expected.shape)
+            assert frame.shape != expected.shape or np.array_equal(frame, expected)
 
 
 def test_a_new_room_of_another_shape_with_as_many_cells() -> None:
@@ -279,6 +295,14 @@ def wrong(inner: gym.Env, steps: int = 60) -> int:
     return found
 
 
+def wrong_frames(env: gym.Env, steps: int = 60) -> int:
+    """How often the frame taken of ``env`` is not what the innermost environment renders."""
+    frames, found = Frames(Task(name="room", description="", make=Ticking), [env]), 0
+    for _ in walk(env, steps):
+        found += not np.array_equal(frames.take(np.arange(1))[0], env.unwrapped.render())
+    return found
+
+
 def fast(inner: gym.Env) -> bool:
     return Picture(inner, np.zeros_like(inner.render())).redraw()
 
@@ -288,6 +312,34 @@ def test_what_changes_by_itself_is_seen_to(build: Callable[[], gym.Env]) -> None
     inner = build()
     assert wrong(inner, steps=300) == 0
     assert fast(inner)
+
+
+@cases({**SEEN_TO, **LEFT_TO_OTHERS, "a hidden state": STRANGE_THINGS["a hidden state"]})
+def test_what_is_looked_at_once_for_view_and_picture(build: Callable[[], gym.Env]) -> None:
+    assert wrong_frames(FlatView(TopDown(build().unwrapped))) == 0
+
+
+class Repainting(gym.Wrapper[Any, Any, Any, Any]):
+    """Changes the room after it was observed."""
+
+    def step(self, action: Any) -> Any:
+        result = super().step(action)
+        self.unwrapped.grid.set(1, 2, self.np_random.choice([None, Wall()]))
+        return result
+
+
+def test_who_changes_the_room_after_it_was_observed_is_looked_at() -> None:
+    env = Repainting(FlatView(TopDown(Ticking())))
+    env.np_random = np.random.default_rng(0)
+    assert wrong_frames(env) == 0
+
+
+def test_of_two_that_draw_one_room_the_last_is_told_what_changed() -> None:
+    env = FlatView(TopDown(Ticking()))
+    env.reset(seed=0)
+    first, last = (Rendered().onto(env, np.zeros_like(env.render())) for _ in range(2))
+    assert not first()
+    assert last()
 
 
 @cases(SEEN_TO)
