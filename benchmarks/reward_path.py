@@ -272,6 +272,51 @@ def throughput(task: Task, with_cache: Any, without: Any) -> dict[str, Any]:
     }
 
 
+def hops() -> dict[str, float]:
+    """Where a step's time goes in an env runner with the code reward and 32 environments, microseconds."""
+    from gymnasium.vector import SyncVectorEnv
+
+    from carl.rewards.cache import JudgementCache
+    from carl.rewards.vector import CodeReward
+    from carl.training.fragment import Fragment
+    from carl.training.runner import CodeRewardRunner
+
+    stops: tuple[tuple[str, type, str, str | None], ...] = (
+        ("all", CodeRewardRunner, "_sample", None),
+        ("policy", CodeRewardRunner, "_decide", "all"),
+        ("episodes", Fragment, "close", "all"),
+        ("environments", SyncVectorEnv, "step", "all"),
+        ("latch", CodeReward, "_judge", "all"),
+        ("camera", Frames, "take", "latch"),
+        ("hash", JudgementCache, "see", "latch"),
+        ("box", Box, "judge", "latch"),
+    )
+    spent = dict.fromkeys([name for name, *_ in stops], 0.0)
+
+    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                spent[name] += time.perf_counter() - started
+
+        return run
+
+    with ray_running(), reward_channel() as channel:
+        channel.publish(ProgramReward(PROGRAM))
+        runner = code_runner(get_task(TASK), channel, Mix())
+        runner.sample(num_timesteps=16_384)
+        for name, owner, method, _ in stops:
+            setattr(owner, method, timed(name, getattr(owner, method)))
+        steps = sum(len(episode) for _ in range(16) for episode in runner.sample(num_timesteps=4_096))
+        runner.stop()
+    for name, _, _, within in stops:  # from outside to inside, so that what is taken off is still whole
+        if within:
+            spent[within] -= spent[name]
+    return {name if name != "all" else "rest": round(value / steps * 1e6, 1) for name, value in spent.items()}
+
+
 def code_runner(task: Task, channel: Any, mix: Mix) -> Any:
     """Our env runner, in this process."""
     from carl.training.algorithms import configure
@@ -436,9 +481,12 @@ HANG, CRASH, BOMB = (
 
 @dataclass(frozen=True)
 class Sabotaged(ProgramReward):
-    """The program with faults put between: a hang, a crash and a bomb in turns, ``faults`` of them in each process."""
+    """The program with faults put between: a hang, a crash and a bomb in turns, half of FAULTS in each of two runners.
 
-    faults: int = FAULTS // 2
+    Each is noted in a file of ``log``, named for its process.
+    """
+
+    log: Path = Path()
 
     def open(self, slots: int) -> ProgramSession:
         session = super().open(slots)
@@ -446,34 +494,36 @@ class Sabotaged(ProgramReward):
         bad = tuple(SubTask(name=f"bad {i}", source=source) for i, source in enumerate((HANG, CRASH, BOMB)))
         whole = RewardProgram(subtasks=(*self.program.subtasks, *bad))
         session._box = SabotagedBox(whole, self.limits, policy=lambda _: None)
-        session._box.left = self.faults
+        session._box.log = self.log / str(os.getpid())
         return session
 
 
 class SabotagedBox(Box):
     """Answers some questions by a faulty sub-task's code."""
 
-    left = 0
+    log = Path()
+    asked = injected = 0
 
     def judge(self, frames: Frame, initials: Frame, subtasks: NDArray[np.intp], *which: Any) -> Any:
-        self._asked = getattr(self, "_asked", 0)
         subtasks = subtasks.copy()
         for place in range(len(subtasks)):
-            self._asked += 1
-            if self.left and self._asked % FAULT_EVERY == 0:
-                subtasks[place] = len(self._sources) - 3 + self.left % 3
-                self.left -= 1
+            self.asked += 1
+            if self.injected < FAULTS // 2 and self.asked % FAULT_EVERY == 0:
+                subtasks[place] = len(self._sources) - 3 + self.injected % 3
+                self.injected += 1
+                self.log.write_text(str(self.injected))
         return super().judge(frames, initials, subtasks, *which)
 
 
 def faults() -> dict[str, Any]:
     """A training with 1,000 faults in its boxes, against the same one without. A hang takes its deadline, 50 ms."""
     limits = Limits(deadline_s=0.05)
-    with ray_running():
+    with ray_running(), tempfile.TemporaryDirectory() as log:
         clean, none = trained(ProgramReward(PROGRAM, limits), 250_000)
-        faulty, abstains = trained(Sabotaged(PROGRAM, limits), 250_000)
+        faulty, abstains = trained(Sabotaged(PROGRAM, limits, log=Path(log)), 250_000)
+        injected = sum(int(path.read_text()) for path in Path(log).iterdir())
     return {
-        "injected": FAULTS,
+        "injected": injected,
         "abstains": abstains,
         "abstains_clean": none,
         "faulty_over_clean": round(faulty / clean, 3),
@@ -486,6 +536,7 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "opening": opening,
     "asking": asking,
     "env_runner": env_runner,
+    "hops": hops,
     "training": training,
     "swap": swap,
     "faults": faults,

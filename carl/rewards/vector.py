@@ -160,6 +160,8 @@ class CodeReward(gym.vector.VectorWrapper):
             self._over = True
             sessions = list(self._sessions.values())
             self._sessions.clear()
+            for session in sessions:
+                self._closed_counts.update(session.counts)
         _close(sessions)
         super().close(**kwargs)
 

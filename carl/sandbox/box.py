@@ -1,8 +1,8 @@
 """Box: runs a program's code in a child process, a vector step at a time.
 
 The child is a clean, isolated interpreter, never a fork of this process. It gets an almost empty environment, the
-folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; the kernel ends it when
-one frame takes too long. Frames cross through shared memory, results come back through it and are checked again here.
+folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; it is ended when one
+frame takes too long. Frames cross through shared memory, results come back through it and are checked again here.
 
 What the child gives up, and how, is in ``carl.sandbox.lockdown``. What that does not stop: a value that is a plain
 lie, which is for verification to notice; using up the limits; and, for code that gets past the static policy, to
@@ -173,7 +173,8 @@ def _readable(reason: bytes) -> str:
 
 
 def _check_indices(indices: NDArray[np.intp], count: int, what: str) -> None:
-    if len(indices) and indices.astype(np.uintp).max() >= count:  # a negative one becomes a very large one
+    numbers = indices.tolist()
+    if numbers and not (min(numbers) >= 0 and max(numbers) < count):
         raise BoxError(f"there are only {count} {what}")
 
 
@@ -191,8 +192,8 @@ class _Judging:
 
     def take(self, rows: NDArray[np.intp], answer: Answer) -> None:
         """Copy what the child left, and check it again: it is the word of code that is not trusted."""
-        self.values[rows] = np.where((answer.values >= 0) & (answer.values <= 1), answer.values, np.nan)
-        for index in np.flatnonzero(np.isnan(self.values[rows])):
+        self.values[rows] = answer.values
+        for index in np.flatnonzero(~((answer.values >= 0) & (answer.values <= 1))):  # NaN is not either
             self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")
 
     def without_given_up(self, rows: NDArray[np.intp], subtasks: NDArray[np.intp], max_kills: int) -> NDArray[np.intp]:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import reprlib
-import signal
 import warnings
 from collections.abc import Callable
 from types import CodeType, TracebackType
@@ -147,34 +146,36 @@ def warm_up() -> None:
 
 
 def serve(channel: int, shared: Shared) -> None:
-    """Answer requests until the caller hangs up. The kernel ends this process if one frame takes too long."""
+    """Answer requests until the caller hangs up. It ends this process if one frame takes too long."""
     names = namespace()
     codes: list[SubTaskCode] = []
-    deadline_s = 0.0
     os.write(channel, READY)
     while request := os.read(channel, REQUEST.size):
         kind, *numbers = REQUEST.unpack(request)
         if kind == JUDGE:
-            judge(codes, deadline_s, shared, *numbers)
+            judge(codes, shared, *numbers)
             os.write(channel, FINISHED)
         else:
-            program = json.loads(shared.frames[PASSING : PASSING + numbers[0]])
-            codes = [SubTaskCode(index, source, names) for index, source in enumerate(program["sources"], 1)]
-            deadline_s = program["deadline_s"]
+            sources = json.loads(shared.frames[PASSING : PASSING + numbers[0]])
+            codes = [SubTaskCode(index, source, names) for index, source in enumerate(sources, 1)]
             os.write(channel, READY)
 
 
-def judge(codes: list[SubTaskCode], deadline_s: float, shared: Shared, rows: int, height: int, width: int) -> None:
-    """Leave a value, or NaN and a reason, for each row."""
-    shape, size, offsets = (height, width, 3), height * width * 3, shared.offsets[:, :rows].tolist()
-    pixels, cursor, values = np.frombuffer(shared.frames, np.uint8), shared.cursor, shared.values
-    for row, (task, now, then) in enumerate(zip(shared.tasks[:rows].tolist(), *offsets, strict=True)):
+def judge(
+    codes: list[SubTaskCode],
+    shared: Shared,
+    rows: int,
+    height: int,
+    width: int,
+    *where: int,
+) -> None:
+    """Leave a value, or NaN and a reason, for each row. ``where`` frames and initial frames begin, and how many."""
+    frames, initials = (
+        np.ndarray((count, height, width, 3), np.uint8, shared.frames, start) for start, count in (where[:2], where[2:])
+    )
+    cursor, values, places = shared.cursor, shared.values, shared.places[:, :rows].tolist()
+    for row, (task, now, then) in enumerate(zip(shared.tasks[:rows].tolist(), *places, strict=True)):
         cursor[0] = row
-        frame = pixels[now : now + size].reshape(shape)
-        initial = pixels[then : then + size].reshape(shape)
-        signal.setitimer(signal.ITIMER_REAL, deadline_s)
-        value, reason = codes[task].judge(frame, initial)
-        values[row] = value
+        values[row], reason = codes[task].judge(frames[now], initials[then])
         if reason:
             shared.reasons[row] = reason.encode("ascii", "replace")
-    signal.setitimer(signal.ITIMER_REAL, 0)

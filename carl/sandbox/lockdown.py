@@ -35,7 +35,7 @@ LANDLOCK_NET, LANDLOCK_SCOPE = 2, 2
 
 CALLS = (
     *("brk", "munmap", "mremap", "madvise", "futex"),
-    *("rt_sigreturn", "rt_sigprocmask", "restart_syscall", "setitimer"),
+    *("rt_sigreturn", "rt_sigprocmask", "restart_syscall"),
     *("clock_gettime", "clock_getres", "gettimeofday", "getrandom"),
     *("exit", "exit_group"),
 )

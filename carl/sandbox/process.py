@@ -3,9 +3,9 @@
 import json
 import os
 import select
-import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +23,10 @@ from carl.task import Frame
 ATTEMPTS = 3
 """How often something is tried while processes are ended from outside: by hand, or for want of memory."""
 
-GRACE_S = 2.0
-"""The kernel's alarm in the child keeps the deadline; a child that defused it is ended this much later."""
+LOOKS = 8
+"""How often within a deadline it is looked whether the child has come further: a frame may take an eighth longer."""
+
+_COUNTING = np.arange(MAX_ROWS)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Child:
         self._used = 0
         self._supervisor, self._fork = taken(self._limits.memory_mb, self._limits.start_s)
         self._address = _address(np.frombuffer(self._fork.shared.frames, np.uint8))
+        self._poll = select.poll()
+        self._poll.register(self._fork.channel, select.POLLIN)
         try:
             self._load(sources)
         except BaseException:  # whatever went wrong, half a child must not stay behind
@@ -104,10 +108,10 @@ class Child:
         return self._fork.pid
 
     def _load(self, sources: list[str]) -> None:
-        program = json.dumps({"sources": sources, "deadline_s": self._limits.deadline_s}).encode()
+        program = json.dumps(sources).encode()
         self._fork.shared.frames[PASSING : PASSING + len(program)] = program
         self._expect_ready()
-        self._ask(LOAD, len(program), 0, 0)
+        self._ask(LOAD, len(program))
         self._expect_ready()
 
     def _expect_ready(self) -> None:
@@ -135,12 +139,12 @@ class Child:
         """Judge at most ``rows_at_once`` rows. Raises ConnectionError if the child was gone before."""
         rows, (height, width) = len(request.subtasks), request.frames.shape[1:3]
         shared = self._fork.shared
-        self._place(0, request.frames, request.rows)
-        self._place(1, request.initials, request.episodes)
+        frames = self._place(0, request.frames, request.rows)
+        initials = self._place(1, request.initials, request.episodes)
         shared.tasks[:rows] = request.subtasks
         shared.cursor[0] = 0
         self._follow()
-        self._ask(JUDGE, rows, height, width)
+        self._ask(JUDGE, rows, height, width, *frames, *initials)
         reply = self._judged(rows)
         ended = None
         finished = rows
@@ -149,16 +153,17 @@ class Child:
             finished = min(max(int(shared.cursor[0]), 0), rows - 1)
         return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
 
-    def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> None:
-        """Say where ``pictures[which]`` lie in the shared memory, after copying them there unless they do already."""
-        shared, size = self._fork.shared, prod(pictures.shape[1:])
-        start = _address(pictures) - self._address
-        if not (0 <= start < self._used and pictures.flags.c_contiguous):
-            start = PASSING + PASSING // 2 * column
-            place: Frame = np.ndarray((len(which), *pictures.shape[1:]), np.uint8, shared.frames, start)
-            np.take(pictures, which, axis=0, out=place, mode="clip")  # "raise" would go through a copy
-            which = np.arange(len(which))
-        shared.offsets[column, : len(which)] = start + which * size
+    def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> tuple[int, int]:
+        """Where in the shared memory ``pictures`` begin, and how many; from elsewhere ``which`` of them are copied."""
+        shared, start = self._fork.shared, _address(pictures) - self._address
+        if 0 <= start < self._used and pictures.flags.c_contiguous:
+            shared.places[column, : len(which)] = which
+            return start, len(pictures)
+        start = PASSING + PASSING // 2 * column
+        copies: Frame = np.ndarray((len(which), *pictures.shape[1:]), np.uint8, shared.frames, start)
+        np.take(pictures, which, axis=0, out=copies, mode="clip")  # "raise" would go through a copy
+        shared.places[column, : len(which)] = _COUNTING[: len(which)]
+        return start, len(which)
 
     def _follow(self) -> None:
         """Put the child on the core that this thread is on: it waits there anyway, and waking up elsewhere is slow."""
@@ -168,29 +173,28 @@ class Child:
             with suppress(OSError):  # it may be gone; sending will tell
                 os.sched_setaffinity(self.pid, {core})
 
-    def _ask(self, *request: int) -> None:
+    def _ask(self, kind: int, *numbers: int) -> None:
+        request = REQUEST.pack(kind, *numbers, *[0] * (7 - len(numbers)))
         try:
-            self._fork.channel.send(REQUEST.pack(*request), socket.MSG_DONTWAIT)
+            self._fork.channel.send(request, socket.MSG_DONTWAIT)
         except BlockingIOError as error:
             raise ConnectionError("the child answers without reading what it is asked") from error
 
     def _judged(self, rows: int) -> bytes | None:
-        """The reply; None if the child stays at one row for too long, or comes back to it: its alarm is defused."""
-        row, reached = -1, 0
-        while row < reached:
-            row = reached
-            reply = self._receive(self._limits.deadline_s + GRACE_S)
-            if reply is not None:
-                return reply
-            reached = min(int(self._fork.shared.cursor[0]), rows - 1)
-        return None
+        """The reply; None if the child takes too long at one row, or comes back to it."""
+        deadline_s, row, since = self._limits.deadline_s, 0, time.monotonic()
+        while (reply := self._receive(deadline_s / LOOKS)) is None:
+            reached, now = min(int(self._fork.shared.cursor[0]), rows - 1), time.monotonic()
+            if reached > row:
+                row, since = reached, now
+            elif now - since >= deadline_s:
+                return None
+        return reply
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """What the child says: two bytes are one too many. b"" if it hung up, None if it took too long."""
-        poll = select.poll()
-        poll.register(self._fork.channel, select.POLLIN)
         try:
-            return self._fork.channel.recv(2) if poll.poll(timeout_s * 1000) else None
+            return self._fork.channel.recv(2) if self._poll.poll(timeout_s * 1000) else None
         except ConnectionResetError:
             return b""
 
@@ -199,7 +203,7 @@ class Child:
         code = self._ended
         if code is None:
             raise ConnectionError("the zygote is gone, and has taken its children along")
-        if late or code == -signal.SIGALRM:
+        if late:
             return f"ran past its deadline of {self._limits.deadline_s:g} s"
         return f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 

@@ -13,14 +13,15 @@ MAX_ROWS = 256
 
 REASON_BYTES = 240
 
-REQUEST = struct.Struct("<4q")
-"""One of the two below, and three numbers: the length of a program's JSON, or rows, height and width."""
+REQUEST = struct.Struct("<8q")
+"""One of the two below and seven numbers: the length of a program's JSON; or rows, height and width, and where frames
+and initial frames begin, each with how many they are. What is left over is 0."""
 
 LOAD, JUDGE = 0, 1
 READY, FINISHED = b"r", b"f"
 """What the child answers: it is locked down, or has taken the program; every row is judged."""
 
-CURSOR, TASKS, VALUES, OFFSETS, REASONS = (0, *(64 + 8 * MAX_ROWS * column for column in (0, 1, 2, 4)))
+CURSOR, TASKS, VALUES, PLACES, REASONS = (0, *(64 + 8 * MAX_ROWS * column for column in (0, 1, 2, 4)))
 CONTROL_BYTES = REASONS + REASON_BYTES * MAX_ROWS
 FRAMES_BYTES = 256 << 20
 """Room for frames. It takes memory only where it is written to."""
@@ -39,7 +40,7 @@ class Shared:
         cursor: ``int64[1]``, the row that is being judged.
         tasks: ``int64[MAX_ROWS]``, the sub-task of each row.
         values: ``float64[MAX_ROWS]``, each row's progress; NaN is an abstain.
-        offsets: ``int64[2, MAX_ROWS]``, where each row's frame begins in ``frames``, and its episode's initial frame.
+        places: ``int64[2, MAX_ROWS]``, which of the frames each row is about, and which of the initial frames.
         reasons: ``bytes[MAX_ROWS]``, why, if it is.
         frames: bytes, each frame ``uint8[H, W, 3]``. The child only reads them.
     """
@@ -48,7 +49,7 @@ class Shared:
         self.cursor = np.ndarray((1,), np.int64, control, CURSOR)
         self.tasks = np.ndarray((MAX_ROWS,), np.int64, control, TASKS)
         self.values = np.ndarray((MAX_ROWS,), np.float64, control, VALUES)
-        self.offsets = np.ndarray((2, MAX_ROWS), np.int64, control, OFFSETS)
+        self.places = np.ndarray((2, MAX_ROWS), np.int64, control, PLACES)
         self.reasons = np.ndarray((MAX_ROWS,), f"S{REASON_BYTES}", control, REASONS)
         self.frames = frames
 

@@ -80,14 +80,12 @@ class Zygote:
         shared = Shared.attach(control, frames)
         os.closerange(0, channel)
         os.closerange(channel + 1, 1 << 20)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         lockdown.lock_down(channel, memory_mb, self._failures)
         child.serve(channel, shared)
 
 
 def main() -> None:
     """Arguments: the descriptor of the socket to the supervisor, then the folders to import from."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     sys.path.extend(sys.argv[2:])
     from carl.sandbox import child, lockdown

@@ -70,7 +70,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        one_thread()
+        if kwargs.get("worker_index") or not config.num_env_runners:
+            one_thread()  # beside others that sample; RLlib has one that does not where it learns
         self.has_weights = False
         self._code_reward: CodeReward | None = None
         self._follower: Follower | None = None
@@ -92,6 +93,12 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             self._follower = Follower(setup.channel, self._name, self._code_reward.set_source)
             self._follower.begin()
             self._follower.listen()
+
+    def make_module(self) -> None:
+        """As RLlib's; the module stays in evaluation mode, which RLlib sets and unsets around every call otherwise."""
+        super().make_module()  # type: ignore[no-untyped-call]
+        module: Any = self.module
+        module.eval()
 
     def stop(self) -> None:
         """As RLlib's, but what goes wrong is only logged: RLlib lets an actor whose function raises sleep first."""

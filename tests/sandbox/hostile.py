@@ -210,7 +210,8 @@ PROCESSES = _class(
         "sleep": "return float(call($nr_clock_nanosleep, 1, 0, (ctypes.c_long * 2)(0, 1000), 0) == 0)",
         "give way": "os.sched_yield()",
         "a timer of another kind": "call($nr_timer_create, 1, 0, (ctypes.c_int * 2)())",
-        "ignore the alarm": "signal.signal(signal.SIGALRM, signal.SIG_IGN)",
+        "an alarm": "signal.setitimer(signal.ITIMER_REAL, 100)",
+        "ignore signals": "signal.signal(signal.SIGALRM, signal.SIG_IGN)",
         "handle crashes": "signal.signal(signal.SIGSEGV, signal.SIG_IGN)",
     },
 )
@@ -557,34 +558,21 @@ TIME = _class(
         "endless": "while True: pass",
         "endless in C": "sum(range(10**15))",
         "endless in numpy": "while True: np.linalg.svd(np.ones((300, 300)))",
-        "endless without an alarm": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            while True:
-                pass
-        """,
-        "endless with a later alarm": """
-            signal.setitimer(signal.ITIMER_REAL, 10**6)
-            while True:
-                pass
-        """,
-        "endless with the alarm blocked": """
+        "endless with all signals blocked": """
             signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))
             while True:
                 pass
         """,
         "endless while it moves the cursor": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
             cursor = outer('shared').cursor
             while True:
                 cursor[0] = (cursor[0] + 1) % 1000
         """,
         "a lock that nobody opens": "libc.sem_wait((ctypes.c_long * 4)())",
         "a futex that nobody wakes": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
             call($nr_futex, (ctypes.c_int * 1)(), 0, 0, 0, 0, 0)
         """,
         "a request that nobody sends": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
             os.read(outer('channel'), 32)
         """,
         "an expression without end": "__import__('re').match('(a+)+$$', 'a' * 64 + 'b')",
@@ -656,13 +644,11 @@ CHANNEL += _class(
             while True:
                 os.write(outer('channel'), b'f' * 4096)
         """,
-        "flood without an alarm": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        "flood of something else": """
             while True:
                 os.write(outer('channel'), b'x' * 4096)
         """,
         "finished each time, and deaf": """
-            signal.setitimer(signal.ITIMER_REAL, 0)
             channel, tasks = outer('channel'), outer('shared').tasks
             while True:
                 tasks[0] = 77
@@ -743,7 +729,7 @@ SYSTEM_CALLS = Attack(
     """
     allowed = (
         $nr_brk, $nr_munmap, $nr_mremap, $nr_madvise, $nr_futex, $nr_rt_sigreturn, $nr_rt_sigprocmask,
-        $nr_restart_syscall, $nr_setitimer, $nr_clock_gettime, $nr_clock_getres, $nr_gettimeofday, $nr_getrandom,
+        $nr_restart_syscall, $nr_clock_gettime, $nr_clock_getres, $nr_gettimeofday, $nr_getrandom,
         $nr_exit, $nr_exit_group,
     )
     def answer(number):
