@@ -239,10 +239,10 @@ def env_runner() -> dict[str, Any]:
     with ray_running(), reward_channel() as with_cache, reward_channel() as without:
         with_cache.publish(ProgramReward(PROGRAM))
         without.publish(ProgramReward(PROGRAM, cache=False))
-        return {
-            "task": throughput(get_task(TASK), with_cache, without),
-            "own_view": throughput(replace(get_task(TASK), make=own_view), with_cache, without),
-        }
+        task = throughput(get_task(TASK), with_cache, without)
+        own = throughput(replace(get_task(TASK), make=own_view), with_cache, without)
+        usual = own["us_per_step"]["stock"] / task["us_per_step"]["code"]
+        return {"task": task, "own_view": own, "task_code_over_own_view_stock": round(usual, 2)}
 
 
 def throughput(task: Task, with_cache: Any, without: Any) -> dict[str, Any]:
@@ -384,13 +384,15 @@ def training() -> dict[str, Any]:
 
 
 def trained(source: ProgramReward, steps: int) -> tuple[float, int]:
-    """Environment steps per second of a training with ``source``, and its abstains."""
+    """Environment steps per second of a training with ``source``; and its abstains, final evaluation included."""
     from carl.training.train import Training, train
 
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainConfig(env_steps=steps, evaluate_every=10**6, checkpoint_every=10**6)
-        progressed = train(Training(get_task(TASK), source, Mix(), 0, Path(folder), settings)).progressed
-    return progressed.env_steps / progressed.seconds, progressed.abstains
+        training = Training(get_task(TASK), source, Mix(), 0, Path(folder), settings)
+        progressed = train(training).progressed
+        (point,) = map(json.loads, training.curve.read_text().splitlines())
+    return progressed.env_steps / progressed.seconds, progressed.abstains + point["evaluation"]["abstains"]
 
 
 def swap() -> dict[str, Any]:
@@ -481,9 +483,9 @@ HANG, CRASH, BOMB = (
 
 @dataclass(frozen=True)
 class Sabotaged(ProgramReward):
-    """The program with faults put between: a hang, a crash and a bomb in turns, half of FAULTS in each of two runners.
+    """The program with faults put between: a hang, a crash and a bomb in turns, half of FAULTS in each process.
 
-    Each is noted in a file of ``log``, named for its process.
+    They are counted in a file of ``log``, named for the process.
     """
 
     log: Path = Path()

@@ -193,8 +193,9 @@ class _Judging:
     def take(self, rows: NDArray[np.intp], answer: Answer) -> None:
         """Copy what the child left, and check it again: it is the word of code that is not trusted."""
         self.values[rows] = answer.values
-        for index in np.flatnonzero(~((answer.values >= 0) & (answer.values <= 1))):  # NaN is not either
-            self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")
+        for index, value in enumerate(answer.values.tolist()):
+            if not 0 <= value <= 1:  # NaN is not either
+                self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")
 
     def without_given_up(self, rows: NDArray[np.intp], subtasks: NDArray[np.intp], max_kills: int) -> NDArray[np.intp]:
         """``rows`` less those of sub-tasks that have ended their process too often, which abstain."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import TimeLimit, TransformReward
 
 from carl.config import EvaluationConfig, TrainConfig
-from carl.errors import ConfigError, ResourceError, StoreError
+from carl.errors import ConfigError, ResourceError, StoreError, TaskError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
@@ -249,6 +249,12 @@ def test_the_sparse_baseline_trains_without_a_source(tmp_path):
     train(run)
     assert curve(run)[-1]["success_rate"] == 1.0
     assert curve(run)[-1]["reward_version"] == 0
+
+
+def test_a_task_that_pays_nan_ends_the_training_with_a_word(tmp_path):
+    task = replace(CORRIDOR, make=lambda: TransformReward(CORRIDOR.make(), lambda reward: float("nan")))
+    with pytest.raises(TaskError, match="NaN in what the task observes or pays"):
+        train(training(tmp_path, task, mix=Mix(env=1.0)))
 
 
 def test_an_unreadable_checkpoint_is_named(tmp_path):
