@@ -1,7 +1,7 @@
 """What a reward costs on its way: camera, box, cache, env runner, training, faults. DoorKey-8x8, unless said.
 
-Every ratio is of two things measured in one run of this script, in turns, as the median over the turns; only the
-trainings with and without faults run once each. The program is the one that the embedded VLM writes for the task.
+Every ratio is of two things measured in one run of this script, in turns, as the median over the turns; only with
+faults there is one training, between two without. The program is the one that the embedded VLM writes for the task.
 Environments act at random, or by an untrained policy. The last line is JSON.
 
     python benchmarks/reward_path.py --only camera --only box
@@ -518,17 +518,18 @@ class SabotagedBox(Box):
 
 
 def faults() -> dict[str, Any]:
-    """A training with 1,000 faults in its boxes, against the same one without. A hang takes its deadline, 50 ms."""
+    """A training with 1,000 faults in its boxes, between two without. A hang takes its deadline, 50 ms."""
     limits = Limits(deadline_s=0.05)
     with ray_running(), tempfile.TemporaryDirectory() as log:
-        clean, none = trained(ProgramReward(PROGRAM, limits), 250_000)
+        before, none = trained(ProgramReward(PROGRAM, limits), 250_000)
         faulty, abstains = trained(Sabotaged(PROGRAM, limits, log=Path(log)), 250_000)
+        after, also_none = trained(ProgramReward(PROGRAM, limits), 250_000)
         injected = sum(int(path.read_text()) for path in Path(log).iterdir())
     return {
         "injected": injected,
         "abstains": abstains,
-        "abstains_clean": none,
-        "faulty_over_clean": round(faulty / clean, 3),
+        "abstains_clean": none + also_none,
+        "faulty_over_clean": round(faulty / ((before + after) / 2), 3),
     }
 
 
