@@ -92,6 +92,10 @@ class RunConfig(Section):
     task: str = Field(description="Name of a registered task, or module:attribute.")
     seed: int = Field(default=0, ge=0, description="All other seeds are spawned from it.")
     run_dir: Path | None = Field(default=None, description="Where artefacts go; none: runs/<task>-<seed>.")
+    storage: str | None = Field(
+        default=None,
+        description="pyarrow.fs URI that they are copied to, and that a run which is not here goes on from.",
+    )
     vlm: VlmConfig = VlmConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     collect: CollectConfig = CollectConfig()

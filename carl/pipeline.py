@@ -17,6 +17,7 @@ from carl.progress import Progress, silent
 from carl.result import assemble
 from carl.rundir import ORDER, RunDirectory, write_text
 from carl.seeding import Role, seeds_of
+from carl.storage import Mirror, Storage
 from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
 
@@ -32,19 +33,24 @@ BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
 class Pipeline:
     """One run: its task, its directory and its stages.
 
-    Raises TaskError or ConfigError before anything is written if the task is unknown or the directory holds
-    another run.
+    Raises TaskError or ConfigError before anything is written if the task is unknown or the directory, or the storage,
+    holds another run; and StoreError if the storage cannot be reached.
     """
 
     def __init__(self, config: RunConfig, progress: Progress = silent) -> None:
         self.task = get_task(config.task)
         self.config = config
+        self._storage = Storage(config.storage) if config.storage else None
+        if self._storage:
+            self._storage.pull(config.directory)
         self.dir = RunDirectory(config)
         self._progress = progress
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
         with ExitStack() as self._held:
+            if self._storage:
+                self._held.enter_context(Mirror(self._storage, self.dir.path))
             for stage in stages:
                 if stage == "report" or not self.dir.done(stage):
                     if stage != "report":

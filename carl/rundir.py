@@ -50,9 +50,8 @@ class RunDirectory:
 
     def _check_same(self, before: RunConfig) -> None:
         settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
-        old, new = (
-            _flat(config.model_dump(mode="json", include=settled - {"run_dir"})) for config in (before, self.config)
-        )
+        compared = settled - {"run_dir", "storage"}  # a run may be moved
+        old, new = (_flat(config.model_dump(mode="json", include=compared)) for config in (before, self.config))
         differing = [f"{key}={old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]
         if differing:
             raise ConfigError(

@@ -100,6 +100,17 @@ def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path,
     assert len(vlm.asked) == asked
 
 
+def test_a_run_goes_on_elsewhere_from_what_lies_in_its_storage(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    there = {"storage": (tmp_path / "there").as_uri()}
+    Pipeline(config(tmp_path / "here", vlm.base_url, **there)).run(("collect", "synthesize"))
+    asked = len(vlm.asked)
+    elsewhere = Pipeline(config(tmp_path / "elsewhere", vlm.base_url, **there))
+    assert elsewhere.dir.done("synthesize")
+    elsewhere.run(("collect", "synthesize", "verify"))
+    assert len(vlm.asked) == asked
+    assert (tmp_path / "there" / "verification.json").exists()
+
+
 def test_a_program_that_never_gets_done_is_rejected_with_its_evidence(tmp_path: Path) -> None:
     server = ScriptedVlm(lambda asked: [PLAN if "name" in asked.task else PROGRAM.format(length=99)] * asked.n)
     with server.running(), pytest.raises(ProgramError, match="no program survived"):

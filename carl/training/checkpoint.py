@@ -10,6 +10,9 @@ from typing import Any, Self
 from carl.errors import StoreError
 
 ALGORITHM, STATE = "algorithm", "state.json"
+DRAFT = "draft"
+"""Folder of a checkpoint that is being written."""
+
 KEPT = 2
 """Checkpoints kept; older ones are removed."""
 
@@ -68,7 +71,7 @@ class Checkpoints:
 
     def save(self, algorithm: Any, progressed: Progressed) -> Path:
         """Write a checkpoint, then remove those that are older than the last KEPT."""
-        draft = self._directory / "draft"
+        draft = self._directory / DRAFT
         shutil.rmtree(draft, ignore_errors=True)
         algorithm.save_to_path(draft / ALGORITHM)
         (draft / STATE).write_text(json.dumps(asdict(progressed)))

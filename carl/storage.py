@@ -1,0 +1,175 @@
+"""Storage: a copy of a run directory under any ``pyarrow.fs`` URI, kept up to date while the run goes on.
+
+Files are copied one by one, each whole or not at all; those that call others complete come last. What is copied half
+after a crash is what a run that stopped at that point would have left behind.
+"""
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.fs
+
+from carl.errors import ConfigError, StoreError
+from carl.rundir import CONFIG, STAGES
+from carl.training.checkpoint import DRAFT, STATE
+from carl.trajectory import store_errors
+
+EVERY_S = 30.0
+"""Seconds between two copies, so much may be lost with the machine; what is lost of a training is trained again."""
+
+PATIENCE_S = 300.0
+"""How long a run that is over tries to have its last files copied."""
+
+LAST = (STATE, STAGES)
+"""Names of the files that call others complete, in the order in which they are copied."""
+
+OBJECT_STORES = ("s3", "gcs", "abfs", "py::")
+"""Beginnings of the names of file systems where a file appears when it is closed, and cannot be renamed cheaply."""
+
+_log = logging.getLogger(__name__)
+
+
+class Storage:
+    """The folder at ``uri``. Raises ConfigError for what is no such URI, and StoreError where it cannot be reached."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            self._fs, self._root = pa.fs.FileSystem.from_uri(uri)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise ConfigError(f"storage={uri} is no URI that pyarrow.fs can open: {error}") from error
+        self._pushed: dict[str, tuple[int, int] | None] = {}
+
+    def pull(self, directory: Path) -> None:
+        """Copy the run that lies there to ``directory``, if that holds none; raises ConfigError if it holds another."""
+        with store_errors(self.uri):
+            there = self._files()
+            if there and CONFIG not in there:
+                raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
+            if (directory / CONFIG).exists():
+                self._check_same(directory, there)
+            else:
+                for name in _in_order(there):
+                    self._fetch(name, directory / name)
+        self._pushed = dict.fromkeys(there)
+
+    def push(self, directory: Path) -> None:
+        """Copy what changed in ``directory`` since the last time, and delete what is gone."""
+        here = dict(_stamped(directory))
+        with store_errors(self.uri):
+            for name in _in_order(here):
+                if self._pushed.get(name) != here[name] and self._put(directory / name, name):
+                    self._pushed[name] = here[name]
+            for name in set(self._pushed) - set(here):
+                self._fs.delete_file(self._path(name))
+                del self._pushed[name]
+
+    def _check_same(self, directory: Path, there: set[str]) -> None:
+        if CONFIG not in there:
+            return
+        with self._fs.open_input_stream(self._path(CONFIG)) as file:
+            theirs = json.loads(file.read())
+        ours = json.loads((directory / CONFIG).read_text())
+        if [theirs.get(key) for key in ("task", "seed")] != [ours.get(key) for key in ("task", "seed")]:
+            raise ConfigError(f"storage={self.uri} holds another run than {directory}; give another URI")
+
+    def _files(self) -> set[str]:
+        selector = pa.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        infos = self._fs.get_file_info(selector)
+        return {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.type == pa.fs.FileType.File}
+
+    def _fetch(self, name: str, to: Path) -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with self._fs.open_input_stream(self._path(name)) as source, to.open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+    def _put(self, path: Path, name: str) -> bool:
+        """Copy a file; False if it is gone, such as an older checkpoint's."""
+        target = self._path(name)
+        renames = not self._fs.type_name.startswith(OBJECT_STORES)
+        draft = target + ".new" if renames else target
+        try:
+            source = path.open("rb")
+        except FileNotFoundError:
+            return False
+        with source:
+            if renames:
+                self._fs.create_dir(target.rpartition("/")[0], recursive=True)
+            with self._fs.open_output_stream(draft) as file:
+                shutil.copyfileobj(source, file)
+        if renames:
+            self._fs.move(draft, target)
+        return True
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The files of a directory that are whole, with size and time of change."""
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.suffix != ".new" and DRAFT not in path.parts:
+                status = path.stat()
+                yield path.relative_to(directory).as_posix(), (status.st_size, status.st_mtime_ns)
+
+
+def _in_order(names: Any) -> list[str]:
+    def rank(name: str) -> tuple[int, str]:
+        file = name.rpartition("/")[2]
+        return (1 + LAST.index(file) if file in LAST else 0), name
+
+    return sorted(names, key=rank)
+
+
+class Mirror:
+    """Pushes ``directory`` to ``storage`` while the context lasts, and once more at its end.
+
+    Storage that fails for a while costs nothing but the copies. At the end it is tried for ``PATIENCE_S`` seconds;
+    then StoreError is raised, unless something else went wrong before.
+    """
+
+    def __init__(self, storage: Storage, directory: Path, every_s: float = EVERY_S) -> None:
+        self._storage, self._directory, self._every_s = storage, directory, every_s
+        self._over = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._follow, name="carl-storage", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        deadline = time.monotonic() + (PATIENCE_S if error is None else 0.0)
+        while (failure := self._push()) and time.monotonic() < deadline:
+            time.sleep(min(5.0, self._every_s))
+        if failure and error is None:
+            raise StoreError(f"{failure}. The run is whole in {self._directory}; the same command copies it")
+
+    def _follow(self) -> None:
+        while not self._over.wait(self._every_s):
+            self._push()
+
+    def _push(self) -> StoreError | None:
+        try:
+            self._storage.push(self._directory)
+        except StoreError as error:
+            if not self._failing:
+                _log.warning("%s. The run goes on, and copies again later", error)
+            self._failing = True
+            return error
+        self._failing = False
+        return None

@@ -1,0 +1,150 @@
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from carl import storage
+from carl.errors import ConfigError, StoreError
+from carl.storage import Mirror, Storage
+
+CONFIG = json.dumps({"task": "Corridor", "seed": 3})
+
+
+def run(folder: Path, **files: str) -> Path:
+    for name, text in {"config.json": CONFIG, **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_pushed_is_pulled_elsewhere(tmp_path):
+    here = run(tmp_path / "here", **{"stages.json": "{}", "training/code/checkpoints/000000000001/state.json": "1"})
+    uri = (tmp_path / "there").as_uri()
+    Storage(uri).push(here)
+    Storage(uri).pull(tmp_path / "other")
+    assert content(tmp_path / "other") == content(here) == content(tmp_path / "there")
+
+
+def test_only_what_changed_is_copied_and_what_is_gone_is_deleted(tmp_path):
+    here, there = run(tmp_path / "here", a="1", b="1"), tmp_path / "there"
+    kept = Storage(there.as_uri())
+    kept.push(here)
+    (there / "a").write_text("untouched")
+    (here / "b").write_text("22")
+    (here / "config.json").touch()
+    kept.push(here)
+    assert content(there) == {"config.json": CONFIG, "a": "untouched", "b": "22"}
+    (here / "b").unlink()
+    kept.push(here)
+    assert "b" not in content(there)
+
+
+def test_files_of_the_run_s_making_are_left_out(tmp_path):
+    names = {"half.json.new": "", "checkpoints/draft/algorithm/x": ""}
+    here = run(tmp_path / "here", **names)
+    Storage((tmp_path / "there").as_uri()).push(here)
+    assert content(tmp_path / "there") == {"config.json": CONFIG}
+
+
+def test_what_calls_others_complete_is_copied_last(tmp_path, monkeypatch):
+    here = run(tmp_path / "here", **{"stages.json": "", "a/state.json": "", "z": "", "a/algorithm/weights": ""})
+    copied = []
+    put = Storage._put
+    monkeypatch.setattr(Storage, "_put", lambda self, path, name: copied.append(name) or put(self, path, name))
+    Storage((tmp_path / "there").as_uri()).push(here)
+    assert copied == ["a/algorithm/weights", "config.json", "z", "a/state.json", "stages.json"]
+
+
+def test_a_copy_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    here, there = run(tmp_path / "here", a="old"), tmp_path / "there"
+    kept = Storage(there.as_uri())
+    kept.push(here)
+    (here / "a").write_text("newer")
+    with monkeypatch.context() as broken:
+        broken.setattr(storage.shutil, "copyfileobj", full_disk)
+        with pytest.raises(StoreError, match="No space left"):
+            kept.push(here)
+    assert content(there)["a"] == "old"
+    kept.push(here)
+    assert content(there)["a"] == "newer"
+
+
+def full_disk(source, target) -> None:
+    target.write(b"ha")
+    raise OSError(28, "No space left on device")
+
+
+def test_a_run_that_is_here_already_stays_as_it_is(tmp_path):
+    here = run(tmp_path / "here", a="further")
+    Storage((tmp_path / "there").as_uri()).push(run(tmp_path / "before", a="once"))
+    kept = Storage((tmp_path / "there").as_uri())
+    kept.pull(here)
+    assert content(here)["a"] == "further"
+
+
+def test_another_run_or_something_else_is_left_alone(tmp_path):
+    there = run(tmp_path / "there")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "config.json").write_text(json.dumps({"task": "Corridor", "seed": 4}))
+    with pytest.raises(ConfigError, match="another run"):
+        Storage(there.as_uri()).pull(tmp_path / "here")
+    (there / "config.json").rename(there / "thesis.tex")
+    with pytest.raises(ConfigError, match="no run"):
+        Storage(there.as_uri()).pull(tmp_path / "empty")
+    assert (there / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("uri", ["relative/path", "nonsense://bucket/x", ""])
+def test_what_is_no_uri_is_refused(uri):
+    with pytest.raises(ConfigError, match="no URI"):
+        Storage(uri)
+
+
+def test_a_mirror_copies_while_the_run_goes_on_and_at_its_end(tmp_path):
+    here, there = run(tmp_path / "here"), tmp_path / "there"
+    with Mirror(Storage(there.as_uri()), here, every_s=0.01):
+        deadline = time.monotonic() + 10
+        while not (there / "config.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (here / "result.json").write_text("{}")
+    assert (there / "result.json").exists()
+    assert not [thread for thread in threading.enumerate() if thread.name == "carl-storage"]
+
+
+def test_storage_that_fails_for_a_while_is_said_once_and_costs_nothing(tmp_path, monkeypatch, caplog):
+    here, there = run(tmp_path / "here"), tmp_path / "there"
+    failures = 3
+
+    kept = Storage(there.as_uri())
+    put = Storage._put
+
+    def sometimes(self, path, name):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise OSError("try again later")
+        return put(self, path, name)
+
+    monkeypatch.setattr(Storage, "_put", sometimes)
+    with Mirror(kept, here, every_s=0.01):
+        time.sleep(0.3)
+    assert content(there) == {"config.json": CONFIG}
+    assert len([record for record in caplog.records if "try again later" in record.message]) == 1
+
+
+def test_storage_that_stays_away_is_an_error_at_the_end_that_says_where_the_run_is(tmp_path, monkeypatch):
+    here = run(tmp_path / "here")
+    monkeypatch.setattr(storage, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(Storage, "_put", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+    with pytest.raises(StoreError, match=f"whole in {here}"), Mirror(Storage((tmp_path / "t").as_uri()), here, 0.01):
+        pass
+    with pytest.raises(KeyError), Mirror(Storage((tmp_path / "t").as_uri()), here, 0.01):
+        raise KeyError("the run's own error comes first")
