@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from carl.cli import app, settings
@@ -15,23 +14,12 @@ from carl.task import get_task
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-MANIFESTS = sorted((ROOT / "k8s").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_every_job_configuration_parses_and_names_a_task(path: Path) -> None:
     config = settings(None, None, None, path, [])
     assert get_task(config.task).name == config.task
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_every_ray_job_runs_an_entry_point_and_a_configuration_that_exist(path: Path) -> None:
-    manifest = yaml.safe_load(path.read_text())
-    python, script, config, *sets = manifest["spec"]["entrypoint"].split()
-    assert python == "python"
-    assert (ROOT / Path(script).relative_to("/opt/carl")).is_file()
-    parsed = settings(None, None, None, ROOT / Path(config).relative_to("/opt/carl"), sets)
-    assert parsed.directory.is_relative_to("/runs")
 
 
 def test_every_field_says_what_it_is() -> None:
