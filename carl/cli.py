@@ -132,6 +132,14 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     console.print(f"Everything of this run is in {config.directory}")
 
 
+def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None = None) -> None:
+    """What an entry point in jobs/ does: run ``stages`` of what a file and settings tell; ``usage`` if nothing does."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        raise SystemExit(usage)
+    path, *sets = arguments
+    run_stages(settings(None, None, None, Path(path), sets), stages)
+
+
 def _add_command(name: str, text: str, stages: tuple[str, ...] | None = None) -> None:
     def command(
         task: TaskName,
