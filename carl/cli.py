@@ -1,8 +1,11 @@
 """The command ``carl``. Everything heavy is imported by the stage that needs it."""
 
+import json
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +15,13 @@ import typer
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from carl.config import EMBEDDED_MODEL, RunConfig
 from carl.errors import CarlError, ConfigError
+from carl.progress import LINES, MARK, Progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +44,7 @@ Settings = Annotated[
 class Bars:
     """Progress bars: one line for each kind of long work."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._lines: dict[str, TaskID] = {}
 
@@ -49,13 +54,30 @@ class Bars:
         self._progress.update(self._lines[label], completed=done, total=total)
 
 
+class Lines:
+    """Progress as lines that another carl draws: at most one a second for each kind of work."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def __call__(self, label: str, done: float, total: float | None = None) -> None:
+        now, ended = time.monotonic(), total is not None and done >= total
+        if ended or now - self._told.get(label, -math.inf) >= 1.0:
+            self._told[label] = now
+            print(MARK + json.dumps({"label": label, "done": done, "total": total}), flush=True)
+
+
 @contextmanager
-def bars() -> Iterator[Bars]:
+def bars() -> Iterator[Progress]:
+    """Progress as bars on standard error, or as lines where the environment asks for them."""
+    if os.environ.get(LINES):
+        yield Lines()
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     # A descriptor of their own: standard error is hushed while Ray starts.
     with os.fdopen(os.dup(2), "w") as file:
         console = Console(file=file, soft_wrap=True)
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        with RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             yield Bars(progress)
 
 
@@ -184,6 +206,42 @@ def show(run_dir: Annotated[Path, typer.Argument(help="Directory of a run.")]) -
     from carl.rundir import RunDirectory, read_config
 
     console.print(status(RunDirectory(read_config(run_dir))))
+
+
+@app.command()
+def submit(
+    config: Annotated[Path | None, typer.Argument(help="YAML file with a run's configuration.")] = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="URL of the cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    set_: Settings = None,
+    follow: Annotated[str | None, typer.Option(metavar="JOB", help="Follow a job that was submitted before.")] = None,
+    stop: Annotated[str | None, typer.Option(metavar="JOB", help="Stop a job.")] = None,
+) -> None:
+    """Run a configuration as a Ray job, follow it and fetch what it makes. Ctrl-C leaves the job running."""
+    from carl.submit import connect, fetch, send, watch
+
+    if stop:
+        connect(address).stop_job(stop)
+        console.print(f"Job {stop} is told to stop. Submitted again, its run goes on from there.")
+        return
+    if follow:
+        client, job = connect(address), follow
+    elif config:
+        client, job = send(settings(None, None, None, config, set_ or []), address)
+        console.print(f"Job {job}. `carl submit --stop {job}` stops it, --follow comes back to it.")
+    else:
+        raise ConfigError("nothing to submit: give a configuration, such as jobs/demo.yaml, or --follow JOB")
+    try:
+        with bars() as progress:
+            code = watch(client, job, progress, lambda line: console.print(line, markup=False, highlight=False))
+    except KeyboardInterrupt:
+        errors.print(f"The job goes on. `carl submit --follow {job}` comes back to it, --stop {job} stops it.")
+        raise typer.Exit(130) from None
+    if directory := fetch(client, job):
+        console.print(f"Everything of this run is in {directory}")
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -4,6 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+LINES = "CARL_PROGRESS_LINES"
+"""Environment variable: if it is set, progress is printed as lines for a program to read."""
+
+MARK = "@carl "
+"""What such a line begins with; JSON follows: label, done and total."""
+
 
 class Progress(Protocol):
     """Called now and then with what is being done and how far it is; ``total`` None means unknown."""

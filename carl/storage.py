@@ -57,10 +57,15 @@ class Storage:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
             if (directory / CONFIG).exists():
                 self._check_same(directory, there)
-            else:
-                for name in _in_order(there):
-                    self._fetch(name, directory / name)
+        if not (directory / CONFIG).exists():
+            self.fetch(directory)
         self._pushed = dict.fromkeys(there)
+
+    def fetch(self, directory: Path) -> None:
+        """Copy all that lies there to ``directory``."""
+        with store_errors(self.uri):
+            for name in _in_order(self._files()):
+                self._fetch(name, directory / name)
 
     def push(self, directory: Path) -> None:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""

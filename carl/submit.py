@@ -1,0 +1,212 @@
+"""A run as a Ray job: carl is packed as a wheel and sent with its configuration; the job is followed, and fetched."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import yaml
+
+import carl
+from carl.config import RunConfig
+from carl.errors import ConfigError, ResourceError
+from carl.progress import LINES, MARK, Progress
+from carl.rundir import CONFIG
+from carl.storage import Storage
+
+DISTRIBUTION = "code-as-reward"
+CONFIG_FILE = "run.yaml"
+CHATTY = (
+    *("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"),
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers that set their own level when they are imported."""
+
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+Out = Callable[[str], None]
+
+
+def send(config: RunConfig, address: str) -> tuple[Any, str]:
+    """Submit the run to the cluster at ``address``, the URL of its dashboard; returns Ray's client and the job's id.
+
+    The job has this carl, whatever the cluster has installed, and the module of a task of one's own from the working
+    directory; packages that these import have to be there. Raises ConfigError and ResourceError.
+    """
+    client = connect(address)
+    config = _with_storage(config, address)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel = pack(folder)
+        _take_along(config.task, folder)
+        told = config.model_dump(mode="json", exclude={"run_dir"})
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(told, sort_keys=False))
+        environment = {
+            "working_dir": name,
+            "pip": {
+                "packages": [f"${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{wheel.name}"],
+                # It has to win over one that the image has, and what it needs is the cluster's business.
+                "pip_install_options": ["--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check"],
+            },
+            "env_vars": {LINES: "1"},
+        }
+        entrypoint = f"python -m carl run {shlex.quote(config.task)} --config {CONFIG_FILE}"
+        with _clearly(address):
+            return client, client.submit_job(
+                entrypoint=entrypoint,
+                runtime_env=environment,
+                metadata={"run_dir": str(config.directory.absolute()), "storage": str(config.storage)},
+            )
+
+
+def _with_storage(config: RunConfig, address: str) -> RunConfig:
+    """What a job makes comes back through the storage; on this machine the run directory itself will do."""
+    if config.storage:
+        return config
+    if urlsplit(address).hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigError(
+            "a job's files stay on the cluster unless they have somewhere to go: --set storage=URI, of pyarrow.fs, "
+            "that the cluster and this machine reach"
+        )
+    return config.model_copy(update={"storage": config.directory.absolute().as_uri()})
+
+
+def fetch(client: Any, job: str) -> Path | None:
+    """Copy what the job's run has made so far to its run directory on this machine; None if it made nothing."""
+    told = client.get_job_info(job).metadata or {}
+    if "storage" not in told:
+        return None
+    directory, storage = Path(told["run_dir"]), Storage(told["storage"])
+    if told["storage"] != directory.as_uri():
+        storage.fetch(directory)
+    return directory if (directory / CONFIG).exists() else None
+
+
+def connect(address: str) -> Any:
+    """Ray's client; raises ResourceError where no cluster of the same Ray answers, or the token is wrong."""
+    _show_token()
+    import ray
+    from ray.job_submission import JobSubmissionClient
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise ConfigError(f"--address {address} is no URL; give that of the cluster's dashboard, http://HOST:8265")
+    with _clearly(address):
+        client = JobSubmissionClient(address)
+    theirs = getattr(client, "_server_ray_version", ray.__version__)
+    if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
+        raise ResourceError(
+            f"the cluster at {address} runs Ray {theirs}, and this is Ray {ray.__version__}: install the same"
+        )
+    return client
+
+
+def _show_token() -> None:
+    """Have Ray send the token it finds, as its own commands do; it looks at this variable when it is imported."""
+    places = [os.environ.get("RAY_AUTH_TOKEN"), os.environ.get("RAY_AUTH_TOKEN_PATH")]
+    if any(places) or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextmanager
+def _clearly(address: str) -> Iterator[None]:
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ResourceError(
+            f"the cluster at {address} wants another token: set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token"
+        ) from error
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ResourceError(f"the cluster at {address} cannot be used: {error}") from error
+
+
+def pack(folder: Path) -> Path:
+    """carl as it runs here, as a wheel in ``folder``: entry points and isolated interpreters work where it goes."""
+    info = f"{DISTRIBUTION.replace('-', '_')}-{carl.__version__}.dist-info"
+    path = folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
+    record = []
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, content in _contents(info):
+            archive.writestr(name, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f"{name},sha256={digest},{len(content)}\n")
+        archive.writestr(f"{info}/RECORD", "".join([*record, f"{info}/RECORD,,\n"]))
+    return path
+
+
+def _contents(info: str) -> Iterator[tuple[str, bytes]]:
+    root = Path(carl.__file__).parent
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield f"carl/{path.relative_to(root).as_posix()}", path.read_bytes()
+    installed = distribution(DISTRIBUTION)
+    for name in ("METADATA", "entry_points.txt"):
+        yield f"{info}/{name}", (installed.read_text(name) or "").encode()
+    yield f"{info}/WHEEL", b"Wheel-Version: 1.0\nGenerator: carl\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def _take_along(task: str, folder: Path) -> None:
+    """Copy the module or package of a task that is named module:attribute, if it lies in the working directory."""
+    module, colon, _ = task.partition(":")
+    top = Path(module.partition(".")[0])
+    if colon and top.is_dir():
+        shutil.copytree(top, folder / top, ignore=shutil.ignore_patterns("__pycache__"))
+    elif colon and top.with_suffix(".py").is_file():
+        shutil.copy(top.with_suffix(".py"), folder)
+
+
+def watch(client: Any, job: str, progress: Progress, out: Out) -> int:
+    """Show what the job prints, and its progress, until it ends; returns its exit code."""
+    shown = 0
+    while True:
+        shown = asyncio.run(_tail(client, job, shown, progress, out))
+        info = client.get_job_info(job)
+        if info.status in ENDED:
+            break
+        time.sleep(1.0)  # the connection broke, not the job
+    if info.status != "SUCCEEDED" and info.message:
+        out(info.message)
+    code = info.driver_exit_code
+    return int(code) if code is not None else int(info.status != "SUCCEEDED")
+
+
+async def _tail(client: Any, job: str, shown: int, progress: Progress, out: Out) -> int:
+    """Show the lines after the first ``shown``; returns how many there were in all when the connection ended."""
+    rest, count = "", 0
+    try:
+        async for text in client.tail_job_logs(job):
+            *lines, rest = (rest + text).split("\n")
+            for line in lines:
+                count += 1
+                if count > shown:
+                    _show(line, progress, out)
+    except RuntimeError:
+        return max(count, shown)  # begun again by whoever follows
+    if rest and count >= shown:
+        _show(rest, progress, out)
+    return max(count, shown)
+
+
+def _show(line: str, progress: Progress, out: Out) -> None:
+    if not line.startswith(MARK):
+        out(line)
+        return
+    told = json.loads(line.removeprefix(MARK))
+    progress(told["label"], told["done"], told["total"])

@@ -1,0 +1,124 @@
+"""What is sent to a cluster, and what is made of what it answers. That a cluster takes it is tried by hand."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+import carl
+from carl import submit
+from carl.cli import Lines, app
+from carl.config import RunConfig
+from carl.errors import ConfigError, ResourceError
+from carl.progress import LINES, MARK
+from carl.storage import Storage
+from tests.test_storage import run
+
+
+def installed(folder) -> str:
+    """carl from the wheel alone, as an isolated interpreter finds it."""
+    wheel = submit.pack(folder)
+    target = folder / "site"
+    options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--target", target]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True, timeout=120)
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import carl; from importlib.metadata import entry_points; "
+        "print(carl.__file__, carl.__version__, [e.value for e in entry_points(name='carl')][:1])"
+    )
+    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_wheel_installs_without_anything_else_and_has_its_entry_points(tmp_path):
+    assert installed(tmp_path).split() == [
+        str(tmp_path / "site" / "carl" / "__init__.py"),
+        carl.__version__,
+        "['carl.cli:main']",
+    ]
+    assert (tmp_path / "site" / "carl" / "nano" / "weights" / "model.safetensors").exists()
+
+
+class Cluster:
+    """A client of a cluster that prints ``chunks``; each list is one connection."""
+
+    def __init__(self, *connections: list[str], status: str = "SUCCEEDED", code: int | None = 0, **more) -> None:
+        self.connections = list(connections)
+        self.info = SimpleNamespace(status=status, driver_exit_code=code, message="so it ended", metadata=more)
+
+    async def tail_job_logs(self, job):
+        for chunk in self.connections.pop(0):
+            if chunk == "BREAK":
+                raise RuntimeError("the connection broke")
+            yield chunk
+
+    def get_job_info(self, job):
+        return SimpleNamespace(status="RUNNING") if self.connections else self.info
+
+
+def watched(cluster: Cluster) -> tuple[int, list, list[str]]:
+    told, said = [], []
+    code = submit.watch(cluster, "job", lambda *progress: told.append(progress), said.append)
+    return code, told, said
+
+
+def test_progress_is_drawn_and_everything_else_is_shown():
+    line = MARK + json.dumps({"label": "training", "done": 1, "total": 2})
+    found = watched(Cluster(["hello\n@ca", line.removeprefix("@ca") + "\nbye"]))
+    assert found == (0, [("training", 1, 2)], ["hello", "bye"])
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_was(monkeypatch):
+    monkeypatch.setattr(submit.time, "sleep", lambda _: None)
+    assert watched(Cluster(["a\nb\n", "BREAK"], ["a\nb\nc\n"])) == (0, [], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("status", "code", "expected"), [("FAILED", 3, 3), ("FAILED", None, 1), ("STOPPED", None, 1)])
+def test_the_job_s_exit_code_is_the_command_s(status, code, expected):
+    assert watched(Cluster([], status=status, code=code)) == (expected, [], ["so it ended"])
+
+
+def test_what_the_run_made_is_fetched_from_its_storage(tmp_path):
+    made = run(tmp_path / "made", **{"result.json": "{}"})
+    there = (tmp_path / "there").as_uri()
+    Storage(there).push(made)
+    here = tmp_path / "here"
+    assert submit.fetch(Cluster(run_dir=str(here), storage=there), "job") == here
+    assert (here / "result.json").exists()
+    assert submit.fetch(Cluster(run_dir=str(tmp_path / "no"), storage=(tmp_path / "nothing").as_uri()), "job") is None
+
+
+def test_a_cluster_elsewhere_needs_storage_and_this_machine_does_not(tmp_path):
+    config = RunConfig(task="DoorKey-5x5", run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="storage=URI"):
+        submit._with_storage(config, "http://cluster:8265")
+    assert submit._with_storage(config, "http://127.0.0.1:8265").storage == (tmp_path / "run").as_uri()
+
+
+def test_a_task_of_one_s_own_travels_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tasks.py").write_text("TASK = 1")
+    (tmp_path / "alone.py").write_text("TASK = 1")
+    for task in ("mine.tasks:TASK", "alone:TASK", "DoorKey-5x5"):
+        (tmp_path / "sent").mkdir(exist_ok=True)
+        submit._take_along(task, tmp_path / "sent")
+    assert sorted(path.name for path in (tmp_path / "sent").rglob("*.py")) == ["alone.py", "tasks.py"]
+
+
+def test_where_no_cluster_is_the_error_says_so():
+    with pytest.raises(ResourceError, match=r"http://127\.0\.0\.1:9 cannot be used"):
+        submit.connect("http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="no URL"):
+        submit.connect("127.0.0.1:8265")
+    assert isinstance(CliRunner().invoke(app, ["submit"]).exception, ConfigError)
+
+
+def test_progress_as_lines(capsys, monkeypatch):
+    lines = Lines()
+    for done in range(5):
+        lines("training", done, 4)
+    shown = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["done"], line["total"]) for line in shown] == [(0, 4), (4, 4)]
+    assert LINES.isupper()
