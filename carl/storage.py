@@ -57,15 +57,14 @@ class Storage:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
             if (directory / CONFIG).exists():
                 self._check_same(directory, there)
-        if not (directory / CONFIG).exists():
-            self.fetch(directory)
+            else:
+                self._fetch_all(there, directory)
         self._pushed = dict.fromkeys(there)
 
     def fetch(self, directory: Path) -> None:
         """Copy all that lies there to ``directory``."""
         with store_errors(self.uri):
-            for name in _in_order(self._files()):
-                self._fetch(name, directory / name)
+            self._fetch_all(self._files(), directory)
 
     def push(self, directory: Path) -> None:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""
@@ -92,10 +91,13 @@ class Storage:
         infos = self._fs.get_file_info(selector)
         return {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.type == pa.fs.FileType.File}
 
-    def _fetch(self, name: str, to: Path) -> None:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with self._fs.open_input_stream(self._path(name)) as source, to.open("wb") as target:
-            shutil.copyfileobj(source, target)
+    def _fetch_all(self, names: set[str], directory: Path) -> None:
+        # The configuration comes last: a directory that has it is a run, and what it lacks is deleted from the copy.
+        for name in sorted(names, key=lambda name: name == CONFIG):
+            to = directory / name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with self._fs.open_input_stream(self._path(name)) as source, to.open("wb") as target:
+                shutil.copyfileobj(source, target)
 
     def _put(self, path: Path, name: str) -> bool:
         """Copy a file; False if it is gone, such as an older checkpoint's."""

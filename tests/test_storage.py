@@ -89,6 +89,19 @@ def test_a_run_that_is_here_already_stays_as_it_is(tmp_path):
     assert content(here)["a"] == "further"
 
 
+def test_a_run_that_was_fetched_in_part_is_fetched_again_and_nothing_is_deleted(tmp_path, monkeypatch):
+    there, here = run(tmp_path / "there", a="1", z="1"), tmp_path / "here"
+    copies = iter([None])
+    with monkeypatch.context() as broken:
+        broken.setattr(storage.shutil, "copyfileobj", lambda source, target: next(copies))
+        with pytest.raises(StopIteration):
+            Storage(there.as_uri()).pull(here)
+    kept = Storage(there.as_uri())
+    kept.pull(here)
+    kept.push(here)
+    assert content(here) == content(there) == {"config.json": CONFIG, "a": "1", "z": "1"}
+
+
 def test_another_run_or_something_else_is_left_alone(tmp_path):
     there = run(tmp_path / "there")
     (tmp_path / "here").mkdir()

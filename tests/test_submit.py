@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import carl
 from carl import submit
-from carl.cli import Lines, app
+from carl.cli import app, bars
 from carl.config import RunConfig
 from carl.errors import ConfigError, ResourceError
 from carl.progress import LINES, MARK
@@ -116,9 +116,9 @@ def test_where_no_cluster_is_the_error_says_so():
 
 
 def test_progress_as_lines(capsys, monkeypatch):
-    lines = Lines()
-    for done in range(5):
-        lines("training", done, 4)
+    monkeypatch.setenv(LINES, "1")
+    with bars() as lines:
+        for done in range(5):
+            lines("training", done, 4)
     shown = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
     assert [(line["done"], line["total"]) for line in shown] == [(0, 4), (4, 4)]
-    assert LINES.isupper()

@@ -54,7 +54,7 @@ class RunnerSetup:
 def one_thread() -> None:
     """Keep torch and cv2 from starting threads of their own; cv2 does whatever OMP_NUM_THREADS says.
 
-    With two, small networks learn a tenth faster on two idle cores, and fifty times slower on busy ones, where
+    With two, small networks learn a seventh faster on two idle cores, and fifty times slower on busy ones, where
     OpenMP's threads wait for each other by spinning.
     """
     import cv2
