@@ -5,17 +5,16 @@ import time
 from typing import Any
 
 import ray
-import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from carl.config import TrainConfig
-from carl.errors import ResourceError, TaskError
+from carl.errors import ResourceError
 from carl.seeding import Role, seed_of
+from carl.training.learner import PPOLearner
 from carl.training.replay import SAC
 from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
 
@@ -25,25 +24,6 @@ _SACConfig: Any = SACConfig
 
 RESOURCE_PATIENCE_S = 15.0
 """How long to wait for CPUs that others are about to give back, such as replicas that were just told to stop."""
-
-
-class PPOLearner(PPOTorchLearner):
-    """RLlib's, a fifth faster on a CPU: Adam steps all parameters in one kernel, and instead of every gradient the loss
-    is looked at. Raises TaskError if that is not a number; RLlib would go on and learn nothing.
-    """
-
-    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        parameters = self.get_parameters(self.module[module_id])
-        optimizer = torch.optim.Adam(parameters, fused=True)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
-        )
-
-    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        for loss in loss_per_module.values():
-            if not torch.isfinite(loss):
-                raise TaskError("the loss is not a number any more: look for NaN in what the task observes or pays")
-        return super().compute_gradients(loss_per_module, **kwargs)
 
 
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
@@ -94,8 +74,8 @@ def _ppo() -> Any:
             use_kl_loss=False,
             grad_clip=0.5,
             grad_clip_by="global_norm",
-            learner_class=PPOLearner,
         )
+        .learners(learner_class=PPOLearner)
         .framework(torch_skip_nan_gradients=True)  # the learner looks at the loss
         .rl_module(
             model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
