@@ -50,8 +50,8 @@ class Minibatches:
     """
 
     def __init__(self, batch: MultiAgentBatch, size: int, epochs: int, total: int = 0) -> None:
-        ((self._module, rows),) = batch.policy_batches.items()
-        self._rows: Any = rows
+        policies: Any = batch.policy_batches
+        ((self._module, self._rows),) = policies.items()
         self._valid = self._rows[Columns.LOSS_MASK].nonzero().squeeze(1)
         self._size = min(size, len(self._valid))
         self._total = total or epochs * len(self._valid) // self._size
