@@ -18,8 +18,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.fs
 
-from carl.errors import ConfigError, StoreError
-from carl.rundir import CONFIG, STAGES
+from carl.errors import CarlError, ConfigError, StoreError
+from carl.rundir import CONFIG, STAGES, write_json
 from carl.training.checkpoint import DRAFT, STATE
 from carl.trajectory import store_errors
 
@@ -28,6 +28,9 @@ EVERY_S = 30.0
 
 PATIENCE_S = 300.0
 """How long a run that is over tries to have its last files copied."""
+
+STAMP = "copy.json"
+"""Counts the copies, here and there: whichever counts less is the older one."""
 
 LAST = (STATE, STAGES)
 """Names of the files that call others complete, in the order in which they are copied."""
@@ -50,16 +53,19 @@ class Storage:
         self._pushed: dict[str, tuple[int, int] | None] = {}
 
     def pull(self, directory: Path) -> None:
-        """Copy the run that lies there to ``directory``, if that holds none; raises ConfigError if it holds another."""
+        """Copy the run that lies there to ``directory``, if that holds none.
+
+        Raises ConfigError if it holds another, or the same from before it went further elsewhere.
+        """
         with store_errors(self.uri):
             there = self._files()
             if there and CONFIG not in there:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
-            if (directory / CONFIG).exists():
-                self._check_same(directory, there)
+            if there and (directory / CONFIG).exists():
+                self._check_same(directory)
             else:
                 self._fetch_all(there, directory)
-        self._pushed = dict.fromkeys(there)
+        self._pushed = dict.fromkeys(there - {STAMP})
 
     def fetch(self, directory: Path) -> None:
         """Copy all that lies there to ``directory``."""
@@ -69,22 +75,38 @@ class Storage:
     def push(self, directory: Path) -> None:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""
         here = dict(_stamped(directory))
+        changed = [name for name in _in_order(here) if self._pushed.get(name) != here[name]]
+        gone = set(self._pushed) - set(here)
+        if not changed and not gone:
+            return
         with store_errors(self.uri):
-            for name in _in_order(here):
-                if self._pushed.get(name) != here[name] and self._put(directory / name, name):
+            for name in changed:
+                if self._put(directory / name, name):
                     self._pushed[name] = here[name]
-            for name in set(self._pushed) - set(here):
+            for name in gone:
                 self._fs.delete_file(self._path(name))
                 del self._pushed[name]
+            write_json(directory / STAMP, {"copies": _copies(directory) + 1})
+            self._put(directory / STAMP, STAMP)
 
-    def _check_same(self, directory: Path, there: set[str]) -> None:
-        if CONFIG not in there:
-            return
-        with self._fs.open_input_stream(self._path(CONFIG)) as file:
-            theirs = json.loads(file.read())
-        ours = json.loads((directory / CONFIG).read_text())
+    def _check_same(self, directory: Path) -> None:
+        theirs, ours = self._read(CONFIG), json.loads((directory / CONFIG).read_text())
         if [theirs.get(key) for key in ("task", "seed")] != [ours.get(key) for key in ("task", "seed")]:
             raise ConfigError(f"storage={self.uri} holds another run than {directory}; give another URI")
+        if self._read(STAMP).get("copies", 0) > _copies(directory):
+            raise ConfigError(
+                f"storage={self.uri} holds a run that was not copied from {directory}, or went on elsewhere since: "
+                "give another --run-dir to go on from that one, or another URI to keep it and go on from here"
+            )
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """A JSON file's content, nothing if there is none."""
+        try:
+            with self._fs.open_input_stream(self._path(name)) as file:
+                content: dict[str, Any] = json.loads(file.read())
+        except FileNotFoundError:
+            return {}
+        return content
 
     def _files(self) -> set[str]:
         selector = pa.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
@@ -125,9 +147,14 @@ def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """The files of a directory that are whole, with size and time of change."""
     for path in directory.rglob("*"):
         with suppress(FileNotFoundError):
-            if path.is_file() and path.suffix != ".new" and DRAFT not in path.parts:
+            if path.is_file() and path.suffix != ".new" and path.name != STAMP and DRAFT not in path.parts:
                 status = path.stat()
                 yield path.relative_to(directory).as_posix(), (status.st_size, status.st_mtime_ns)
+
+
+def _copies(directory: Path) -> int:
+    path = directory / STAMP
+    return int(json.loads(path.read_text())["copies"]) if path.exists() else 0
 
 
 def _in_order(names: Any) -> list[str]:
@@ -170,10 +197,10 @@ class Mirror:
         while not self._over.wait(self._every_s):
             self._push()
 
-    def _push(self) -> StoreError | None:
+    def _push(self) -> CarlError | None:
         try:
             self._storage.push(self._directory)
-        except StoreError as error:
+        except CarlError as error:
             if not self._failing:
                 _log.warning("%s. The run goes on, and copies again later", error)
             self._failing = True

@@ -21,7 +21,8 @@ def run(folder: Path, **files: str) -> Path:
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != storage.STAMP]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
 def test_what_is_pushed_is_pulled_elsewhere(tmp_path):
@@ -59,7 +60,7 @@ def test_what_calls_others_complete_is_copied_last(tmp_path, monkeypatch):
     put = Storage._put
     monkeypatch.setattr(Storage, "_put", lambda self, path, name: copied.append(name) or put(self, path, name))
     Storage((tmp_path / "there").as_uri()).push(here)
-    assert copied == ["a/algorithm/weights", "config.json", "z", "a/state.json", "stages.json"]
+    assert copied == ["a/algorithm/weights", "config.json", "z", "a/state.json", "stages.json", "copy.json"]
 
 
 def test_a_copy_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
@@ -82,11 +83,30 @@ def full_disk(source, target) -> None:
 
 
 def test_a_run_that_is_here_already_stays_as_it_is(tmp_path):
-    here = run(tmp_path / "here", a="further")
-    Storage((tmp_path / "there").as_uri()).push(run(tmp_path / "before", a="once"))
-    kept = Storage((tmp_path / "there").as_uri())
-    kept.pull(here)
+    here, uri = run(tmp_path / "here", a="once"), (tmp_path / "there").as_uri()
+    Storage(uri).push(here)
+    (here / "a").write_text("further")
+    Storage(uri).pull(here)
     assert content(here)["a"] == "further"
+
+
+def test_a_run_that_went_on_elsewhere_is_not_overwritten_by_its_beginning(tmp_path):
+    here, elsewhere, uri = run(tmp_path / "here", a="once"), tmp_path / "elsewhere", (tmp_path / "there").as_uri()
+    Storage(uri).push(here)
+    other = Storage(uri)
+    other.pull(elsewhere)
+    (elsewhere / "a").write_text("further")
+    other.push(elsewhere)
+    with pytest.raises(ConfigError, match="went on elsewhere since: give another --run-dir"):
+        Storage(uri).pull(here)
+    assert (content(here)["a"], content(tmp_path / "there")["a"]) == ("once", "further")
+    Storage(uri).pull(elsewhere)
+
+
+def test_a_run_that_was_never_copied_is_not_taken_for_the_one_that_was(tmp_path):
+    Storage((tmp_path / "there").as_uri()).push(run(tmp_path / "before", a="once"))
+    with pytest.raises(ConfigError, match="not copied from"):
+        Storage((tmp_path / "there").as_uri()).pull(run(tmp_path / "here", a="another time"))
 
 
 def test_a_run_that_was_fetched_in_part_is_fetched_again_and_nothing_is_deleted(tmp_path, monkeypatch):
