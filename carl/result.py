@@ -61,6 +61,7 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
         "reward_counts": main["counts"],
+        "rework_steps": main["rework_steps"],
         "versions": versions(),
     }
 

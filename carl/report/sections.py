@@ -103,6 +103,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("progress in the observation", reward.get("progress_in_observation")),
         ("algorithm", result.get("algorithm")),
         ("environment steps per second", result.get("env_steps_per_s")),
+        ("environment steps trained again after stops", result.get("rework_steps")),
         ("abstains in rollouts", result.get("abstains")),
         ("judgements known from the cache", known(counts)),
         ("programs' processes replaced", counts.get("box_restarts")),

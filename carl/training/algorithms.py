@@ -25,6 +25,9 @@ _SACConfig: Any = SACConfig
 RESOURCE_PATIENCE_S = 15.0
 """How long to wait for CPUs that others are about to give back, such as replicas that were just told to stop."""
 
+PROBE_S = 0.1
+"""How long each iteration waits to hear that a dead runner is back; RLlib would wait until the call to it fails."""
+
 
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
     """The task's algorithm, ready to train; raises ResourceError rather than waiting for CPUs that never come."""
@@ -49,6 +52,7 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
             restart_failed_env_runners=True,
             delay_between_env_runner_restarts_s=1.0,
             max_num_env_runner_restarts=100,
+            env_runner_health_probe_timeout_s=PROBE_S,
         )
         # RLlib adds the runner's index; from a spawned seed that meets no other run's.
         .debugging(seed=seed_of(setup.run_seed, Role.LEARNER), log_level="ERROR")

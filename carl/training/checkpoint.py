@@ -25,6 +25,7 @@ class Progressed:
         env_steps, episodes, iterations: counted since its very start.
         counts: what CodeReward counted since then, by name: abstains, and what its sessions say.
         stale_steps: learned from since then, though paid by an older version than the newest at that time.
+        rework_steps: environment steps that were trained after a checkpoint, lost in a stop and trained again.
         seconds: wall-clock time spent sampling and learning; neither evaluation nor start-up counts.
         generation: how often the training was resumed.
         reward_version, source_id: what paid last.
@@ -37,6 +38,7 @@ class Progressed:
     iterations: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     stale_steps: int = 0
+    rework_steps: int = 0
     seconds: float = 0.0
     generation: int = 0
     reward_version: int = 0

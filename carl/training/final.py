@@ -41,6 +41,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
         "abstains": progressed.abstains,
         "counts": progressed.counts,
+        "rework_steps": progressed.rework_steps,
         "reward_version": progressed.reward_version,
         "checkpoint": checkpoint.name,
     }

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError
 from carl.progress import Progress, silent, working
@@ -33,6 +35,9 @@ SCREEN_EPISODES, SCREEN_MARGIN = 32, 0.05
 
 SUBJECT = "training.json"
 """File that says what a directory's checkpoints are a training of."""
+
+LIVE = "live.json"
+"""File that says after each iteration how far a training has come; its checkpoints come later."""
 
 PATIENCE_S = 120.0
 """How long to sample without a single step, runners dying one after the other, before training gives up."""
@@ -125,6 +130,7 @@ def train(
     training.begin()
     if latest and training.over(progressed):
         return Trained(progressed, latest)
+    progressed = replace(progressed, rework_steps=_rework(training, progressed))
     if latest:
         progressed = replace(progressed, generation=progressed.generation + 1)
     with reward_channel(_last_version(training, progressed)) as channel:
@@ -140,7 +146,14 @@ def train(
                     loop.restore(latest)
                 return loop.run(progress, on_iteration)
             finally:
-                loop.algorithm.stop()
+                stop(loop.algorithm)
+
+
+def _rework(training: Training, checkpoint: Progressed) -> int:
+    """Steps that were lost in stops, the last one included: it had come as far as it noted in ``LIVE``."""
+    path = training.directory / LIVE
+    reached = Progressed.read(path) if path.exists() else checkpoint
+    return reached.rework_steps + max(0, reached.env_steps - checkpoint.env_steps)
 
 
 def _last_version(training: Training, progressed: Progressed) -> int:
@@ -210,6 +223,7 @@ class _Loop:
             reward_version=version,
             source_id=self._overview.source_id(version) or self._progressed.source_id,
         )
+        write_json(self._training.directory / LIVE, asdict(self._progressed))
         for counts in (self._since_point, self._since_screen):
             counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
         means = {key: _number(metrics.get(key)) for key in ("episode_return_mean", "episode_len_mean")}
@@ -244,6 +258,7 @@ class _Loop:
             "abstains": self._progressed.abstains,
             "reward": self._progressed.counts,
             "stale_steps": self._progressed.stale_steps,
+            "rework_steps": self._progressed.rework_steps,
             "reward_version": self._progressed.reward_version,
         }
         with self._training.curve.open("a") as file:
@@ -265,6 +280,15 @@ class _Loop:
         self._overview.look()
         exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
         return self._evaluator.evaluate(exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
+
+
+def stop(algorithm: Any) -> None:
+    """As RLlib's, but without runners that are dead: it would wait until they are back, to stop them."""
+    group = algorithm.env_runner_group
+    manager = group._worker_manager
+    for index in set(manager.actor_ids()) - set(manager.healthy_actor_ids()):
+        ray.kill(manager.remove_actor(index))
+    algorithm.stop()
 
 
 def send_weights_to_the_restarted(algorithm: Any) -> None:

@@ -24,7 +24,7 @@ from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
 from carl.training.runner import RunnerSetup
-from carl.training.train import Training, send_weights_to_the_restarted
+from carl.training.train import LIVE, Training, send_weights_to_the_restarted
 from carl.training.train import train as train_with
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut
 
@@ -96,6 +96,7 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
         train(run, on_iteration=stop_at_the_second)
     kept = curve(run)
     first = run.checkpoints.latest()
+    lost = json.loads((tmp_path / LIVE).read_text())["env_steps"] - kept[0]["env_steps"]
     (tmp_path / "checkpoints" / "draft").mkdir()
     (tmp_path / "checkpoints" / "999999999999").mkdir()
     with run.curve.open("a") as file:
@@ -109,6 +110,7 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
     assert trained.progressed.iterations == len(points), "counters went on where they were"
     assert trained.progressed.env_steps < 12_000 + 4_096
     assert trained.progressed.generation == 1
+    assert trained.progressed.rework_steps == points[-1]["rework_steps"] == lost > 2_000
     assert {version for seen in versions for version in seen.values()} == {1}, "the same source keeps its version"
     assert first is not None
     assert trained.checkpoint != first
@@ -362,7 +364,7 @@ def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path):
 
 
 def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("carl.training.train.PATIENCE_S", 5.0)
+    monkeypatch.setattr("carl.training.train.PATIENCE_S", 2.0)
     task = replace(CORRIDOR, make=_Broken)
     config = TrainConfig(env_runners=1, envs_per_runner=2, env_steps=8_000)
     with pytest.raises(ResourceError, match="keep failing"):
