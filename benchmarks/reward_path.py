@@ -9,26 +9,23 @@ Environments act at random, or by an untrained policy. The last line is JSON.
 
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 import gymnasium as gym
 import numpy as np
-import typer
+from common import run
 from numpy.typing import NDArray
 
-from carl.cli import bars, quiet
 from carl.cluster import ray_running
 from carl.config import EMBEDDED_MODEL, TrainConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
-from carl.result import versions
 from carl.rewards.frames import Frames
 from carl.rewards.program import ProgramReward, ProgramSession
 from carl.rewards.vector import Mix
@@ -533,7 +530,7 @@ def faults() -> dict[str, Any]:
     }
 
 
-SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+SECTIONS = {
     "camera": camera,
     "box": box,
     "opening": opening,
@@ -546,19 +543,5 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"Sections; all by default: {', '.join(SECTIONS)}.")] = None,
-) -> None:
-    """Measure, end with one JSON line."""
-    found: dict[str, Any] = {}
-    with bars() as progress:
-        for number, name in enumerate(only or SECTIONS):
-            progress("measuring " + name, number, len(only or SECTIONS))
-            found[name] = SECTIONS[name]()
-    setting = {"task": TASK, "cpus": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
-    print(json.dumps({"benchmark": "reward_path", "setting": setting, **found}))
-
-
 if __name__ == "__main__":
-    quiet()
-    typer.run(main)
+    run("reward_path", SECTIONS, task=TASK)
