@@ -1,5 +1,12 @@
 """``python -m carl`` is the command ``carl``."""
 
-from carl.cli import main
+import sys
+
+from carl.errors import missing
+
+try:
+    from carl.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(missing(error))
 
 main()

@@ -20,7 +20,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from carl.config import EMBEDDED_MODEL, RunConfig
-from carl.errors import CarlError, ConfigError
+from carl.errors import CarlError, ConfigError, missing
 from carl.progress import LINES, MARK, Progress
 
 app = typer.Typer(
@@ -274,6 +274,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except CarlError as error:
         errors.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         errors.print(str(error), markup=False, highlight=False)
+        return 1
+    except ModuleNotFoundError as error:
+        errors.print(missing(error), markup=False, highlight=False)
         return 1
     return 0
 

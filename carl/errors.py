@@ -31,3 +31,8 @@ class BoxError(CarlError):
 
 class ResourceError(CarlError):
     """The machine or the cluster lacks what the run asks for."""
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to say of a package that is not installed."""
+    return f"carl needs the package {error.name}: pip install code-as-reward, in the cluster's image too"

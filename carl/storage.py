@@ -50,14 +50,17 @@ class Storage:
             self._fs, self._root = pa.fs.FileSystem.from_uri(uri)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise ConfigError(f"storage={uri} is no URI that pyarrow.fs can open: {error}") from error
+        self._in_one_go = self._fs.type_name.startswith(OBJECT_STORES)
         self._pushed: dict[str, tuple[int, int] | None] = {}
 
     def pull(self, directory: Path) -> None:
         """Copy the run that lies there to ``directory``, if that holds none.
 
-        Raises ConfigError if it holds another, or the same from before it went further elsewhere.
+        Raises ConfigError if it holds another, or the same from before it went further elsewhere; StoreError if
+        nothing can be read or written there.
         """
         with store_errors(self.uri):
+            self._try_writing()
             there = self._files()
             if there and CONFIG not in there:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
@@ -88,6 +91,14 @@ class Storage:
                 del self._pushed[name]
             write_json(directory / STAMP, {"copies": _copies(directory) + 1})
             self._put(directory / STAMP, STAMP)
+
+    def _try_writing(self) -> None:
+        """A permission that is missing should be heard of before the work, not after it."""
+        path = self._path("writable.new")
+        if not self._in_one_go:
+            self._fs.create_dir(self._root, recursive=True)
+        self._fs.open_output_stream(path).close()
+        self._fs.delete_file(path)
 
     def _check_same(self, directory: Path) -> None:
         theirs, ours = self._read(CONFIG), json.loads((directory / CONFIG).read_text())
@@ -124,18 +135,17 @@ class Storage:
     def _put(self, path: Path, name: str) -> bool:
         """Copy a file; False if it is gone, such as an older checkpoint's."""
         target = self._path(name)
-        renames = not self._fs.type_name.startswith(OBJECT_STORES)
-        draft = target + ".new" if renames else target
+        draft = target if self._in_one_go else target + ".new"
         try:
             source = path.open("rb")
         except FileNotFoundError:
             return False
         with source:
-            if renames:
+            if not self._in_one_go:
                 self._fs.create_dir(target.rpartition("/")[0], recursive=True)
             with self._fs.open_output_stream(draft) as file:
                 shutil.copyfileobj(source, file)
-        if renames:
+        if draft != target:
             self._fs.move(draft, target)
         return True
 

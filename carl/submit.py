@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
+from platform import python_version
 from typing import Any
 from urllib.parse import urlsplit
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -96,9 +97,8 @@ def fetch(client: Any, job: str) -> Path | None:
 
 
 def connect(address: str) -> Any:
-    """Ray's client; raises ResourceError where no cluster of the same Ray answers, or the token is wrong."""
+    """Ray's client; raises ResourceError where no cluster of our Ray and Python answers, or the token is wrong."""
     _show_token()
-    import ray
     from ray.job_submission import JobSubmissionClient
 
     for name in CHATTY:
@@ -108,12 +108,19 @@ def connect(address: str) -> Any:
         raise ConfigError(f"--address {address} is no URL; give that of the cluster's dashboard, http://HOST:8265")
     with _clearly(address):
         client = JobSubmissionClient(address)
-    theirs = getattr(client, "_server_ray_version", ray.__version__)
-    if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
-        raise ResourceError(
-            f"the cluster at {address} runs Ray {theirs}, and this is Ray {ray.__version__}: install the same"
-        )
+        check_versions(client._do_request("GET", "/api/v0/cluster_metadata").json()["data"], address)
     return client
+
+
+def check_versions(theirs: dict[str, str], address: str) -> None:
+    """Raise ResourceError unless Ray and Python there are ours: policies and weights travel as pickles."""
+    import ray
+
+    for name, key, ours in (("Ray", "rayVersion", ray.__version__), ("Python", "pythonVersion", python_version())):
+        if theirs[key].split(".")[:2] != ours.split(".")[:2]:
+            raise ResourceError(
+                f"the cluster at {address} runs {name} {theirs[key]}, and this is {name} {ours}: install the same"
+            )
 
 
 def _show_token() -> None:

@@ -64,3 +64,15 @@ def test_a_directory_is_not_used_for_a_run_that_was_told_otherwise(tmp_path: Pat
     with pytest.raises(ConfigError, match="seed=1 there, 2 now"):
         RunDirectory(settings("DoorKey-8x8", 2, tmp_path, None, []))
     assert settings("DoorKey-8x8", None, tmp_path, None, []).seed == 1
+
+
+@pytest.mark.parametrize("package", ["typer", "torch"])
+def test_an_image_without_a_package_is_told_what_to_install(package: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys, runpy; sys.modules[{package!r}] = None; "
+        f"sys.argv = ['carl', 'serve', '--model', {str(tmp_path)!r}]; runpy.run_module('carl', run_name='__main__')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1
+    assert f"carl needs the package {package}: pip install code-as-reward" in found.stderr
+    assert "Traceback" not in found.stderr

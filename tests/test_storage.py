@@ -181,3 +181,9 @@ def test_storage_that_stays_away_is_an_error_at_the_end_that_says_where_the_run_
         pass
     with pytest.raises(KeyError), Mirror(Storage((tmp_path / "t").as_uri()), here, 0.01):
         raise KeyError("the run's own error comes first")
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
+    with pytest.raises(StoreError, match="file:///proc/carl cannot be used"):
+        Storage("file:///proc/carl").pull(tmp_path / "here")
+    assert not (tmp_path / "here").exists()

@@ -115,6 +115,18 @@ def test_where_no_cluster_is_the_error_says_so():
     assert isinstance(CliRunner().invoke(app, ["submit"]).exception, ConfigError)
 
 
+@pytest.mark.parametrize(("name", "key"), [("Ray", "rayVersion"), ("Python", "pythonVersion")])
+def test_a_cluster_of_other_versions_is_refused(name, key):
+    import platform
+
+    import ray
+
+    same = {"rayVersion": ray.__version__, "pythonVersion": platform.python_version()}
+    submit.check_versions(same, "http://head:8265")
+    with pytest.raises(ResourceError, match=rf"runs {name} 1\.2\.3, and this is {name} \d.*install the same"):
+        submit.check_versions(same | {key: "1.2.3"}, "http://head:8265")
+
+
 def test_progress_as_lines(capsys, monkeypatch):
     monkeypatch.setenv(LINES, "1")
     with bars() as lines:
