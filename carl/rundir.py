@@ -126,7 +126,7 @@ def write_text(path: Path, text: str) -> None:
         new.write_text(text)
         os.replace(new, path)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error}; give another --run-dir") from error
+        raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
