@@ -1,7 +1,7 @@
 """Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -66,11 +66,23 @@ class RewardConfig(Section):
     cache: bool = Field(default=True, description="Never judge the same frame of an episode twice.")
 
 
+Logger = Literal["tensorboard", "wandb", "mlflow"]
+
+
 class TrainConfig(Section):
-    algorithm: Literal["ppo", "sac"] | None = Field(default=None, description="none: the task's default.")
+    algorithm: Literal["ppo", "appo", "sac"] | None = Field(
+        default=None, description="appo: PPO that waits for no env runner, for many; none: the task's default."
+    )
     env_steps: int | None = Field(default=None, ge=1, description="Environment steps; none: the task's default.")
     env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: in the driver.")
     envs_per_runner: int = Field(default=32, ge=1, description="Environments in each of them.")
+    cpus_per_runner: float = Field(default=1, ge=0, description="CPUs of each of them, where they are processes.")
+    gpus_per_runner: float = Field(default=0, ge=0, description="GPUs of each of them; 0.25 is a quarter of one.")
+    learners: int = Field(default=0, ge=0, description="Processes that learn; 0: in the driver.")
+    gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each of them; 0: it learns on CPUs.")
+    rllib: dict[str, dict[str, Any]] = Field(
+        default={}, description="RLlib's own settings, by AlgorithmConfig's method: {training: {lr: 0.0003}}."
+    )
     stop_at_success: float | None = Field(
         default=None, ge=0, le=1, description="Stop early once this success rate is reached on selection episodes."
     )
@@ -79,6 +91,13 @@ class TrainConfig(Section):
         default=5, ge=1, description="Training iterations between points of the learning curve."
     )
     baselines: bool = Field(default=True, description="Train on the sparse reward as well, for the comparison.")
+    loggers: tuple[Logger, ...] = Field(default=(), description="Who else is told what each iteration found.")
+
+    @model_validator(mode="after")
+    def appo_waits_for_no_runner(self) -> Self:
+        if self.algorithm == "appo" and not self.env_runners:
+            raise ValueError("algorithm=appo samples in other processes: set env_runners to 1 or more, or use ppo")
+        return self
 
 
 class EvaluationConfig(Section):

@@ -52,7 +52,9 @@ class RunDirectory:
         settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
         compared = settled - {"run_dir", "storage"}  # a run may be moved
         old, new = (_flat(config.model_dump(mode="json", include=compared)) for config in (before, self.config))
-        differing = [f"{key}={old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]
+        differing = [
+            f"{key}={old.get(key)} there, {new.get(key)} now" for key in {**old, **new} if old.get(key) != new.get(key)
+        ]
         if differing:
             raise ConfigError(
                 f"{self.path} holds a run that was told otherwise ({'; '.join(differing)}). "

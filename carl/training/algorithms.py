@@ -1,36 +1,54 @@
-"""RLlib's PPO and SAC on the new API stack, with settings that suit small tasks on few cores."""
+"""RLlib's PPO, APPO and SAC on the new API stack, with settings that suit small tasks on few cores."""
 
 import logging
-import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from carl.config import TrainConfig
-from carl.errors import ResourceError
+from carl.errors import ConfigError
 from carl.seeding import Role, seed_of
+from carl.task import Task
+from carl.training.appo import APPO, APPOLearner
 from carl.training.learner import PPOLearner
 from carl.training.replay import SAC
+from carl.training.resources import check_resources
 from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
 
-_ray: Any = ray  # Ray and RLlib leave what is used of these untyped
-_PPOConfig: Any = PPOConfig
+_PPOConfig: Any = PPOConfig  # RLlib leaves these untyped
+_APPOConfig: Any = APPOConfig
 _SACConfig: Any = SACConfig
 
-RESOURCE_PATIENCE_S = 15.0
-"""How long to wait for CPUs that others are about to give back, such as replicas that were just told to stop."""
+TOLD = ("training", "env_runners", "learners", "rl_module", "fault_tolerance", "reporting", "framework", "debugging")
+"""Methods of AlgorithmConfig that a user may call through ``train.rllib``."""
+
+FIELDS = {
+    "num_env_runners": "train.env_runners",
+    "num_envs_per_env_runner": "train.envs_per_runner",
+    "num_cpus_per_env_runner": "train.cpus_per_runner",
+    "num_gpus_per_env_runner": "train.gpus_per_runner",
+    "num_learners": "train.learners",
+    "num_gpus_per_learner": "train.gpus_per_learner",
+    "seed": "seed",
+}
+"""Arguments that have fields of their own."""
+
+OURS = ("env_runner_cls", "learner_class", "env_to_module_connector", "module_to_env_connector")
+"""Arguments that carl itself must set, or whose effect its env runner does not have."""
 
 PROBE_S = 0.1
 """How long each iteration waits to hear that a dead runner is back; RLlib would wait until the call to it fails."""
 
 
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
-    """The task's algorithm, ready to train; raises ResourceError rather than waiting for CPUs that never come."""
+    """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes."""
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns about its own defaults
     config = configure(setup, train)
     check_resources(config)
@@ -38,16 +56,18 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
 
 
 def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
-    """The RLlib configuration of ``train.algorithm``, or of the task's own choice."""
-    make = {"ppo": _ppo, "sac": _sac}[train.algorithm or setup.task.algorithm]
+    """The RLlib configuration of ``train.algorithm``, or of the task's own choice; raises ConfigError."""
     config: AlgorithmConfig = (
-        make()
+        _tuned(train.algorithm or setup.task.algorithm)
         .environment("carl", env_config={SETUP: setup})
         .env_runners(
             env_runner_cls=CodeRewardRunner,
             num_env_runners=train.env_runners,
             num_envs_per_env_runner=train.envs_per_runner,
+            num_cpus_per_env_runner=train.cpus_per_runner,
+            num_gpus_per_env_runner=train.gpus_per_runner,
         )
+        .learners(num_learners=train.learners, num_gpus_per_learner=train.gpus_per_learner)
         .fault_tolerance(
             restart_failed_env_runners=True,
             delay_between_env_runner_restarts_s=1.0,
@@ -58,7 +78,43 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
         .debugging(seed=seed_of(setup.run_seed, Role.LEARNER), log_level="ERROR")
         .reporting(min_time_s_per_iteration=0)
     )
+    return tell(config, train.rllib)
+
+
+def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> AlgorithmConfig:
+    """``config`` with RLlib's own ``settings``, arguments by method; raises ConfigError for what it does not have."""
+    for method, arguments in settings.items():
+        where = f"train.rllib.{method}"
+        if method not in TOLD:
+            raise ConfigError(f"{where} cannot be set; there are {', '.join(TOLD)}")
+        for name in arguments:
+            if name in FIELDS or name in OURS:
+                raise ConfigError(f"{where}.{name}: " + (f"set {FIELDS[name]}" if name in FIELDS else "is carl's own"))
+        try:
+            getattr(config, method)(**_with_our_network(config, arguments))
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"{where} cannot be used: {error}") from error
+    try:
+        rllib: Any = config
+        rllib.copy(copy_frozen=False).validate()
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"RLlib refuses the settings of this training: {error}") from error
     return config
+
+
+def _with_our_network(config: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments``; what a ``model_config`` among them leaves open stays as it was."""
+    changes = arguments.get("model_config")
+    return dict(arguments) | ({"model_config": replace(config._model_config, **changes)} if changes else {})
+
+
+def check(task: Task, train: TrainConfig) -> None:
+    """Raise ConfigError if ``train`` says something that RLlib does not understand."""
+    tell(_tuned(train.algorithm or task.algorithm), train.rllib)
+
+
+def _tuned(algorithm: str) -> Any:
+    return {"ppo": _ppo, "appo": _appo, "sac": _sac}[algorithm]()
 
 
 def _ppo() -> Any:
@@ -87,6 +143,32 @@ def _ppo() -> Any:
     )
 
 
+def _appo() -> Any:
+    return (
+        _APPOConfig(algo_class=APPO)
+        .training(
+            lr=1e-3,
+            gamma=0.99,
+            # Every runner's fragments of 16 steps in 32 environments are one batch, of which four gradients are taken.
+            train_batch_size_per_learner=512,
+            circular_buffer_num_batches=4,
+            circular_buffer_iterations_per_batch=4,
+            target_network_update_freq=0.25,
+            clip_param=0.2,
+            entropy_coeff=0.01,
+            vf_loss_coeff=0.5,
+            grad_clip=0.5,
+            grad_clip_by="global_norm",
+            timeout_s_sampler_manager=0.02,  # without a pause it asks again and again, with all of a core
+        )
+        .env_runners(rollout_fragment_length=16)
+        .learners(learner_class=APPOLearner)
+        .rl_module(
+            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
+        )
+    )
+
+
 def _sac() -> Any:
     return (
         _SACConfig(algo_class=SAC)
@@ -106,21 +188,3 @@ def _sac() -> Any:
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="relu"))
         .reporting(min_sample_timesteps_per_iteration=500)
     )
-
-
-def check_resources(config: AlgorithmConfig, patience_s: float = RESOURCE_PATIENCE_S) -> None:
-    """Raise ResourceError unless the cluster has the CPUs that ``config`` asks for, and has them free soon."""
-    needed: Any = config.num_env_runners * config.num_cpus_per_env_runner
-    total = _ray.cluster_resources().get("CPU", 0.0)
-    advice = (
-        f"{config.num_env_runners} env runners need {needed:g} CPUs; set train.env_runners to what is there "
-        "(0 samples in the driver), or give the cluster more"
-    )
-    if needed > total:
-        raise ResourceError(f"the cluster has {total:g} CPUs, but {advice}")
-    deadline = time.monotonic() + patience_s
-    while _ray.available_resources().get("CPU", 0.0) < needed:
-        if time.monotonic() > deadline:
-            free = _ray.available_resources().get("CPU", 0.0)
-            raise ResourceError(f"only {free:g} of the cluster's {total:g} CPUs are free, but {advice}")
-        time.sleep(0.2)

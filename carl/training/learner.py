@@ -36,10 +36,14 @@ class PPOLearner(PPOTorchLearner):
         return Minibatches(batch, asked["minibatch_size"], asked["num_epochs"], asked.get("num_total_minibatches", 0))
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        for loss in loss_per_module.values():
-            if not torch.isfinite(loss):
-                raise TaskError("the loss is not a number any more: look for NaN in what the task observes or pays")
+        check_finite(loss_per_module)
         return super().compute_gradients(loss_per_module, **kwargs)
+
+
+def check_finite(losses: dict[str, Any]) -> None:
+    """Raise TaskError if one of ``losses`` is not a number."""
+    if not all(torch.isfinite(loss) for loss in losses.values()):
+        raise TaskError("the loss is not a number any more: look for NaN in what the task observes or pays")
 
 
 class Minibatches:

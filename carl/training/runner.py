@@ -189,7 +189,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         A module acts in [-1, 1] where actions are continuous, and learns from what it said.
         """
         module: Any = self.module
-        batch = {"obs": torch.from_numpy(fragment.observations)}
+        batch = {"obs": torch.from_numpy(fragment.observations).to(self._device)}
         runners = self.config.num_env_runners or 1
         if explore:
             steps = (self.num_env_steps_sampled_lifetime // runners + fragment.steps) * runners
@@ -201,7 +201,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             distribution = distribution.to_deterministic()
         actions = distribution.sample()
         found |= {"actions": actions, "action_logp": distribution.logp(actions)}
-        columns = {name: values.numpy() for name, values in found.items()}
+        columns = {name: values.cpu().numpy() for name, values in found.items()}
         return _spaces.unsquash_action(columns["actions"], self._action_struct), columns
 
     def _close(self, fragment: Fragment, most: int | None) -> list[Any]:

@@ -20,6 +20,7 @@ from carl.rundir import write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.algorithms import build
+from carl.training.appo import APPO
 from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
 from carl.training.evaluation import Evaluation, Evaluator, Exam
@@ -205,7 +206,8 @@ class _Loop:
     def _iterate(self) -> None:
         """One iteration of sampling and learning."""
         started = time.perf_counter()
-        send_weights_to_the_restarted(self.algorithm)
+        if not self._asynchronous:
+            send_weights_to_the_restarted(self.algorithm)
         result = self.algorithm.train()
         metrics: dict[str, Any] = result.get("env_runners", {})
         seconds = time.perf_counter() - started
@@ -279,7 +281,17 @@ class _Loop:
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
         self._overview.look()
         exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
+        if self._asynchronous:
+            # Its runners fetch the weights for themselves, and nobody gives them to the driver's.
+            self.algorithm.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.algorithm.learner_group, to_worker_indices=[], inference_only=True
+            )
         return self._evaluator.evaluate(exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
+
+    @property
+    def _asynchronous(self) -> bool:
+        """Whether runners are always at work: RLlib then notices that one was restarted, and gives it weights."""
+        return isinstance(self.algorithm, APPO)
 
 
 def stop(algorithm: Any) -> None:

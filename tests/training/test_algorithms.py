@@ -1,10 +1,13 @@
 import pytest
+from pydantic import ValidationError
 
 from carl.config import TrainConfig
-from carl.errors import ResourceError
+from carl.errors import ConfigError, ResourceError
 from carl.rewards.vector import Mix
-from carl.training.algorithms import build, check_resources, configure
+from carl.training import resources
+from carl.training.algorithms import build, configure
 from carl.training.channel import ChannelClient
+from carl.training.resources import check_resources
 from carl.training.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR, STEERED
 
@@ -16,8 +19,57 @@ def setup(task=CORRIDOR, run_seed: int = 0) -> RunnerSetup:
 
 
 def test_more_runners_than_cpus_is_an_error_that_says_what_to_set():
-    with pytest.raises(ResourceError, match=r"5 env runners need 5 CPUs; set train\.env_runners"):
+    wanted = r"5 env runners \(1 CPU each\) need 5 CPUs, and after 2 of them .* Set train\.env_runners"
+    with pytest.raises(ResourceError, match=wanted):
         build(setup(), TrainConfig(env_runners=5))
+
+
+def room(monkeypatch, *nodes: dict[str, float]) -> None:
+    """Nodes with these resources, all free."""
+    monkeypatch.setattr(resources, "_nodes", lambda: list(nodes))
+    monkeypatch.setattr(resources, "_free", lambda: list(nodes))
+
+
+GPU_NODE = {"CPU": 8.0, "GPU": 1.0, "memory": 1e9}
+CPU_NODE = {"CPU": 4.0}
+
+
+def test_every_process_has_to_fit_on_a_node(monkeypatch):
+    room(monkeypatch, GPU_NODE, GPU_NODE, CPU_NODE)
+    wide = configure(setup(), TrainConfig(env_runners=1, learners=1, gpus_per_learner=2))
+    with pytest.raises(
+        ResourceError, match=r"no node has room for a further learner \(2 GPUs\): nodes have 0 GPUs; 1 GPU"
+    ):
+        check_resources(wide, patience_s=0)
+    many = configure(setup(), TrainConfig(env_runners=1, learners=3, gpus_per_learner=1))
+    with pytest.raises(
+        ResourceError, match=r"after 2 of them no node has room .*Set train\.env_runners .*train\.learners"
+    ):
+        check_resources(many, patience_s=0)
+
+
+def test_processes_that_fit_are_let_through_and_fractions_share_a_gpu(monkeypatch):
+    room(monkeypatch, GPU_NODE, CPU_NODE)
+    train = TrainConfig(env_runners=4, gpus_per_runner=0.125, learners=1, gpus_per_learner=0.5, cpus_per_runner=2)
+    check_resources(configure(setup(), train), patience_s=0)
+    with pytest.raises(ResourceError, match="no node has room for a further env runner"):
+        check_resources(configure(setup(), train.model_copy(update={"env_runners": 5})), patience_s=0)
+
+
+def test_an_autoscaler_is_asked_for_what_it_may_add_and_waited_for(monkeypatch):
+    asked: list[int] = []
+    room(monkeypatch, CPU_NODE)
+    monkeypatch.setattr(resources, "_may_grow", lambda needs: True)
+    monkeypatch.setattr(resources, "_free", lambda: [CPU_NODE, *[GPU_NODE] * len(asked)])
+    monkeypatch.setattr(resources, "_request", lambda needs: asked.append(sum(need.count for need in needs)))
+    check_resources(configure(setup(), TrainConfig(env_runners=2, learners=1, gpus_per_learner=1)), patience_s=0)
+    assert asked == [3, 0], "and what was asked is taken back"
+
+
+def test_a_learner_in_the_driver_needs_the_drivers_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ResourceError, match=r"sees no GPU: set train\.learners=1"):
+        check_resources(configure(setup(), TrainConfig(env_runners=0, gpus_per_learner=1)))
 
 
 def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named():
@@ -30,7 +82,7 @@ def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named():
 
     holder = Holder.remote()
     ray.get(holder.ready.remote())
-    with pytest.raises(ResourceError, match="only 1 of the cluster's 2 CPUs are free"):
+    with pytest.raises(ResourceError, match=r"\(2 CPUs\) too little is free: after 1 of them"):
         check_resources(configure(setup(), TrainConfig(env_runners=2)), patience_s=0.5)
     ray.kill(holder)
     check_resources(configure(setup(), TrainConfig(env_runners=2)), patience_s=30)
@@ -39,6 +91,42 @@ def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named():
 def test_the_task_chooses_the_algorithm_unless_the_user_does():
     assert configure(setup(STEERED), TrainConfig()).algo_class.__name__ == "SAC"
     assert configure(setup(STEERED), TrainConfig(algorithm="ppo")).algo_class.__name__ == "PPO"
+    assert configure(setup(), TrainConfig(algorithm="appo")).algo_class.__name__ == "APPO"
+
+
+def test_appo_without_runners_is_refused():
+    with pytest.raises(ValidationError, match="set env_runners to 1 or more"):
+        TrainConfig(algorithm="appo", env_runners=0)
+
+
+def test_rllib_is_told_its_own_settings():
+    told = {
+        "training": {"lr": 0.0003, "num_epochs": 3},
+        "env_runners": {"sample_timeout_s": 7.0},
+        "rl_module": {"model_config": {"fcnet_hiddens": [32]}},
+    }
+    config = configure(setup(), TrainConfig(rllib=told))
+    assert (config.lr, config.num_epochs, config.sample_timeout_s) == (0.0003, 3, 7.0)
+    assert config.clip_param == 0.2, "what is not told stays"
+    assert config.model_config["fcnet_hiddens"] == [32]
+    assert config.model_config["fcnet_activation"] == "tanh"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("trainning", {}, r"train\.rllib\.trainning cannot be set; there are training, "),
+        ("environment", {"env": "CartPole-v1"}, r"train\.rllib\.environment cannot be set"),
+        ("training", {"learning_rate": 1}, "unexpected keyword argument 'learning_rate'"),
+        ("rl_module", {"model_config": {"layers": 3}}, "unexpected keyword argument 'layers'"),
+        ("env_runners", {"num_env_runners": 3}, r"env_runners\.num_env_runners: set train\.env_runners"),
+        ("env_runners", {"env_runner_cls": "mine"}, r"env_runner_cls: is carl's own"),
+        ("training", {"minibatch_size": 100_000}, "RLlib refuses the settings"),
+    ],
+)
+def test_settings_that_rllib_does_not_have_are_refused(method, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        configure(setup(), TrainConfig(rllib={method: arguments}))
 
 
 def test_neighbouring_runs_and_runners_do_not_share_seeds():

@@ -371,6 +371,65 @@ def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch)
         train(training(tmp_path, task=task, config=config))
 
 
+def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner(tmp_path):
+    config = TrainConfig(
+        algorithm="appo", env_runners=1, envs_per_runner=32, env_steps=20_000, evaluate_every=1, checkpoint_every=1
+    )
+    run = training(tmp_path, config=config)
+    iterations, births = [], []
+
+    def stop(channel):
+        raise KeyboardInterrupt
+
+    def meddle(channel):
+        iterations.append(1)
+        births.append(channel.births()["runner-1"])
+        if len(iterations) == 1:
+            channel.publish(Furthest(scale=2.0))
+        if len(iterations) == 3:
+            _kill_the_runner(channel)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, on_iteration=stop)
+    trained = train(replace(run, train=config.model_copy(update={"checkpoint_every": 100})), on_iteration=meddle)
+    last = curve(run)[-1]
+    assert births[-1] == 2
+    assert trained.progressed.generation == 1
+    assert last["reward_version"] == 2
+    assert 0 < last["stale_steps"] < 2_048, "what was sampled before the second source arrived"
+    assert last["mean_return"] > 1.9
+    assert last["success_rate"] > 0.9, "the curve is played with the learner's weights"
+    assert last["mean_length"] < 7
+    assert not [thread for thread in threading.enumerate() if thread.name == "_LearnerThread"]
+
+
+def test_what_goes_wrong_in_appos_learner_ends_the_training(tmp_path):
+    task = replace(CORRIDOR, make=_Priceless)
+    config = TrainConfig(algorithm="appo", env_runners=1, envs_per_runner=8, env_steps=8_000)
+    with pytest.raises(TaskError, match="NaN in what the task observes or pays"):
+        train(training(tmp_path, task, config, mix=Mix(env=1.0)))
+
+
+def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_path):
+    config = HERE.model_copy(update={"learners": 1})
+    run = training(tmp_path, config=config)
+
+    def stop(channel):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, on_iteration=stop)
+    first = curve(run)
+    trained = train(run)
+    points = curve(run)
+    assert trained.progressed.generation == 1
+    assert [point["env_steps"] for point in points] == sorted({point["env_steps"] for point in points})
+    assert points[-1]["success_rate"] == 1.0
+    assert points[-1]["mean_length"] < first[0]["mean_length"]
+    final = Evaluator(workers=0).evaluate(run.exam, trained.policy, Role.EVALUATION, 20, greedy=True)
+    assert final.success_rate == 1.0
+
+
 def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
     config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, checkpoint_every=100)
@@ -402,6 +461,12 @@ class _Mortal:
     def __call__(self):
         os.environ["CARL_TEST_MARK"] = self.mark
         return DEADLY.make()
+
+
+class _Priceless(Corridor):
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
 
 
 class _Broken(Corridor):
