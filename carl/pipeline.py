@@ -48,6 +48,8 @@ class Pipeline:
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
+        if "train" in stages and not self.dir.done("train"):
+            self._check_training()
         with ExitStack() as self._held:
             if self._storage:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
@@ -139,6 +141,19 @@ class Pipeline:
         build_report(self.dir.path)
 
     # What the stages share
+
+    def _check_training(self) -> None:
+        """Raise ConfigError, before the first stage, for what only the training would notice."""
+        train = self.config.train
+        if train.rllib:
+            from carl.training.algorithms import check
+
+            check(self.task, train)
+        if train.loggers:
+            from carl.training.loggers import module_of
+
+            for logger in train.loggers:
+                module_of(logger)
 
     @property
     def arms(self) -> tuple[Arm, ...]:

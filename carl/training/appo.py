@@ -48,7 +48,7 @@ class APPOLearner(_APPOTorchLearner):  # type: ignore[misc]
         except Exception as error:  # whatever it is, who waits has to hear of it
             self._failure = error
             self._agg_event.set()
-            raise
+            raise SystemExit from error  # ends the thread without a word; update has it
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
         check_finite(loss_per_module)

@@ -24,6 +24,7 @@ from carl.training.appo import APPO
 from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
 from carl.training.evaluation import Evaluation, Evaluator, Exam
+from carl.training.loggers import Log, logging_to
 from carl.training.policy import Policy
 from carl.training.runner import COUNTS, RunnerSetup
 from carl.training.versions import Overview, trained_on
@@ -39,6 +40,9 @@ SUBJECT = "training.json"
 
 LIVE = "live.json"
 """File that says after each iteration how far a training has come; its checkpoints come later."""
+
+MEANS = {"episode_return_mean": "training/mean_return", "episode_len_mean": "training/mean_length"}
+"""What RLlib says of the training episodes of an iteration, and how loggers know it."""
 
 PATIENCE_S = 120.0
 """How long to sample without a single step, runners dying one after the other, before training gives up."""
@@ -90,6 +94,18 @@ class Training:
         write_json(path, subject)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What loggers are told of this training."""
+        return {
+            "name": f"{self.task.name}-{self.run_seed}-{self.directory.name}",
+            "task": self.task.name,
+            "seed": self.run_seed,
+            "arm": self.directory.name,
+            "algorithm": self.train.algorithm or self.task.algorithm,
+            "program_id": self.source.id if self.source else None,
+        }
+
+    @property
     def exam(self) -> Exam:
         return Exam(self.task, self.mix, self.source, self.run_seed)
 
@@ -138,10 +154,13 @@ def train(
         if training.mix.looks and training.source is not None:
             channel.publish(training.source)
         setup = RunnerSetup(training.task, training.mix, training.run_seed, channel, progressed.generation)
-        with nullcontext(evaluator) if evaluator else Evaluator() as judge:
+        with (
+            nullcontext(evaluator) if evaluator else Evaluator() as judge,
+            logging_to(training.train.loggers, training.directory, training.about) as log,
+        ):
             with working(progress, "starting the env runners"):
                 algorithm = build(setup, training.train)
-            loop = _Loop(training, algorithm, channel, judge, progressed)
+            loop = _Loop(training, algorithm, channel, judge, progressed, log)
             try:
                 if latest:
                     loop.restore(latest)
@@ -167,9 +186,16 @@ class _Loop:
     """One training at work."""
 
     def __init__(
-        self, training: Training, algorithm: Any, channel: ChannelClient, evaluator: Evaluator, progressed: Progressed
+        self,
+        training: Training,
+        algorithm: Any,
+        channel: ChannelClient,
+        evaluator: Evaluator,
+        progressed: Progressed,
+        log: Log,
     ) -> None:
         self.algorithm = algorithm
+        self._log = log
         self._training, self._channel, self._evaluator = training, channel, evaluator
         self._overview = Overview(channel)
         source = training.source
@@ -228,8 +254,10 @@ class _Loop:
         write_json(self._training.directory / LIVE, asdict(self._progressed))
         for counts in (self._since_point, self._since_screen):
             counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
-        means = {key: _number(metrics.get(key)) for key in ("episode_return_mean", "episode_len_mean")}
-        self._means |= {key: value for key, value in means.items() if value is not None}
+        means = {key: _number(metrics.get(key)) for key in MEANS}
+        found = {key: value for key, value in means.items() if value is not None}
+        self._means |= found
+        self._log(self._progressed.env_steps, {MEANS[key]: value for key, value in found.items()})
 
     def _expect_steps(self, steps: int, seconds: float) -> None:
         """Give runners that were restarted time to come up; raise ResourceError if they never do."""
@@ -265,6 +293,8 @@ class _Loop:
         }
         with self._training.curve.open("a") as file:
             file.write(json.dumps(point) + "\n")
+        numbers = {key: value for key, value in point.items() if isinstance(value, int | float)}
+        self._log(self._progressed.env_steps, {f"curve/{key}": value for key, value in numbers.items()})
         self._since_point.clear()
 
     def _solved(self) -> bool:

@@ -378,9 +378,6 @@ def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner
     run = training(tmp_path, config=config)
     iterations, births = [], []
 
-    def stop(channel):
-        raise KeyboardInterrupt
-
     def meddle(channel):
         iterations.append(1)
         births.append(channel.births()["runner-1"])
@@ -390,7 +387,7 @@ def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner
             _kill_the_runner(channel)
 
     with pytest.raises(KeyboardInterrupt):
-        train(run, on_iteration=stop)
+        train(run, on_iteration=_stop_in_the_second())
     trained = train(replace(run, train=config.model_copy(update={"checkpoint_every": 100})), on_iteration=meddle)
     last = curve(run)[-1]
     assert births[-1] == 2
@@ -413,12 +410,8 @@ def test_what_goes_wrong_in_appos_learner_ends_the_training(tmp_path):
 def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_path):
     config = HERE.model_copy(update={"learners": 1})
     run = training(tmp_path, config=config)
-
-    def stop(channel):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(run, on_iteration=stop)
+        train(run, on_iteration=_stop_in_the_second())
     first = curve(run)
     trained = train(run)
     points = curve(run)
@@ -472,6 +465,18 @@ class _Priceless(Corridor):
 class _Broken(Corridor):
     def step(self, action):
         raise RuntimeError("broken")
+
+
+def _stop_in_the_second():
+    """Stops a training in its second iteration, when the checkpoint of the first is there."""
+    iterations = []
+
+    def stop(channel):
+        iterations.append(1)
+        if len(iterations) == 2:
+            raise KeyboardInterrupt
+
+    return stop
 
 
 def _weights(runner) -> dict[str, np.ndarray]:
