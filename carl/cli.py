@@ -19,7 +19,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from carl.config import EMBEDDED_MODEL, RunConfig
+from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, missing
 from carl.progress import LINES, MARK, Progress
 
@@ -95,8 +95,19 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
     try:
         return RunConfig.model_validate(_over_existing(tree))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"the configuration is wrong: {problems}") from None
+        raise ConfigError(f"the configuration is wrong: {_problems(error)}") from None
+
+
+def sweep_of(path: Path) -> SweepConfig:
+    """The sweep that a YAML file means; raises ConfigError."""
+    try:
+        return SweepConfig.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"the sweep {path} is wrong: {_problems(error)}") from None
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
 
 
 def _over_existing(tree: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +217,27 @@ def show(run_dir: Annotated[Path, typer.Argument(help="Directory of a run.")]) -
     from carl.rundir import RunDirectory, read_config
 
     console.print(status(RunDirectory(read_config(run_dir))))
+
+
+@app.command("sweep")
+def run_sweep(config: Annotated[Path, typer.Argument(help="YAML file with a sweep, such as jobs/sweep.yaml.")]) -> None:
+    """Run what a sweep lists, and compare. Stop it anywhere; the same command continues it."""
+    from carl import sweep
+    from carl.report.sweep import INTERVAL, rate_of, told
+
+    plan = sweep_of(config)
+    try:
+        with bars() as progress:
+            rows = sweep.run_sweep(plan, progress)
+    except KeyboardInterrupt:
+        errors.print("Stopped. The same command continues from here.")
+        raise typer.Exit(130) from None
+    table = Table("setting", "success", "seeds", "failed", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row["setting"], rate_of(row), str(len(row["seeds"])), "\n".join(told(row["failed"])))
+    console.print(f"{plan.base.task}; in brackets the {INTERVAL}", table, f"All of it is in {plan.path}", sep="\n")
+    if any(row["failed"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,7 +1,10 @@
 """Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
 
+import re
+from copy import deepcopy
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -134,3 +137,60 @@ class RunConfig(Section):
     @property
     def directory(self) -> Path:
         return self.run_dir or Path("runs") / f"{self.task.replace(':', '.')}-{self.seed}"
+
+
+class SweepConfig(Section):
+    """Runs that differ in a few settings and in their seed."""
+
+    base: RunConfig = Field(description="What the runs share.")
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default={}, description="Values of fields, as section.field: [value, ...]; every combination is a setting."
+    )
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every setting runs on each.")
+    max_concurrent: int = Field(default=1, ge=1, description="Runs at a time; the cluster has to have room for them.")
+    directory: Path | None = Field(default=None, description="Where runs, table and plot go; none: runs/sweep-<task>.")
+
+    @model_validator(mode="after")
+    def every_run_is_one(self) -> Self:
+        for field in ("seed", "run_dir", "storage"):
+            if field in self.grid or field in self.base.model_fields_set:
+                raise ValueError(f"{field} is the sweep's own: set seeds or directory")
+        names = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
+        if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("grid or seeds hold the same value twice")
+        return self
+
+    def trials(self) -> "list[Trial]":
+        """All runs, setting by setting; raises ValidationError, which names the field, for a value that is wrong."""
+        base = self.base.model_dump(mode="json")
+        return [
+            Trial.of(base, dict(zip(self.grid, values, strict=True)), seed, self.path)
+            for values in product(*self.grid.values())
+            for seed in self.seeds
+        ]
+
+    @property
+    def path(self) -> Path:
+        return self.directory or Path("runs") / f"sweep-{self.base.task.replace(':', '.')}"
+
+
+class Trial(NamedTuple):
+    """One run of a sweep, and the name of its setting."""
+
+    setting: str
+    config: RunConfig
+
+    @classmethod
+    def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path) -> Self:
+        tree = deepcopy(base)
+        for key, value in values.items():
+            *sections, leaf = key.split(".")
+            section = tree
+            for name in sections:
+                section = section.setdefault(name, {})
+                if not isinstance(section, dict):
+                    raise ValueError(f"grid: {key}: {name} is no section of settings")
+            section[leaf] = value
+        setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
+        run_dir = directory / re.sub(r"[^A-Za-z0-9=.+_-]+", "_", setting) / f"seed-{seed}"
+        return cls(setting, RunConfig.model_validate(tree | {"seed": seed, "run_dir": run_dir}))

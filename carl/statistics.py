@@ -1,6 +1,8 @@
 """The little statistics that several rooms need."""
 
+from collections.abc import Sequence
 from math import sqrt
+from statistics import fmean, stdev
 
 NORMAL_95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
@@ -16,3 +18,16 @@ def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tupl
     low = 0.0 if successes <= 0 else centre - half
     high = 1.0 if successes >= trials else centre + half
     return low, high
+
+
+def t_interval(shares: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of ``shares`` by Student's t, within [0, 1]; all of that if there are not two.
+
+    A bootstrap of so few as the seeds of a sweep would be too narrow.
+    """
+    from scipy.stats import t
+
+    if len(shares) < 2:
+        return 0.0, 1.0
+    mean, half = fmean(shares), float(t.ppf(0.975, len(shares) - 1)) * stdev(shares) / sqrt(len(shares))
+    return max(0.0, mean - half), min(1.0, mean + half)

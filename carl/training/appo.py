@@ -36,8 +36,11 @@ class APPOLearner(_APPOTorchLearner):  # type: ignore[misc]
 
     _failure: Exception | None = None
 
-    def update(self, *args: Any, **kwargs: Any) -> Any:
-        result = super().update(*args, **kwargs)
+    def update(self, training_data: Any, **kwargs: Any) -> Any:
+        training_data.solve_refs()
+        if training_data.episodes == []:
+            return {}  # lost with the env runner that sampled and held them
+        result = super().update(training_data, **kwargs)
         if self._failure is not None:
             raise self._failure
         return result

@@ -1,0 +1,19 @@
+"""Ray job: run the sweep that a configuration file lists, and compare its settings.
+
+python jobs/sweep.py jobs/sweep.yaml
+"""
+
+import sys
+from pathlib import Path
+
+from carl.cli import guarded, run_sweep
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        raise SystemExit(__doc__)
+    run_sweep(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
