@@ -223,7 +223,7 @@ def show(run_dir: Annotated[Path, typer.Argument(help="Directory of a run.")]) -
 def run_sweep(config: Annotated[Path, typer.Argument(help="YAML file with a sweep, such as jobs/sweep.yaml.")]) -> None:
     """Run what a sweep lists, and compare. Stop it anywhere; the same command continues it."""
     from carl import sweep
-    from carl.report.sweep import INTERVAL, rate_of, told
+    from carl.report.sweep import COMPARISON, INTERVAL, rate_of, told
 
     plan = sweep_of(config)
     try:
@@ -235,7 +235,12 @@ def run_sweep(config: Annotated[Path, typer.Argument(help="YAML file with a swee
     table = Table("setting", "success", "seeds", "failed", box=None, header_style="bold")
     for row in rows:
         table.add_row(row["setting"], rate_of(row), str(len(row["seeds"])), "\n".join(told(row["failed"])))
-    console.print(f"{plan.base.task}; in brackets the {INTERVAL}", table, f"All of it is in {plan.path}", sep="\n")
+    console.print(
+        f"{plan.base.task}; in brackets the {INTERVAL}",
+        table,
+        f"The plot is {plan.path / COMPARISON / 'sweep.html'}",
+        sep="\n",
+    )
     if any(row["failed"] for row in rows):
         raise typer.Exit(1)
 

@@ -149,12 +149,15 @@ class SweepConfig(Section):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every setting runs on each.")
     max_concurrent: int = Field(default=1, ge=1, description="Runs at a time; the cluster has to have room for them.")
     directory: Path | None = Field(default=None, description="Where runs, table and plot go; none: runs/sweep-<task>.")
+    storage: str | None = Field(
+        default=None, description="pyarrow.fs URI that they are copied to, and that runs which are not here go on from."
+    )
 
     @model_validator(mode="after")
     def every_run_is_one(self) -> Self:
         for field in ("seed", "run_dir", "storage"):
             if field in self.grid or field in self.base.model_fields_set:
-                raise ValueError(f"{field} is the sweep's own: set seeds or directory")
+                raise ValueError(f"{field} is the sweep's own: set seeds, directory or storage")
         names = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("grid or seeds hold the same value twice")
@@ -164,7 +167,7 @@ class SweepConfig(Section):
         """All runs, setting by setting; raises ValidationError, which names the field, for a value that is wrong."""
         base = self.base.model_dump(mode="json")
         return [
-            Trial.of(base, dict(zip(self.grid, values, strict=True)), seed, self.path)
+            Trial.of(base, dict(zip(self.grid, values, strict=True)), seed, self.path, self.storage)
             for values in product(*self.grid.values())
             for seed in self.seeds
         ]
@@ -181,7 +184,7 @@ class Trial(NamedTuple):
     config: RunConfig
 
     @classmethod
-    def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path) -> Self:
+    def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path, storage: str | None) -> Self:
         tree = deepcopy(base)
         for key, value in values.items():
             *sections, leaf = key.split(".")
@@ -192,5 +195,6 @@ class Trial(NamedTuple):
                     raise ValueError(f"grid: {key}: {name} is no section of settings")
             section[leaf] = value
         setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
-        run_dir = directory / re.sub(r"[^A-Za-z0-9=.+_-]+", "_", setting) / f"seed-{seed}"
-        return cls(setting, RunConfig.model_validate(tree | {"seed": seed, "run_dir": run_dir}))
+        folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}/seed-{seed}"
+        own = {"seed": seed, "run_dir": directory / folder, "storage": f"{storage}/{folder}" if storage else None}
+        return cls(setting, RunConfig.model_validate(tree | own))

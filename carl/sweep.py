@@ -21,8 +21,9 @@ from carl.config import RunConfig, SweepConfig, Trial
 from carl.errors import CarlError, ResourceError
 from carl.pipeline import Pipeline
 from carl.progress import Progress, silent
-from carl.report.sweep import write_sweep
+from carl.report.sweep import COMPARISON, write_sweep
 from carl.rundir import CONFIG, ORDER
+from carl.storage import Storage
 
 _ray: Any = ray  # Ray leaves these untyped
 _Callback: Any = tune.Callback
@@ -39,14 +40,17 @@ RETRIES = 2
 
 
 def run_sweep(sweep: SweepConfig, progress: Progress = silent) -> list[dict[str, Any]]:
-    """Run all trials, and write ``sweep.json``, ``sweep.csv`` and ``sweep.html``; returns a row for each setting.
+    """Run all trials, and write a table and a page to ``comparison/``; returns a row for each setting.
 
     A trial that fails is said so in its row. Raises ConfigError if a directory holds another run.
     """
     with ray_running(progress):
         failed = _make_programs(sweep, progress)
         failed |= _tune(sweep, [trial for trial in sweep.trials() if trial.config.run_dir not in failed], progress)
-    return write_sweep(sweep, failed)
+    rows = write_sweep(sweep, failed)
+    if sweep.storage:
+        Storage(f"{sweep.storage}/{COMPARISON}").push(sweep.path / COMPARISON)
+    return rows
 
 
 def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
@@ -54,12 +58,16 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
     failed: dict[Path, str] = {}
     for trial in sweep.trials():
         config = trial.config
-        if config.reward.source == "sparse" or (config.directory / CONFIG).exists():
+        if config.reward.source == "sparse":
             continue
         told = config.model_dump(mode="json", include=set(MADE_BY))
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         made = RunConfig.model_validate(told | {"run_dir": sweep.path / "programs" / f"seed-{config.seed}-{digest}"})
         try:
+            if config.storage:
+                Storage(config.storage).pull(config.directory)
+            if (config.directory / CONFIG).exists():
+                continue
             Pipeline(made, progress).run(PROGRAM_STAGES)
         except CarlError as error:
             failed[config.directory] = f"{type(error).__name__}: {error}"

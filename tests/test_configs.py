@@ -50,9 +50,9 @@ def test_a_wrong_sweep_is_named(tmp_path: Path, text: str, message: str) -> None
 
 def test_every_field_says_what_it_is() -> None:
     def fields(model: type) -> list[str]:
-        bare = [name for name, field in model.moolders.items() if not field.description]
-        sections = [field.annotation for field in model.moolders.values() if not field.description]
-        return [name for name in bare if not isinstance(model.moolders[name].annotation, type)] + [
+        bare = [name for name, field in model.model_fields.items() if not field.description]
+        sections = [field.annotation for field in model.model_fields.values() if not field.description]
+        return [name for name in bare if not isinstance(model.model_fields[name].annotation, type)] + [
             name for section in sections if isinstance(section, type) for name in fields(section)
         ]
 
@@ -95,7 +95,7 @@ def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) 
     write_json(tmp_path / STAGES, {"train": {"done": True, "seconds": 1.0}})
     assert RunDirectory(config).done("train"), "a run of an older carl goes on"
     with pytest.raises(ConfigError, match=r"train\.rllib\.training\.lr=None there, 1.0 now"):
-        RunDirectory(settings(None, None, tmp_path, None, ["train.rllib={training: {lr: 1.0}}"]))
+        RunDirectory(settings("DoorKey-8x8", None, tmp_path, None, ["train.rllib={training: {lr: 1.0}}"]))
 
 
 def test_a_directory_is_not_used_for_a_run_that_was_told_otherwise(tmp_path: Path) -> None:

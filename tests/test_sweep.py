@@ -23,7 +23,10 @@ BASE = {
 
 def test_a_sweep_compares_its_settings_and_a_failed_trial_is_a_row(tmp_path):
     grid = {"train.rllib.training.lr": [0.003, "fast"]}
-    sweep = SweepConfig.model_validate({"base": BASE, "grid": grid, "seeds": [0, 1], "directory": tmp_path})
+    kept = tmp_path / "kept"
+    sweep = SweepConfig.model_validate(
+        {"base": BASE, "grid": grid, "seeds": [0, 1], "directory": tmp_path, "storage": kept.as_uri()}
+    )
     told = []
     good, bad = run_sweep(sweep, lambda label, done, total=None: told.append((label, done, total)))
     assert told[-1] == ("trials", 4, 4)
@@ -33,10 +36,12 @@ def test_a_sweep_compares_its_settings_and_a_failed_trial_is_a_row(tmp_path):
     assert good["failed"] == {}
     assert bad["success_rate"] is None
     assert set(bad["failed"]) == {0, 1}
-    assert "train.rllib.training" in bad["failed"][0]
-    assert len(json.loads((tmp_path / "sweep.json").read_text())["settings"]) == 2
-    assert [row["seeds"] for row in csv.DictReader((tmp_path / "sweep.csv").open())] == ["2", "0"]
-    page = (tmp_path / "sweep.html").read_text()
+    assert "ConfigError: RLlib refuses" in bad["failed"][0]
+    folder = tmp_path / "comparison"
+    assert {path.name for path in kept.iterdir()} >= {"comparison", "train.rllib.training.lr=0.003"}
+    assert len(json.loads((folder / "sweep.json").read_text())["settings"]) == 2
+    assert [row["seeds"] for row in csv.DictReader((folder / "sweep.csv").open())] == ["2", "0"]
+    page = (folder / "sweep.html").read_text()
     assert page.count("<polyline") == page.count("<polygon") == 1
     done = tmp_path / "train.rllib.training.lr=0.003" / "seed-1"
     before = (done / "training/sparse/curve.jsonl").stat().st_mtime_ns

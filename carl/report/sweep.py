@@ -19,6 +19,9 @@ from carl.statistics import t_interval
 
 Row = dict[str, Any]
 
+COMPARISON = "comparison"
+"""Folder of the sweep's directory that these files go to."""
+
 POINTS = 40
 """Points of a setting's curve; those of its runs were measured at steps of their own."""
 
@@ -39,16 +42,17 @@ td i { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.5re
 
 
 def write_sweep(sweep: SweepConfig, failed: Mapping[Path, str]) -> list[Row]:
-    """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html``; returns a row for each setting.
+    """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html`` to ``comparison/``; returns a row for each setting.
 
     ``failed`` says what went wrong, by run directory. Raises ConfigError where they cannot be written.
     """
     settings = [(name, list(trials)) for name, trials in groupby(sweep.trials(), lambda trial: trial.setting)]
     rows = [_row(name, trials, failed) for name, trials in settings]
-    write_json(sweep.path / "sweep.json", {"interval": INTERVAL, "settings": rows})
-    write_text(sweep.path / "sweep.csv", _csv(rows))
+    folder = sweep.path / COMPARISON
+    write_json(folder / "sweep.json", {"interval": INTERVAL, "settings": rows})
+    write_text(folder / "sweep.csv", _csv(rows))
     curves = [_series(index, name, trials) for index, (name, trials) in enumerate(settings)]
-    write_text(sweep.path / "sweep.html", _page(sweep, rows, curves))
+    write_text(folder / "sweep.html", _page(sweep, rows, curves))
     return rows
 
 
