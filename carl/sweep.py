@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from carl.cluster import ray_running
@@ -26,7 +27,7 @@ from carl.rundir import CONFIG, ORDER
 from carl.storage import Storage
 
 _ray: Any = ray  # Ray leaves these untyped
-_Callback: Any = tune.Callback
+_Reporter: Any = TrialProgressCallback
 
 PROGRAM_STAGES = ORDER[: ORDER.index("train")]
 MADE_BY = ("task", "seed", "collect", "vlm", "synthesis", "verify")
@@ -102,10 +103,11 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
     return dict(_failures(results))
 
 
-class _Told(_Callback):  # type: ignore[misc]
-    """Tells how many trials have ended."""
+class _Told(_Reporter):  # type: ignore[misc]
+    """Tells how many trials have ended, in place of Tune's own reporter."""
 
     def __init__(self, progress: Progress, done: int, total: int) -> None:
+        super().__init__()
         self._progress, self._done, self._total = progress, done, total
         progress("trials", done, total)
 
@@ -114,6 +116,9 @@ class _Told(_Callback):  # type: ignore[misc]
         self._progress("trials", self._done, self._total)
 
     on_trial_error = on_trial_complete
+
+    def log_result(self, *_: Any, **__: Any) -> None:
+        """Nothing: what a trial found is in its run directory."""
 
     def __reduce__(self) -> Any:
         """Tune writes a copy to disk, from which nothing is ever begun."""

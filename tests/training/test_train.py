@@ -400,6 +400,7 @@ def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner
     assert not [thread for thread in threading.enumerate() if thread.name == "_LearnerThread"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_goes_wrong_in_appos_learner_ends_the_training(tmp_path):
     task = replace(CORRIDOR, make=_Priceless)
     config = TrainConfig(algorithm="appo", env_runners=1, envs_per_runner=8, env_steps=8_000)
