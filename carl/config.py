@@ -136,7 +136,17 @@ class RunConfig(Section):
 
     @property
     def directory(self) -> Path:
-        return self.run_dir or Path("runs") / f"{self.task.replace(':', '.')}-{self.seed}"
+        return self.run_dir or Path("runs") / self._name
+
+    @property
+    def id(self) -> str:
+        """Names the run in logs and metrics: task and seed, and its directory's name if that is another."""
+        name = self.directory.resolve().name
+        return self._name if name == self._name else f"{self._name}/{name}"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.task.replace(':', '.')}-{self.seed}"
 
 
 class SweepConfig(Section):

@@ -12,6 +12,7 @@ import numpy as np
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError
+from carl.logs import about
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
@@ -45,6 +46,7 @@ class Pipeline:
             self._storage.pull(config.directory)
         self.dir = RunDirectory(config)
         self._progress = progress
+        about(run=config.id, program=None)
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
@@ -234,7 +236,9 @@ class Pipeline:
     def _program(self) -> RewardProgram:
         if not (self.dir / "program.json").exists():
             raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
-        return RewardProgram.load(self.dir / "program.json")
+        program = RewardProgram.load(self.dir / "program.json")
+        about(program=program.id)
+        return program
 
     def _source(self) -> Any:
         from carl.rewards.program import ProgramReward

@@ -1,6 +1,7 @@
 """A run directory: its files, written whole or not at all, and which stages are done."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from carl.config import RunConfig
 from carl.errors import ConfigError
+from carl.metrics import tell
 
 CONFIG = "config.json"
 STAGES = "stages.json"
@@ -27,6 +29,8 @@ OPEN_UNTIL = {
 }
 """Sections of the configuration that may still change, and the stage that settles each: what it and the
 stages before it made follows from that section. All else is settled at once."""
+
+_log = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -79,8 +83,8 @@ class RunDirectory:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall-clock seconds that each stage has taken, over all the times it was started."""
-        return {name: stage["seconds"] for name, stage in self.read(STAGES, {}).items()}
+        """Wall-clock seconds that each stage has taken, over all the times that it was started and came to an end."""
+        return {name: stage["seconds"] for name, stage in self.read(STAGES, {}).items() if "seconds" in stage}
 
     def done(self, stage: str) -> bool:
         return bool(self.read(STAGES, {}).get(stage, {}).get("done", False))
@@ -95,14 +99,24 @@ class RunDirectory:
         """Time a stage, and mark it done if it ends without an error. Stages after it have to be done again."""
         start, done = time.monotonic(), False
         self._undo_after(name)
+        self._note(name, done=False, since=round(time.time(), 3))
+        tell("carl_stage_running", 1, stage=name)
+        _log.info("%s begins", name, extra={"stage": name})
         try:
             yield
             done = True
         finally:
-            stages = self.read(STAGES, {})
-            before = stages.get(name, {}).get("seconds", 0.0)
-            stages[name] = {"seconds": round(before + time.monotonic() - start, 3), "done": done}
-            self.write(STAGES, stages)
+            seconds = round(time.monotonic() - start, 3)
+            self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3))
+            tell("carl_stage_running", 0, stage=name)
+            tell("carl_stage_seconds", seconds, stage=name)
+            ended = "done" if done else "left undone"
+            _log.info("%s is %s after %.1f s", name, ended, seconds, extra={"stage": name, "seconds": seconds})
+
+    def _note(self, name: str, *, done: bool, **more: float) -> None:
+        """Write a stage's line: ``seconds``, and while it runs the time at which it began, ``since``."""
+        stages = {key: _without(stage, "since") for key, stage in self.read(STAGES, {}).items()}
+        self.write(STAGES, stages | {name: stages.get(name, {}) | {"done": done} | more})
 
 
 def read_config(path: Path) -> RunConfig:
@@ -129,6 +143,10 @@ def write_text(path: Path, text: str) -> None:
         os.replace(new, path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
+
+
+def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key != name}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Run:
     def seconds(self) -> Record:
         """Wall-clock seconds of each stage."""
         stages = {name: as_record(stage).get("seconds") for name, stage in self._json("stages.json").items()}
-        return as_record(self.result.get("seconds")) or stages
+        ended = {name: seconds for name, seconds in stages.items() if seconds is not None}
+        return as_record(self.result.get("seconds")) or ended
 
     @property
     def task_name(self) -> str:

@@ -71,6 +71,11 @@ class Latch:
         self.active[slots[rows], tasks] = True
         return rows, tasks
 
+    def passed(self, slots: Slots) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The sub-tasks that the episodes in ``slots`` came to, and those they have done, both ``bool[M, K]``."""
+        done = self.best[slots] >= DONE
+        return self.active[slots] | done, done
+
     def completed(self, slots: Slots | Sequence[int]) -> NDArray[np.bool_]:
         """Which of ``slots`` have every sub-task done, ``bool[M]``."""
         return np.asarray((self.best[slots] >= DONE).all(axis=1))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from carl.config import VlmConfig
 from carl.errors import VlmError
+from carl.metrics import tell
 from carl.progress import Progress, silent, working
 from carl.synthesis.exchange import Draw, Exchange, Question, Recording, Usage, digest, png
 
@@ -177,7 +178,16 @@ class VlmClient:
                 f"a request ({question.prompt}) is not in the recording {where}; it was made with other frames, "
                 "prompts, settings or another seed"
             )
-        return self._live.answer(question, draw)
+        try:
+            answers, usage = self._live.answer(question, draw)
+        except VlmError:
+            tell("carl_synthesis_requests", 1, outcome="failed")
+            raise
+        tell("carl_synthesis_requests", 1, outcome="answered")
+        tell("carl_synthesis_tokens", usage.prompt_tokens, kind="prompt")
+        tell("carl_synthesis_tokens", usage.completion_tokens, kind="completion")
+        tell("carl_synthesis_seconds", usage.seconds)
+        return answers, usage
 
 
 @contextmanager

@@ -231,4 +231,5 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     def _new_counts(self) -> Counter[str]:
         assert self._code_reward is not None
         before, self._counted = self._counted, self._code_reward.counts
-        return Counter({key: count - before[key] for key, count in self._counted.items()})
+        news = {key: count - before[key] for key, count in self._counted.items()}
+        return Counter({key: count for key, count in news.items() if count or key not in before})

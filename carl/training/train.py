@@ -13,6 +13,7 @@ import ray
 
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError
+from carl.metrics import tell, tell_counts
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
@@ -197,6 +198,7 @@ class _Loop:
         self.algorithm = algorithm
         self._log = log
         self._training, self._channel, self._evaluator = training, channel, evaluator
+        self._arm = training.directory.name
         self._overview = Overview(channel)
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
@@ -240,16 +242,17 @@ class _Loop:
         self._overview.look()
         version = _count(metrics, "reward_version") or self._progressed.reward_version
         self._expect_steps(_count(metrics, "num_env_steps_sampled"), seconds)
+        before = self._progressed
         self._progressed = replace(
-            self._progressed,
-            env_steps=self._progressed.env_steps + _count(metrics, "num_env_steps_sampled"),
-            episodes=self._progressed.episodes + _count(metrics, "ended"),
-            counts=_added(self._progressed.counts, metrics.get(COUNTS, {})),
-            stale_steps=self._progressed.stale_steps + self._overview.stale(trained_on(result)),
-            iterations=self._progressed.iterations + 1,
-            seconds=self._progressed.seconds + seconds,
+            before,
+            env_steps=before.env_steps + _count(metrics, "num_env_steps_sampled"),
+            episodes=before.episodes + _count(metrics, "ended"),
+            counts=_added(before.counts, metrics.get(COUNTS, {})),
+            stale_steps=before.stale_steps + self._overview.stale(trained_on(result)),
+            iterations=before.iterations + 1,
+            seconds=before.seconds + seconds,
             reward_version=version,
-            source_id=self._overview.source_id(version) or self._progressed.source_id,
+            source_id=self._overview.source_id(version) or before.source_id,
         )
         write_json(self._training.directory / LIVE, asdict(self._progressed))
         for counts in (self._since_point, self._since_screen):
@@ -258,6 +261,20 @@ class _Loop:
         found = {key: value for key, value in means.items() if value is not None}
         self._means |= found
         self._log(self._progressed.env_steps, {MEANS[key]: value for key, value in found.items()})
+        self._tell(before, _count(metrics, "succeeded"))
+
+    def _tell(self, before: Progressed, succeeded: int) -> None:
+        """Publish this iteration's figures as metrics."""
+        now, arm = self._progressed, self._arm
+        tell("carl_env_runners", self.algorithm.env_runner_group.num_healthy_remote_workers(), arm=arm)
+        tell("carl_env_steps", now.env_steps - before.env_steps, arm=arm)
+        tell("carl_episodes", succeeded, arm=arm, outcome="success")
+        tell("carl_episodes", now.episodes - before.episodes - succeeded, arm=arm, outcome="failure")
+        tell("carl_return", self._means.get("episode_return_mean"), arm=arm)
+        tell("carl_episode_length", self._means.get("episode_len_mean"), arm=arm)
+        tell("carl_reward_version", now.reward_version, arm=arm)
+        tell("carl_stale_steps", now.stale_steps - before.stale_steps, arm=arm)
+        tell_counts({key: count - before.counts.get(key, 0) for key, count in now.counts.items()}, arm)
 
     def _expect_steps(self, steps: int, seconds: float) -> None:
         """Give runners that were restarted time to come up; raise ResourceError if they never do."""
@@ -291,6 +308,7 @@ class _Loop:
             "rework_steps": self._progressed.rework_steps,
             "reward_version": self._progressed.reward_version,
         }
+        tell("carl_success_rate", evaluation.success_rate, arm=self._arm)
         with self._training.curve.open("a") as file:
             file.write(json.dumps(point) + "\n")
         numbers = {key: value for key, value in point.items() if isinstance(value, int | float)}

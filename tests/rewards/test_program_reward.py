@@ -67,6 +67,20 @@ def test_steps_earn_the_weighted_increase_of_the_best(session):
     assert session.step(slots(0), frames((0, 100))).reward.tolist() == [0]
 
 
+def test_episodes_that_came_to_a_subtask_and_did_it_are_counted_when_the_next_begins(session):
+    def passed() -> list[int]:
+        return [session.counts[key] for key in ("reached:1", "done:1", "reached:2", "done:2")]
+
+    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    session.step(slots(0, 1, 2), frames((50, 0), (100, 0), (100, 100)))
+    assert passed() == [0, 0, 0, 0]
+    session.reset(slots(0, 1), frames((0, 0), (0, 0)))
+    assert passed() == [2, 1, 1, 0]
+    session.step(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 100)))
+    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    assert passed() == [5, 2, 2, 1]
+
+
 def test_slots_are_reset_on_their_own_and_keep_their_initial_frames(session):
     session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
     session.step(slots(0, 1, 2), frames((50, 0), (50, 0), (50, 0)))

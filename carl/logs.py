@@ -1,0 +1,66 @@
+"""Logs with the run and the program they are about: lines for people, or JSON where CARL_LOG asks for it."""
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+
+LOG = "CARL_LOG"
+"""Environment variable: ``json`` makes every log record one line of JSON on standard error. Ray hands it to workers."""
+
+PLAIN = "%(levelname)s %(name)s: %(message)s"
+
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+
+_origin: dict[str, str] = {}
+# One for the process, not a context variable: threads that follow a channel or a storage log for the same run.
+
+
+def about(**origin: str | None) -> None:
+    """Say what this process works at from now on: ``run`` and ``program``, their ids; None for none."""
+    for key, value in origin.items():
+        if value is None:
+            _origin.pop(key, None)
+        else:
+            _origin[key] = value
+
+
+def origin() -> dict[str, str]:
+    """What this process works at, as far as it is known."""
+    return dict(_origin)
+
+
+def structured() -> bool:
+    """Whether the environment asks for JSON."""
+    return os.environ.get(LOG) == "json"
+
+
+def set_up() -> None:
+    """Send this process's log records to standard error, unless it sends them somewhere already.
+
+    As JSON from INFO on for carl, and from WARNING on for all else; as lines for people from WARNING on.
+    """
+    if structured():
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonLines())
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
+        logging.getLogger("carl").setLevel(logging.INFO)
+    else:
+        logging.basicConfig(level=logging.WARNING, format=PLAIN)
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: time (UTC), level, logger, message, run and program where known, and its extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_origin,
+            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,104 @@
+"""What a run tells Prometheus, by way of Ray's metrics: each node's export port shows these names after ``ray_``.
+
+The driver tells all of it, from the sums that its env runners report anyway. Without Ray nothing happens.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from carl.logs import origin
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``labels`` come after ``run``, which all have. Ray adds ``_total`` to the names of counters."""
+
+    name: str
+    kind: Literal["Counter", "Gauge"]
+    text: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """The name that Prometheus sees."""
+        return f"ray_{self.name}" + ("_total" if self.kind == "Counter" else "")
+
+
+METRICS = (
+    Metric("carl_stage_running", "Gauge", "1 while a stage runs.", ("stage",)),
+    Metric("carl_stage_seconds", "Counter", "Seconds that a stage took, told at its end.", ("stage",)),
+    Metric("carl_synthesis_requests", "Counter", "Requests to the VLM; outcome: answered or failed.", ("outcome",)),
+    Metric("carl_synthesis_tokens", "Counter", "Tokens of these; kind: prompt or completion.", ("kind",)),
+    Metric("carl_synthesis_seconds", "Counter", "Seconds that answers took."),
+    Metric("carl_env_runners", "Gauge", "Env runners in good health, the driver's own not counted.", ("arm",)),
+    Metric("carl_env_steps", "Counter", "Environment steps that were sampled.", ("arm",)),
+    Metric(
+        "carl_episodes", "Counter", "Training episodes that ended; outcome: success or failure.", ("arm", "outcome")
+    ),
+    Metric("carl_return", "Gauge", "Mean return of training episodes.", ("arm",)),
+    Metric("carl_episode_length", "Gauge", "Their mean length, in steps.", ("arm",)),
+    Metric("carl_success_rate", "Gauge", "Success rate on the episodes of the learning curve.", ("arm",)),
+    Metric("carl_reward_version", "Gauge", "The newest reward version that paid.", ("arm",)),
+    Metric("carl_stale_steps", "Counter", "Steps learned from that an older version paid.", ("arm",)),
+    Metric("carl_subtask_reached", "Counter", "Episodes that came to a sub-task; the first is 1.", ("arm", "subtask")),
+    Metric("carl_subtask_done", "Counter", "Episodes in which a sub-task was done.", ("arm", "subtask")),
+    Metric("carl_judgements", "Counter", "Judgements; by the cache or by the program.", ("arm", "by")),
+    Metric("carl_abstains", "Counter", "Frames that could not be judged.", ("arm",)),
+    Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
+    Metric("carl_quarantines", "Counter", "Env runners that put their program into quarantine.", ("arm",)),
+)
+"""All there are."""
+
+COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "cache_hits": ("carl_judgements", {"by": "cache"}),
+    "cache_misses": ("carl_judgements", {"by": "program"}),
+    "abstains": ("carl_abstains", {}),
+    "box_restarts": ("carl_box_restarts", {}),
+    "quarantined": ("carl_quarantines", {}),
+}
+"""What sessions count (see RewardSession.counts), as metrics; what sub-tasks count is named with their number."""
+
+_KINDS = {metric.name: metric.kind for metric in METRICS}
+
+
+def tell(name: str, value: float | None, **labels: str) -> None:
+    """Set a gauge, or add to a counter. Whatever happens here, the run goes on."""
+    ray = sys.modules.get("ray")
+    if ray is None or value is None or not ray.is_initialized():
+        return
+    counts = _KINDS[name] == "Counter"
+    if counts and value <= 0:
+        return
+    try:
+        instrument = _instruments()[name]
+        (instrument.inc if counts else instrument.set)(value, tags={"run": origin().get("run", ""), **labels})
+    except Exception:  # Ray's own affair, such as an agent that is gone; nobody trains for the sake of a metric
+        _log.debug("metric %s is lost", name, exc_info=True)
+
+
+def tell_counts(counts: Mapping[str, int], arm: str) -> None:
+    """Add what sessions counted since the last time."""
+    for key, count in counts.items():
+        what, _, number = key.partition(":")
+        if key in COUNTED:
+            name, labels = COUNTED[key]
+            tell(name, count, arm=arm, **labels)
+        elif what in ("reached", "done"):
+            tell(f"carl_subtask_{what}", count, arm=arm, subtask=number)
+
+
+@cache
+def _instruments() -> dict[str, Any]:
+    """Ray's objects, which outlive a Ray that is shut down."""
+    import ray.util.metrics as kinds
+
+    return {
+        metric.name: getattr(kinds, metric.kind)(metric.name, metric.text, ("run", *metric.labels))
+        for metric in METRICS
+    }
