@@ -21,7 +21,8 @@ from rich.table import Table
 
 from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, missing
-from carl.progress import LINES, MARK, Progress
+from carl.logs import set_up, structured
+from carl.progress import LINES, MARK, Progress, silent
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 console = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
+_log = logging.getLogger(__name__)
 
 TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")]
@@ -69,9 +71,9 @@ class Lines:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress as bars on standard error, or as lines where the environment asks for them."""
-    if os.environ.get(LINES):
-        yield Lines()
+    """Progress as bars on standard error, or as lines where the environment asks for them; none among JSON."""
+    if os.environ.get(LINES) or structured():
+        yield Lines() if os.environ.get(LINES) else silent
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     # A descriptor of their own: standard error is hushed while Ray starts.
@@ -309,6 +311,9 @@ def guarded(command: Callable[[], Any]) -> int:
         _check_platform()
         command()
     except CarlError as error:
+        if structured():
+            _log.error("%s: %s", type(error).__name__, error)
+            return 1
         errors.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         errors.print(str(error), markup=False, highlight=False)
         return 1
@@ -326,7 +331,7 @@ def quiet() -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when ray is imported
     logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    set_up()
 
 
 def _check_platform() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 LOG = "CARL_LOG"
@@ -28,6 +29,13 @@ def about(**origin: str | None) -> None:
 def origin() -> dict[str, str]:
     """What this process works at, as far as it is known."""
     return dict(_origin)
+
+
+def join(origin: Mapping[str, str]) -> None:
+    """Begin to work at what the driver works at; what it calls by Ray logs as it does."""
+    about(**origin)
+    if structured():
+        set_up()
 
 
 def structured() -> bool:

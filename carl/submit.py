@@ -24,6 +24,7 @@ import yaml
 import carl
 from carl.config import RunConfig
 from carl.errors import ConfigError, ResourceError
+from carl.logs import LOG, structured
 from carl.progress import LINES, MARK, Progress
 from carl.rundir import CONFIG
 from carl.storage import Storage
@@ -62,7 +63,7 @@ def send(config: RunConfig, address: str) -> tuple[Any, str]:
                 # It has to win over one that the image has, and what it needs is the cluster's business.
                 "pip_install_options": ["--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check"],
             },
-            "env_vars": {LINES: "1"},
+            "env_vars": {LINES: "1"} | ({LOG: "json"} if structured() else {}),
         }
         entrypoint = f"python -m carl run {shlex.quote(config.task)} --config {CONFIG_FILE}"
         with _clearly(address):

@@ -4,9 +4,9 @@ RLlib's own evaluation keeps the episodes that end first, which flatters: succes
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ import ray
 import torch
 from gymnasium.vector import SyncVectorEnv
 
+from carl import logs
 from carl.errors import ResourceError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
@@ -88,7 +89,8 @@ class Exam:
     """What a policy is examined on: the task as it sees it in training, with the reward that pays there.
 
     During training that is the newest of the ``offers`` of its ``channel``, where the evaluating processes answer for
-    it by name as env runners do; without a channel it is ``source``, under the number ``version``.
+    it by name as env runners do; without a channel it is ``source``, under the number ``version``. ``origin`` is what
+    their logs say they are about.
     """
 
     task: Task
@@ -98,6 +100,7 @@ class Exam:
     version: int = 1
     channel: ChannelClient | None = None
     offers: tuple[Offer, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=logs.origin)
 
     def pay(self, env: CodeReward, name: str) -> None:
         """Hand ``env`` its source on behalf of ``name``; raises what opening the only one raises."""
@@ -256,4 +259,5 @@ class _Examiner:
         self._name = name
 
     def play(self, shared: tuple[Policy, Exam], seeds: Sequence[int], **kwargs: Any) -> list[Outcome]:
+        logs.join(shared[1].origin)
         return play(*shared, seeds, name=self._name, **kwargs)

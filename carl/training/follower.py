@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from carl.errors import ResourceError
+from carl.logs import about
 from carl.rewards.source import RewardSource
 from carl.training.channel import ChannelClient, Offer
 
@@ -99,6 +100,8 @@ class Follower:
             self._channel.refuse(self._name, offer.version, reason)
             return False
         self.version = offer.version
+        about(program=offer.source_id)
+        logger.info("%s pays by reward version %d", self._name, offer.version, extra={"reward_version": offer.version})
         return True
 
     def _lose(self, error: ResourceError) -> None:

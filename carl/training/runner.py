@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.spaces import space_utils
 
+from carl import logs
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
@@ -42,6 +44,7 @@ class RunnerSetup:
     """What a runner needs to build its environments; travels in the algorithm's configuration.
 
     ``generation`` counts the starts of this training: a resumed one plays other episodes than its first start.
+    ``origin`` is what the runner's logs say they are about: what the driver's do.
     """
 
     task: Task
@@ -49,6 +52,7 @@ class RunnerSetup:
     run_seed: int
     channel: ChannelClient
     generation: int = 0
+    origin: Mapping[str, str] = field(default_factory=logs.origin)
 
 
 def one_thread() -> None:
@@ -84,6 +88,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         """Build the environments, paid by the channel's current source; raises what opening the only source raises."""
         self._end()
         setup: RunnerSetup = self.config.env_config[SETUP]
+        logs.join(setup.origin)
         self._setup, self._name = setup, f"runner-{self.worker_index or 0}"
         self._birth = setup.channel.enroll(self._name)
         self.num_envs = self.config.num_envs_per_env_runner

@@ -1,6 +1,7 @@
 """The training loop: iterate, evaluate, keep a learning curve and checkpoints, and resume from them."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -47,6 +48,8 @@ MEANS = {"episode_return_mean": "training/mean_return", "episode_len_mean": "tra
 
 PATIENCE_S = 120.0
 """How long to sample without a single step, runners dying one after the other, before training gives up."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -313,6 +316,8 @@ class _Loop:
             file.write(json.dumps(point) + "\n")
         numbers = {key: value for key, value in point.items() if isinstance(value, int | float)}
         self._log(self._progressed.env_steps, {f"curve/{key}": value for key, value in numbers.items()})
+        told = {key: point[key] for key in ("env_steps", "success_rate", "mean_return", "reward_version")}
+        _log.info("%(env_steps)d steps, success %(success_rate).3f", told, extra={"arm": self._arm, **told})
         self._since_point.clear()
 
     def _solved(self) -> bool:
