@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")]
+RunName = Annotated[str, typer.Argument(help="Directory of a run, or the URI of its storage.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where artefacts go.", show_default="runs/<task>-<seed>")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with a run's configuration.")]
 Settings = Annotated[
@@ -213,12 +215,24 @@ def tasks() -> None:
 
 
 @app.command()
-def show(run_dir: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
-    """Print what a run has found so far."""
-    from carl.result import status
-    from carl.rundir import RunDirectory, read_config
+def show(run: RunName) -> None:
+    """Print how far a run is, or what it has found."""
+    from carl.watch import look, picture
 
-    console.print(status(RunDirectory(read_config(run_dir))))
+    console.print(picture(look(run)))
+
+
+@app.command()
+def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As carl show.")] = False) -> None:
+    """Show how far a run is, again and again until it is through; Ctrl-C ends the watching, not the run."""
+    from carl.watch import follow, picture
+
+    if once or not console.is_terminal:
+        show(run)
+        return
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        for glance in follow(run):
+            live.update(picture(glance), refresh=True)
 
 
 @app.command("sweep")

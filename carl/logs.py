@@ -67,7 +67,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **_origin,
-            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+            **{key: value for key, value in vars(record).items() if key not in _STANDARD and key[0] != "_"},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

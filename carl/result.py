@@ -119,12 +119,3 @@ def _vlm(result: Mapping[str, Any]) -> str:
 def _seconds(result: Mapping[str, Any]) -> str:
     stages = result["seconds"]
     return f"{sum(stages.values()):.0f} s: " + ", ".join(f"{name} {took:.0f}" for name, took in stages.items())
-
-
-def status(run_dir: RunDirectory) -> RenderableType:
-    """How far a run has come, and what it found if it is through."""
-    result = run_dir.read("result.json")
-    if result is not None:
-        return summary(result)
-    done = ", ".join(name for name in run_dir.seconds if run_dir.done(name)) or "nothing"
-    return Text(f"{run_dir.config.task}, seed {run_dir.config.seed}: done so far: {done}. `carl run` continues it.")

@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +74,21 @@ class Storage:
         """Copy all that lies there to ``directory``."""
         with store_errors(self.uri):
             self._fetch_all(self._files(), directory)
+
+    def read(self, name: str) -> str | None:
+        """The text of a file; None if there is none."""
+        with store_errors(self.uri):
+            try:
+                with self._fs.open_input_stream(self._path(name)) as file:
+                    return str(file.read(), "utf-8")
+            except FileNotFoundError:
+                return None
+
+    def changed(self, names: Sequence[str]) -> float:
+        """When one of these files was written last, in seconds since 1970; 0 if there is none."""
+        with store_errors(self.uri):
+            infos = self._fs.get_file_info([self._path(name) for name in names])
+        return max((info.mtime_ns or 0) / 1e9 for info in infos)
 
     def push(self, directory: Path) -> None:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from carl.cli import app
 from carl.collect import rollout
 from carl.config import RunConfig
 from carl.errors import ProgramError, TaskError, VlmError
@@ -76,6 +78,7 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     assert set(result["evaluation"]["arms"]) == {"code"}
     assert set(result["seconds"]) == {"collect", "synthesize", "verify", "train", "evaluate"}
     assert "walk to the end" in (tmp_path / "report.html").read_text()
+    assert "code reward" in CliRunner().invoke(app, ["watch", str(tmp_path)]).output
     (episode,) = TrajectoryStore(tmp_path / "training/code/episode").read()
     assert episode.success == bool(episode.rewards.sum())
 
