@@ -48,7 +48,7 @@ METRICS = (
     Metric("carl_stale_steps", "Counter", "Steps learned from that an older version paid.", ("arm",)),
     Metric("carl_subtask_reached", "Counter", "Episodes that came to a sub-task; the first is 1.", ("arm", "subtask")),
     Metric("carl_subtask_done", "Counter", "Episodes in which a sub-task was done.", ("arm", "subtask")),
-    Metric("carl_judgements", "Counter", "Judgements; by the cache or by the program.", ("arm", "by")),
+    Metric("carl_judgements", "Counter", "Judgements; source: cache or program.", ("arm", "source")),
     Metric("carl_abstains", "Counter", "Frames that could not be judged.", ("arm",)),
     Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
     Metric("carl_quarantines", "Counter", "Env runners that put their program into quarantine.", ("arm",)),
@@ -56,8 +56,8 @@ METRICS = (
 """All there are."""
 
 COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "cache_hits": ("carl_judgements", {"by": "cache"}),
-    "cache_misses": ("carl_judgements", {"by": "program"}),
+    "cache_hits": ("carl_judgements", {"source": "cache"}),
+    "cache_misses": ("carl_judgements", {"source": "program"}),
     "abstains": ("carl_abstains", {}),
     "box_restarts": ("carl_box_restarts", {}),
     "quarantined": ("carl_quarantines", {}),
