@@ -46,8 +46,8 @@ METRICS = (
     Metric("carl_success_rate", "Gauge", "Success rate on the episodes of the learning curve.", ("arm",)),
     Metric("carl_reward_version", "Gauge", "The newest reward version that paid.", ("arm",)),
     Metric("carl_stale_steps", "Counter", "Steps learned from that an older version paid.", ("arm",)),
-    Metric("carl_subtask_reached", "Counter", "Episodes that came to a sub-task; the first is 1.", ("arm", "subtask")),
-    Metric("carl_subtask_done", "Counter", "Episodes in which a sub-task was done.", ("arm", "subtask")),
+    Metric("carl_episodes_begun", "Counter", "Training episodes that a program was run for.", ("arm",)),
+    Metric("carl_subtask_fired", "Counter", "Those in which a sub-task got done; the first is 1.", ("arm", "subtask")),
     Metric("carl_judgements", "Counter", "Judgements; source: cache or program.", ("arm", "source")),
     Metric("carl_abstains", "Counter", "Frames that could not be judged.", ("arm",)),
     Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
@@ -58,11 +58,12 @@ METRICS = (
 COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "cache_hits": ("carl_judgements", {"source": "cache"}),
     "cache_misses": ("carl_judgements", {"source": "program"}),
+    "begun": ("carl_episodes_begun", {}),
     "abstains": ("carl_abstains", {}),
     "box_restarts": ("carl_box_restarts", {}),
     "quarantined": ("carl_quarantines", {}),
 }
-"""What sessions count (see RewardSession.counts), as metrics; what sub-tasks count is named with their number."""
+"""What sessions count (see RewardSession.counts), as metrics; beside them there is ``fired:k`` for sub-task k."""
 
 _KINDS = {metric.name: metric.kind for metric in METRICS}
 
@@ -89,8 +90,8 @@ def tell_counts(counts: Mapping[str, int], arm: str) -> None:
         if key in COUNTED:
             name, labels = COUNTED[key]
             tell(name, count, arm=arm, **labels)
-        elif what in ("reached", "done"):
-            tell(f"carl_subtask_{what}", count, arm=arm, subtask=number)
+        elif what == "fired":
+            tell("carl_subtask_fired", count, arm=arm, subtask=number)
 
 
 @cache

@@ -23,6 +23,9 @@ PROGRAM, EXCHANGES = "program.json", "synthesis/exchanges.jsonl"
 ARMS: tuple[Arm, ...] = get_args(Arm)
 CURVES = {arm: f"training/{arm}/curve.jsonl" for arm in ARMS}
 
+BEGUN = ("reward", "begun")
+"""Where a point of a curve counts the episodes that a program was run for."""
+
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
 
@@ -111,7 +114,7 @@ def picture(glance: Glance) -> RenderableType:
         parts.append(Text(_vlm(glance)))
     if glance.curves:
         parts.append(_arms(glance))
-    if glance.subtasks and any(_passed(points, 1) for points in glance.curves.values()):
+    if glance.subtasks and any(_at(points[-1], BEGUN) for points in glance.curves.values()):
         parts.append(_subtasks(glance))
     return Group(*parts)
 
@@ -164,22 +167,20 @@ def _newest(points: list[Record]) -> tuple[str, ...]:
 
 
 def _subtasks(glance: Glance) -> Table:
-    """The share of episodes, between the two newest points, that came to each sub-task, and that did it."""
-    arms = {arm: points for arm, points in glance.curves.items() if _passed(points, 1)}
-    columns = (f"{ARM_NAMES[arm]}: {what}" for arm in arms for what in ("came to it", "did it"))
+    """How often each sub-task got done: lately by steps, since episodes take long, and in all by episodes."""
+    arms = {arm: points for arm, points in glance.curves.items() if _at(points[-1], BEGUN)}
+    columns = (f"{ARM_NAMES[arm]}: {what}" for arm in arms for what in ("done per 1,000 steps", "of all episodes"))
     table = Table("sub-task", *columns, box=None, header_style="bold")
     for number, name in enumerate(glance.subtasks, 1):
-        shares = (share for points in arms.values() for share in _passed(points, number))
-        table.add_row(f"{number} {name}", *(f"{share:.0%}" for share in shares))
+        cells = (cell for points in arms.values() for cell in _fired(points, number))
+        table.add_row(f"{number} {name}", *cells)
     return table
 
 
-def _passed(points: list[Record], number: int) -> tuple[float, ...]:
-    """Shares of the episodes that came to a sub-task and did it; nothing if no episodes are known of."""
-    episodes = _since(points, "reward", "reached:1")
-    if not episodes:
-        return ()
-    return tuple(_since(points, "reward", f"{what}:{number}") / episodes for what in ("reached", "done"))
+def _fired(points: list[Record], number: int) -> tuple[str, str]:
+    path = "reward", f"fired:{number}"
+    rate = 1_000 * _since(points, *path) / (_since(points, "env_steps") or 1.0)
+    return f"{rate:.2f}", f"{_at(points[-1], path) / _at(points[-1], BEGUN):.0%}"
 
 
 def _since(points: list[Record], *path: str) -> float:

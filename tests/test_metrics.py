@@ -64,14 +64,12 @@ def test_a_training_tells_what_its_curve_and_counts_say(tmp_path, told):
     assert 0 < told["carl_return", "code"] < 3
     assert told["carl_judgements", "code", "program"] == progressed.counts["cache_misses"]
     assert told["carl_judgements", "code", "cache"] == progressed.counts["cache_hits"]
-    reached = [told["carl_subtask_reached", "code", str(k)] for k in (1, 2, 3)]
-    done = [told["carl_subtask_done", "code", "1"], told["carl_subtask_done", "code", "2"]]
-    assert ("carl_subtask_done", "code", "3") not in told, "nothing was done 200 times"
-    assert ended - 8 <= reached[0] <= ended, "an episode is known when the next in its slot begins"
-    assert reached[1:] == done
-    assert done[0] > done[1]
-    assert abs(done[1] - told["carl_episodes", "code", "success"]) <= 8
-    assert [progressed.counts[f"done:{k}"] for k in (1, 2, 3)] == [*done, 0]
+    fired = [told["carl_subtask_fired", "code", str(number)] for number in (1, 2)]
+    assert ("carl_subtask_fired", "code", "3") not in told, "nobody walks to 200"
+    assert ended <= told["carl_episodes_begun", "code"] <= ended + 8
+    assert told["carl_episodes_begun", "code"] >= fired[0] > fired[1]
+    assert fired[1] == told["carl_episodes", "code", "success"]
+    assert [progressed.counts[f"fired:{number}"] for number in (1, 2, 3)] == [*fired, 0]
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -106,7 +104,7 @@ def test_a_metric_that_cannot_be_told_stops_nothing(monkeypatch):
 
     monkeypatch.setattr(metrics, "_instruments", fail)
     tell("carl_return", 1.0, arm="code")
-    tell_counts({"abstains": 1, "reached:1": 2, "calls of another source": 3}, "code")
+    tell_counts({"abstains": 1, "fired:1": 2, "calls of another source": 3}, "code")
 
 
 def test_without_ray_nothing_is_told_and_ray_is_not_imported():

@@ -26,10 +26,8 @@ def point(steps: int, seconds: float, **counts: int) -> dict[str, Any]:
     return {"env_steps": steps, "seconds": seconds, "reward": named | rest, **said}
 
 
-FIRST = point(1_000, 1.0, reached_1=100, done_1=10, reached_2=10, done_2=0, cache_hits=10, cache_misses=90, abstains=3)
-SECOND = point(
-    4_000, 3.0, reached_1=200, done_1=90, reached_2=90, done_2=20, cache_hits=90, cache_misses=110, abstains=5
-)
+FIRST = point(1_000, 1.0, begun=100, fired_1=10, fired_2=0, cache_hits=10, cache_misses=90, abstains=3)
+SECOND = point(4_000, 3.0, begun=200, fired_1=100, fired_2=15, cache_hits=90, cache_misses=110, abstains=5)
 USAGE = {"calls": 1, "samples": 8, "prompt_tokens": 700, "completion_tokens": 40, "seconds": 1.5}
 
 
@@ -75,8 +73,8 @@ def test_a_glance_shows_what_happened_since_the_point_before(run: RunDirectory) 
         "80%",
         "5 abstains",
     ]
-    assert [cell.strip() for cell in row(text, "1 pick up the key")] == ["100%", "80%"]
-    assert [cell.strip() for cell in row(text, "2 open the door")] == ["80%", "20%"]
+    assert [cell.strip() for cell in row(text, "1 pick up the key")] == ["30.00", "50%"]
+    assert [cell.strip() for cell in row(text, "2 open the door")] == ["5.00", "8%"]
     assert "2 requests, 16 samples (1,400 tokens in, 80 out, 3.0 s)" in text
     assert "runs, 65 s" in text
 

@@ -25,6 +25,8 @@ class Latch:
     Attributes:
         best: ``float64[N, K]``, the best progress so far.
         active: ``bool[N, K]``, the sub-tasks that are looked at.
+        begun: how many episodes have begun.
+        fired: ``int64[K]``, in how many of them each sub-task has got done.
     """
 
     def __init__(self, program: RewardProgram, slots: int) -> None:
@@ -34,9 +36,11 @@ class Latch:
         self.best = np.zeros((slots, count))
         self.active = np.zeros((slots, count), dtype=bool)
         self._seen = np.zeros((slots, count), dtype=bool)
+        self.begun, self.fired = 0, np.zeros(count, dtype=np.int64)
 
     def reset(self, slots: Slots, judge: Judge) -> NDArray[np.bool_]:
         """Begin episodes in ``slots``, looking at their initial frames; returns who abstained, ``bool[M]``."""
+        self.begun += len(slots)
         self.best[slots] = 0.0
         self._seen[slots] = False
         self.active[slots] = not self._ordered
@@ -60,6 +64,7 @@ class Latch:
             self._seen[where, tasks] = True
             done = self.best[where, tasks] >= DONE
             self.active[where[done], tasks[done]] = False
+            self.fired += np.bincount(tasks[done], minlength=self.fired.size)
             rows, tasks = self._activate_next(slots, rows[done], tasks[done])
         return earned, abstained
 
@@ -70,11 +75,6 @@ class Latch:
         rows, tasks = rows[follows], tasks[follows] + 1
         self.active[slots[rows], tasks] = True
         return rows, tasks
-
-    def passed(self, slots: Slots) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """The sub-tasks that the episodes in ``slots`` came to, and those they have done, both ``bool[M, K]``."""
-        done = self.best[slots] >= DONE
-        return self.active[slots] | done, done
 
     def completed(self, slots: Slots | Sequence[int]) -> NDArray[np.bool_]:
         """Which of ``slots`` have every sub-task done, ``bool[M]``."""

@@ -74,22 +74,21 @@ class ProgramSession:
         self._abstained = np.zeros(slots, dtype=bool)
         self._cache = JudgementCache(slots) if source.cache else None
         self._skipped = 0
-        self._reached, self._done = (np.zeros(len(source.program.subtasks), dtype=np.int64) for _ in range(2))
         self._box = Box(source.program, source.limits)
 
     @property
     def counts(self) -> dict[str, int]:
         """Judgements that were known (``cache_hits``) and that the program was run for (``cache_misses``); processes
         that had to be replaced (``box_restarts``); 1 if the program is in quarantine (``quarantined``); episodes that
-        came to sub-task k, counted from 1 (``reached:k``), and that did it (``done:k``), known when the next begins."""
+        began (``begun``), and in which sub-task k, counted from 1, got done (``fired:k``)."""
         cache = self._cache
-        passed = {"reached": self._reached, "done": self._done}
         return {
             "cache_hits": cache.hits + self._skipped if cache else 0,
             "cache_misses": cache.misses if cache else 0,
             "box_restarts": self._box.restarts,
             "quarantined": int(self.quarantined),
-            **{f"{what}:{k}": int(count) for what, counts in passed.items() for k, count in enumerate(counts, 1)},
+            "begun": self._latch.begun,
+            **{f"fired:{number}": int(count) for number, count in enumerate(self._latch.fired, 1)},
         }
 
     def reset(self, slots: Slots, frames: Frame) -> Judged:
@@ -98,9 +97,6 @@ class ProgramSession:
         if self.quarantined:
             self._latch.best[slots] = 0.0
             return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
-        reached, done = self._latch.passed(slots)
-        self._reached += reached.sum(axis=0)
-        self._done += done.sum(axis=0)
         abstained = self._latch.reset(slots, lambda rows, tasks: self._ask(slots, frames, rows, tasks))
         return self._noted(slots, np.zeros(len(slots)), abstained)
 

@@ -67,18 +67,19 @@ def test_steps_earn_the_weighted_increase_of_the_best(session):
     assert session.step(slots(0), frames((0, 100))).reward.tolist() == [0]
 
 
-def test_episodes_that_came_to_a_subtask_and_did_it_are_counted_when_the_next_begins(session):
+def test_episodes_and_the_subtasks_that_got_done_in_them_are_counted(session):
     def passed() -> list[int]:
-        return [session.counts[key] for key in ("reached:1", "done:1", "reached:2", "done:2")]
+        return [session.counts[key] for key in ("begun", "fired:1", "fired:2")]
 
     session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
     session.step(slots(0, 1, 2), frames((50, 0), (100, 0), (100, 100)))
-    assert passed() == [0, 0, 0, 0]
+    assert passed() == [3, 2, 1], "done in the frame in which it became active, though that earns nothing"
+    session.step(slots(0, 1, 2), frames((50, 0), (100, 100), (100, 0)))
+    assert passed() == [3, 2, 2]
     session.reset(slots(0, 1), frames((0, 0), (0, 0)))
-    assert passed() == [2, 1, 1, 0]
-    session.step(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 100)))
-    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
-    assert passed() == [5, 2, 2, 1]
+    session.step(slots(0, 1), frames((100, 0), (0, 100)))
+    session.step(slots(0), frames((100, 0)))
+    assert passed() == [5, 3, 2], "once an episode"
 
 
 def test_slots_are_reset_on_their_own_and_keep_their_initial_frames(session):
