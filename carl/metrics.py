@@ -5,6 +5,8 @@ The driver tells all of it, from the sums that its env runners report anyway. Wi
 
 import logging
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -65,20 +67,35 @@ COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 """What sessions count (see RewardSession.counts), as metrics; beside them there is ``fired:k`` for sub-task k."""
 
+REFRESH_S = 5.0
+"""Seconds between two tellings of the same gauges: Ray forgets one that nobody sets for twenty."""
+
 _KINDS = {metric.name: metric.kind for metric in METRICS}
+_gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
 
 def tell(name: str, value: float | None, **labels: str) -> None:
     """Set a gauge, or add to a counter. Whatever happens here, the run goes on."""
+    if value is None or not _ray_runs():
+        return
+    tags = {"run": origin().get("run", ""), **labels}
+    if _KINDS[name] == "Gauge":
+        _gauges[name, tuple(tags.items())] = value
+        _keeper()
+        _record(name, value, tags)
+    elif value > 0:
+        _record(name, value, tags)
+
+
+def _ray_runs() -> bool:
     ray = sys.modules.get("ray")
-    if ray is None or value is None or not ray.is_initialized():
-        return
-    counts = _KINDS[name] == "Counter"
-    if counts and value <= 0:
-        return
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _record(name: str, value: float, tags: dict[str, str]) -> None:
     try:
         instrument = _instruments()[name]
-        (instrument.inc if counts else instrument.set)(value, tags={"run": origin().get("run", ""), **labels})
+        (instrument.set if _KINDS[name] == "Gauge" else instrument.inc)(value, tags=tags)
     except Exception:  # Ray's own affair, such as an agent that is gone; nobody trains for the sake of a metric
         _log.debug("metric %s is lost", name, exc_info=True)
 
@@ -92,6 +109,27 @@ def tell_counts(counts: Mapping[str, int], arm: str) -> None:
             tell(name, count, arm=arm, **labels)
         elif what == "fired":
             tell("carl_subtask_fired", count, arm=arm, subtask=number)
+
+
+@cache
+def _keeper() -> threading.Thread:
+    """The thread that keeps gauges alive, begun with the first one."""
+    thread = threading.Thread(target=_keep, name="gauges", daemon=True)
+    thread.start()
+    return thread
+
+
+def _keep() -> None:
+    while True:
+        time.sleep(REFRESH_S)
+        refresh()
+
+
+def refresh() -> None:
+    """Tell the gauges of this process's run again."""
+    for (name, tags), value in list(_gauges.items()):
+        if _ray_runs() and dict(tags)["run"] == origin().get("run", ""):
+            _record(name, value, dict(tags))
 
 
 @cache

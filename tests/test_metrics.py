@@ -98,6 +98,23 @@ def scraped(mark: str, expected: int) -> list[str]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_gauges_are_told_again_until_another_run_begins(told):
+    about(run="one")
+    try:
+        tell("carl_return", 1.0, arm="code")
+        tell("carl_env_steps", 5, arm="code")
+        told.clear()
+        metrics.refresh()
+        assert told == {("carl_return", "code"): 1.0}
+        about(run="two")
+        told.clear()
+        metrics.refresh()
+        assert told == {}
+    finally:
+        about(run=None)
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_metric_that_cannot_be_told_stops_nothing(monkeypatch):
     def fail():
         raise RuntimeError("no agent")
