@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,26 @@ def ray_running(progress: Progress = silent) -> Iterator[None]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def grows() -> bool:
+    """Whether Ray's autoscaler may bring nodes, as under KubeRay. It does not tell Ray which, before it has."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2())
+
+
+def require(wanted: Mapping[str, float]) -> None:
+    """Raise ResourceError if no node has the ``wanted`` resources, as {"GPU": 1}, and none may come."""
+    import ray
+
+    everything: Any = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in everything if node["Alive"]]
+    if grows() or any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    needed = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
+    most = ", ".join(f"{max(node.get(name, 0) for node in nodes):g} {name}" for name in wanted if wanted[name])
+    raise ResourceError(f"no node of the cluster has {needed} (the most of each: {most}), and it does not grow")
 
 
 def _start() -> None:

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 EMBEDDED_MODEL = "carl-nano"
 
@@ -29,6 +29,9 @@ class VlmConfig(Section):
     max_tokens: int = Field(default=1024, gt=0, description="Longest answer, in tokens.")
     min_frame_px: int = Field(
         default=0, ge=0, description="Frames smaller than this are enlarged by a whole factor before they are sent."
+    )
+    resources: dict[str, NonNegativeFloat] | None = Field(
+        default=None, description="What Ray reserves for a model served here, as {GPU: 1}; none: a GPU if one is free."
     )
     recording: Path | None = Field(default=None, description="Replay this recording of exchanges; ask no model.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 from ray import serve
 from ray.serve import Application
 from starlette.exceptions import HTTPException
@@ -39,6 +39,7 @@ class ServingConfig(BaseModel):
     )
     num_cpus: float = Field(default=1, ge=0, description="CPUs reserved for each replica.")
     num_gpus: float = Field(default=0, ge=0, description="GPUs reserved for each replica.")
+    resources: dict[str, NonNegativeFloat] = Field(default={}, description="Custom Ray resources, likewise.")
     replicas: int = Field(default=1, ge=1, description="Copies of the model.")
 
 
@@ -139,7 +140,7 @@ def build(args: dict[str, Any]) -> Application:
     application: Application = deployment.options(
         num_replicas=config.replicas,
         max_ongoing_requests=4 * config.max_batch_size,
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, "resources": config.resources},
         max_constructor_retry_count=1,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=5,

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from carl.cluster import ray_running
+from carl.cluster import ray_running, require
 from carl.config import EMBEDDED_MODEL
 from carl.errors import ConfigError, ResourceError, VlmError
 
@@ -36,7 +36,8 @@ def serving(
 
     The port is a free one unless given. ``args`` are further fields of ServingConfig. On the way out this waits until
     replicas, proxy and controller are gone and their CPUs and GPUs are free again. Starts Ray if it is not running
-    and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use.
+    and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use,
+    ResourceError if the cluster has no room for it and does not grow.
     """
     with ray_running():
         if _serve_actors():
@@ -83,6 +84,7 @@ def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
         logger.warning("serving on %s without a token: whoever reaches that address can use the model", host)
     args.setdefault("num_gpus", _gpus(model))
     application = build({"model": model, **args})
+    require({"CPU": args.get("num_cpus", 1), "GPU": args["num_gpus"], **args.get("resources", {})})
     silent = {**QUIET, "log_level": "CRITICAL"}  # what fails is raised here; the controller need not print it too
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=silent)
     try:

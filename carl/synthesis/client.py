@@ -3,7 +3,7 @@
 import base64
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -205,12 +205,22 @@ def connect(config: VlmConfig, folder: Path, progress: Progress = silent) -> Ite
     else:
         from carl.serving.local import serving
 
-        # no CPU is set aside: the model idles whenever candidates are verified, which wants them all
         with ExitStack() as held:
             with working(progress, "loading the VLM"):
-                base_url = held.enter_context(serving(config.model, num_cpus=0))
+                base_url = held.enter_context(serving(config.model, **_reserved(config.resources)))
                 live = held.enter_context(_live(config, base_url))
             yield VlmClient(config, journal, live)
+
+
+def _reserved(resources: Mapping[str, float] | None) -> dict[str, Any]:
+    """The fields of ServingConfig for them.
+
+    No CPU is set aside unless asked for: the model idles whenever candidates are verified, which wants them all.
+    """
+    if resources is None:
+        return {"num_cpus": 0}
+    custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+    return {"num_cpus": resources.get("CPU", 0), "num_gpus": resources.get("GPU", 0), "resources": custom}
 
 
 @contextmanager

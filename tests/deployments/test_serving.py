@@ -22,6 +22,7 @@ from carl.serving.local import serving
 from tests.deployments.test_protocol import data_url
 
 TOKEN = "a token of the test's own"
+HEAD = "node:__internal_head__"  # a custom resource that any cluster has
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,8 +33,13 @@ def served(models: dict[str, str], ray_cluster: None) -> Iterator[tuple[str, str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_VLM_TOKEN", TOKEN)
         model = models["qwen2_vl"]
-        with serving(model, token_env="TEST_VLM_TOKEN", threads=1, max_batch_size=8, batch_wait_s=0.2) as base_url:
+        with serving(
+            model, token_env="TEST_VLM_TOKEN", threads=1, max_batch_size=8, batch_wait_s=0.2, resources={HEAD: 0.25}
+        ) as base_url:
             assert ray.available_resources()["CPU"] == free["CPU"] - 1
+            assert ray.available_resources()[HEAD] == pytest.approx(
+                free[HEAD] - 0.25, abs=0.01
+            )  # Serve takes crumbs of it
             yield base_url, model
     assert ray.available_resources()["CPU"] == free["CPU"]
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "serve"]

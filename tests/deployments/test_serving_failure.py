@@ -1,12 +1,26 @@
+from pathlib import Path
+
 import pytest
 import ray
 
-from carl.errors import VlmError
+from carl.config import VlmConfig
+from carl.errors import ResourceError, VlmError
 from carl.serving.local import serving
+from carl.synthesis.client import connect
 
 
-def test_a_model_that_does_not_load_says_so_and_leaves_nothing(tmp_path: object, ray_cluster: None) -> None:
+def test_a_model_that_does_not_load_says_so_and_leaves_nothing(tmp_path: Path, ray_cluster: None) -> None:
     free = ray.available_resources()["CPU"]
     with pytest.raises(VlmError, match=r"cannot load the model '.*/nothing'"), serving(f"{tmp_path}/nothing"):
         pass
     assert ray.available_resources()["CPU"] == free
+
+
+def test_what_no_node_has_is_missed_at_once_unless_one_may_come(tmp_path: Path, ray_cluster: None) -> None:
+    wanted = VlmConfig(model=f"{tmp_path}/nothing", resources={"GPU": 1, "vlm": 0.5})
+    missing = r"no node of the cluster has 1 GPU, 0\.5 vlm \(the most of each: 0 GPU, 0 vlm\)"
+    with pytest.raises(ResourceError, match=missing), connect(wanted, tmp_path):
+        pass
+    there = VlmConfig(model=f"{tmp_path}/nothing", resources={"CPU": 1})
+    with pytest.raises(VlmError, match="cannot load"), connect(there, tmp_path):
+        pass
