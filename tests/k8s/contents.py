@@ -68,14 +68,15 @@ def refused(script: str, told: dict[str, Any]) -> Problems:
     if script == "sweep.py":
         for field, values in told["grid"].items():
             for value in values:
-                yield from refused("run.py", changed(told["base"], field, value))
-        if not told["seeds"] or told.keys() != {"base", "grid", "seeds"}:
-            yield f"a sweep has a base, a grid and seeds, not {', '.join(told)}"
+                yield from refused("", changed(told["base"], field, value))
+        if not told["seeds"]:
+            yield "a sweep has seeds"
         return
     try:
         run = RunConfig.model_validate(told)
         get_task(run.task)
-        Storage(run.storage or "")  # reads the URI; nothing is reached yet
+        if script == "run.py":
+            Storage(run.storage or "")  # reads the URI; nothing is reached yet
     except (ValueError, CarlError) as error:
         yield str(error)
 
