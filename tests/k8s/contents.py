@@ -91,6 +91,7 @@ def demands(manifests: list[Manifest]) -> Problems:
     offers = [offered(group) for role, group in groups_of(manifests).items() if role != "head"]
     for name, text in mounted_files(manifests):
         told = yaml.safe_load(text)
+        told = told.get("base", told)
         train = told.get("train", {})
         wanted = [
             ("its VLM", 1, told.get("vlm", {}).get("resources", {})),

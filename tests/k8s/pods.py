@@ -150,9 +150,13 @@ def network(manifests: list[Manifest]) -> Problems:
         for rule in (rule for policy in own for rule in policy.get("egress", [])):
             if not rule.get("to") or not rule.get("ports"):
                 yield f"{role} may reach anything"
-            peers = rule.get("to", [])
-            if role == "rollouts" and any("ipBlock" in peer or peer.get("namespaceSelector") == {} for peer in peers):
-                yield "rollouts may reach more than the cluster, name servers and the storage"
+            beyond = any("ipBlock" in peer or peer.get("namespaceSelector") == {} for peer in rule.get("to", []))
+            if beyond and offers_cpus(groups_of(manifests), role):
+                yield f"{role} may reach more than the cluster, name servers and the storage, and run programs"
+
+
+def offers_cpus(groups: dict[str, Manifest], role: str) -> bool:
+    return role in groups and groups[role]["rayStartParams"].get("num-cpus") != "0"
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:

@@ -166,6 +166,8 @@ BROKEN: list[tuple[Check, str, str, Break]] = [
         lambda m: storage(m)[0]["to"].append({"ipBlock": {"cidr": "0.0.0.0/0"}}),
     ),
     (network, "gpu", "rollouts may reach more", lambda m: policy(m, "carl-hub").update(podSelector={})),
+    (network, "gpu", "vlm may reach more", lambda m: group(m, "vlm")["rayStartParams"].pop("num-cpus")),
+    (network, "gpu", "head may reach more", lambda m: group(m, "head")["rayStartParams"].update({"num-cpus": "4"})),
     (network, "cpu", "may reach anything", lambda m: storage(m).append({})),
     (network, "cpu", "no policy for Ingress", lambda m: spec(m, "head", "metadata")["labels"].clear()),
     (disruptions, "cpu", "does not count", lambda m: budget(m, minAvailable="50%")),
