@@ -22,19 +22,34 @@ MAX_SAMPLES = 128
 UNSUPPORTED = ("stream", "tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio")
 """Parameters that would change the answer's form and that this server refuses rather than ignore."""
 
-_ERROR_TYPES = {401: "authentication_error", 404: "not_found_error", 500: "server_error", 503: "server_error"}
+_ERROR_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+LONGEST_RETRY_S = 60
+"""OpenAI's clients do not wait longer than this, but would ask again at once."""
 
 
 class ApiError(Exception):
-    """What the caller is told: an HTTP status and OpenAI's error object."""
+    """What the caller is told: an HTTP status, OpenAI's error object, and in how many seconds to ask again."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None, retry_s: int | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param = status, code, param
+        self.status, self.code, self.param, self.retry_s = status, code, param, retry_s
 
     def body(self) -> dict[str, Any]:
         kind = _ERROR_TYPES.get(self.status, "invalid_request_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        if self.retry_s is None:
+            return {}
+        return {"retry-after": str(self.retry_s), "x-should-retry": str(self.retry_s <= LONGEST_RETRY_S).lower()}
 
 
 class _Lenient(BaseModel):

@@ -17,10 +17,14 @@ from carl.synthesis.exchange import Draw, Exchange, Question, Recording, Usage, 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 JOURNAL = "exchanges.jsonl"
+LONGEST_PAUSE_S = 30.0
 
 
 class LiveModel:
-    """A model at a server. Timeouts, refused connections, 429 and 5xx are retried ``max_retries`` times."""
+    """A model at a server. Timeouts, refused connections, 429 and 5xx are retried ``max_retries`` times.
+
+    After these, a server that says it is full or not up yet (429, 503) is asked again until ``patience_s`` has passed.
+    """
 
     def __init__(self, config: VlmConfig, base_url: str) -> None:
         import openai
@@ -55,6 +59,8 @@ class LiveModel:
         """Ask; where a server says it does not take a parameter, ask again without it, and remember."""
         import openai
 
+        deadline = time.monotonic() + self._config.patience_s
+        attempt = 0
         while True:
             try:
                 return self._client.chat.completions.create(model=self._config.model, **self._known(params))
@@ -62,7 +68,11 @@ class LiveModel:
                 if not self._learned(params, error.param):
                     raise VlmError(f"the server at {self._base_url} refuses the request: {error}") from error
             except openai.OpenAIError as error:
-                raise VlmError(self._explained(error)) from error
+                pause = _pause(error, attempt)
+                if pause is None or time.monotonic() + pause > deadline:
+                    raise VlmError(self._explained(error)) from error
+                time.sleep(pause)
+                attempt += 1
 
     def _known(self, params: dict[str, Any]) -> dict[str, Any]:
         named = {self._renamed.get(name, name): value for name, value in params.items()}
@@ -88,10 +98,26 @@ class LiveModel:
                 return f"{where} refuses the token; put the right one into the variable {config.api_key_env}"
             case openai.NotFoundError():
                 return f"{where} does not know the model {config.model!r}; set vlm.model or vlm.base_url ({error})"
+            case openai.RateLimitError(code="insufficient_quota"):
+                return f"{where} gives no more today: {error}"
             case openai.RateLimitError():
-                return f"{where} turns requests away even after {config.max_retries} retries: {error}"
+                return f"{where} still turns requests away after {config.patience_s:g} s: {error}"
             case _:
                 return f"{where} failed: {error}"
+
+
+def _pause(error: Exception, attempt: int) -> float | None:
+    """Seconds until a server that turned a request away should be asked again; None: not again."""
+    import openai
+
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (429, 503):
+        return None
+    if error.code == "insufficient_quota":  # money or a budget is used up, for hours
+        return None
+    try:
+        return max(1.0, float(error.response.headers["retry-after"]))
+    except (KeyError, ValueError):
+        return min(LONGEST_PAUSE_S, 2.0**attempt)
 
 
 def _wire(question: Question) -> list[dict[str, Any]]:

@@ -39,12 +39,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Status:
-    """Answer with an HTTP status and body instead."""
+    """Answer with an HTTP status, body and headers instead."""
 
     code: int
     body: Any = field(
         default_factory=lambda: {"error": {"message": "scripted", "type": "t", "param": None, "code": None}}
     )
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Script = Callable[[Asked], "list[str] | Status"]
@@ -77,6 +78,8 @@ class ScriptedVlm:
                 self.send_response(reply.code)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 

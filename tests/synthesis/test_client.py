@@ -10,6 +10,7 @@ import pytest
 
 from carl.config import VlmConfig
 from carl.errors import StoreError, VlmError
+from carl.synthesis import client as client_module
 from carl.synthesis.client import connect
 from carl.synthesis.exchange import Draw, Question, Recording, digest, sha256
 from tests.fakes.scripted_vlm import Asked, Status, scripted
@@ -19,7 +20,9 @@ QUESTION = Question("decompose/1", "be brief", "look\nTask: name the sub-tasks."
 
 
 def config(base_url: str | None, **changes: object) -> VlmConfig:
-    return VlmConfig(**{"model": "m", "base_url": base_url, "timeout_s": 5, "max_retries": 0, **changes})  # type: ignore[arg-type]
+    return VlmConfig(
+        **{"model": "m", "base_url": base_url, "timeout_s": 5, "max_retries": 0, "patience_s": 0, **changes}
+    )  # type: ignore[arg-type]
 
 
 def answers(asked: Asked) -> list[str]:
@@ -140,6 +143,27 @@ def test_a_server_that_recovers(tmp_path: Path) -> None:
     with scripted(recovering) as server:
         assert len(ask(config(server.base_url, max_retries=2), tmp_path)) == 3
     assert len(server.asked) == 3
+
+
+def test_a_server_that_is_full_or_loading_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(client_module.time, "sleep", pauses.append)
+
+    def loading(asked: Asked) -> list[str] | Status:
+        replies = [Status(503), Status(429), Status(503, headers={"Retry-After": "7"}), answers(asked)]
+        return replies[len(server.asked) - 1]  # type: ignore[return-value]
+
+    with scripted(loading) as server:
+        assert len(ask(config(server.base_url, patience_s=60), tmp_path)) == 3
+    assert pauses == [1, 2, 7]
+
+
+def test_a_budget_that_is_used_up_is_not_asked_again(tmp_path: Path) -> None:
+    error = {"message": "2 of 2 requests today", "type": "t", "param": None, "code": "insufficient_quota"}
+    reply = Status(429, {"error": error}, {"x-should-retry": "false"})
+    with scripted(lambda _: reply) as server, pytest.raises(VlmError, match=r"no more today: .*2 of 2 requests"):
+        ask(config(server.base_url, max_retries=2, patience_s=60), tmp_path)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(

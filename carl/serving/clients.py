@@ -1,0 +1,153 @@
+"""Clients: who may ask, by token, and how much each may ask in a day."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from carl.errors import ConfigError
+from carl.serving.config import ServingConfig
+
+DAY_S = 86_400
+ANYONE = "anyone"
+"""Name of the client of a server that asks for no token."""
+
+
+class Budget(BaseModel):
+    """What a client may use in a day, which begins at 00:00 UTC. None: as much as it likes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_day: int | None = Field(default=None, ge=0, description="Requests that were answered.")
+    tokens_per_day: int | None = Field(default=None, ge=0, description="Tokens of prompts and answers together.")
+
+
+class Client(Budget):
+    """One entry of the JSON that ``clients_env`` names: ``{"alice": {"token": "...", "tokens_per_day": 1000000}}``."""
+
+    token: str = Field(min_length=1, description="Bearer token of this client alone.")
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(requests_per_day=self.requests_per_day, tokens_per_day=self.tokens_per_day)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Names by the SHA-256 of their tokens, and budgets by name. Holds no token."""
+
+    names: Mapping[str, str]
+    budgets: Mapping[str, Budget]
+
+    @classmethod
+    def configured(cls, config: ServingConfig) -> Self:
+        """The clients of ``token_env`` or ``clients_env``, read from the environment; raises ConfigError."""
+        if config.clients_env is not None:
+            return cls.of(_parsed(config.clients_env))
+        if config.token_env is not None:
+            return cls({_digest(_variable(config.token_env, "the bearer token")): "token"}, {})
+        return cls({}, {})
+
+    @classmethod
+    def of(cls, clients: Mapping[str, Client]) -> Self:
+        """Raises ConfigError if two of ``clients`` share a token."""
+        names = {_digest(client.token): name for name, client in clients.items()}
+        if len(names) < len(clients):
+            raise ConfigError(f"two of the clients {', '.join(clients)} have the same token")
+        return cls(names, {name: client.budget for name, client in clients.items()})
+
+    def named(self, authorisation: str) -> str | None:
+        """Whose bearer token this Authorization header holds; None: nobody's.
+
+        Tokens are compared by their hashes, so the time it takes says nothing of how much of a guess was right.
+        """
+        if not self.names:
+            return ANYONE
+        scheme, _, token = authorisation.partition(" ")
+        return self.names.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
+
+
+@dataclass
+class Spent:
+    """What a client used today."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A budget is used up."""
+
+    message: str
+    reset_s: int
+
+
+class Ledger:
+    """What every client has used today. It lives in memory: whoever restarts the server begins with full budgets."""
+
+    def __init__(self, budgets: Mapping[str, Budget], now: Callable[[], float] = time.time) -> None:
+        self._budgets, self._now = budgets, now
+        self._day, self._spent = -1, dict[str, Spent]()
+
+    def admit(self, client: str) -> Refusal | None:
+        """Count a request of ``client``, unless its budget is used up.
+
+        Tokens are known only when the answer is: answers under way when the budget runs out are still given.
+        """
+        budget, spent = self._budgets.get(client, Budget()), self._today(client)
+        for unit, used, most in (
+            ("requests", spent.requests, budget.requests_per_day),
+            ("tokens", spent.tokens, budget.tokens_per_day),
+        ):
+            if most is not None and used >= most:
+                return Refusal(f"the budget of {client!r} is used up: {used} of {most} {unit} today", self._reset_s())
+        spent.requests += 1
+        return None
+
+    def settle(self, client: str, tokens: int | None) -> None:
+        """What an admitted request cost; None: it was not answered, and does not count."""
+        spent = self._today(client)
+        spent.tokens += tokens or 0
+        if tokens is None:
+            spent.requests = max(0, spent.requests - 1)  # it may have been admitted yesterday
+
+    def _today(self, client: str) -> Spent:
+        day = int(self._now() // DAY_S)
+        if day != self._day:
+            self._day, self._spent = day, {}
+        return self._spent.setdefault(client, Spent())
+
+    def _reset_s(self) -> int:
+        return DAY_S - int(self._now() % DAY_S)
+
+
+def _parsed(variable: str) -> dict[str, Client]:
+    value = _variable(variable, "the clients as JSON")
+    try:
+        clients = TypeAdapter(dict[str, Client]).validate_python(json.loads(value))
+    except ValidationError as error:  # whose own text would show the tokens
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ConfigError(f"the environment variable {variable} is wrong at {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise ConfigError(f"the environment variable {variable} is not JSON: {error}") from None
+    if not clients:
+        raise ConfigError(f"the environment variable {variable} names no client")
+    return clients
+
+
+def _variable(variable: str, what: str) -> str:
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise ConfigError(f"the environment variable {variable} should hold {what}, and is empty")
+    return value
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

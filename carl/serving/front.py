@@ -1,0 +1,163 @@
+"""The deployment that listens: token, budget, parsing and errors, before anything wakes the model."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from ray.serve.metrics import Counter, Histogram
+from starlette.exceptions import HTTPException
+
+from carl.serving.clients import Clients
+from carl.serving.config import ServingConfig
+from carl.serving.prompt import Completion, Prompt, PromptError
+from carl.serving.protocol import ApiError, chat_completion, model_list, parse_request
+
+logger = logging.getLogger(__name__)
+
+LEDGER = "ledger"
+"""Name of the actor that keeps the Ledger, where clients have budgets."""
+
+SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
+"""Bounds of the histogram of times."""
+
+RETRY_S = 5
+"""When a caller who found the queue full should come back, in seconds."""
+
+api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@api.middleware("http")
+async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Nothing but the health route answers without a token, unknown routes included."""
+    if request.url.path.rstrip("/") == "/health":
+        return await call_next(request)
+    front: Any = serve.get_replica_context().servable_object
+    request.state.client = "unknown"
+    try:
+        request.state.client = front.client(request.headers.get("authorization", ""))
+        response = await call_next(request)
+    except ApiError as error:
+        response = _refusal(error)
+    except Exception:  # whatever else went wrong is ours: the log has it, and the caller gets OpenAI's error shape
+        logger.exception("a request failed")
+        response = _refusal(ApiError(500, "the server failed; its log says why"))
+    front.count(request.state.client, response.status_code)
+    return response
+
+
+@api.exception_handler(ApiError)
+async def api_error(_: Request, error: ApiError) -> JSONResponse:
+    return _refusal(error)
+
+
+@api.exception_handler(HTTPException)
+async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    return _refusal(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+
+
+def _refusal(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body(), error.status, error.headers())
+
+
+@serve.deployment
+@serve.ingress(api)
+class VlmFront:
+    """OpenAI's chat completions, handed on to the model. Small, and always there: the model may have no replica."""
+
+    def __init__(self, config: ServingConfig, clients: Clients, model: DeploymentHandle[Any]) -> None:
+        self._config, self._clients, self._model = config, clients, model
+        by_status: Any = ("client", "status")  # Ray annotates tags as a tuple of one
+        self._requests = Counter("carl_vlm_requests", "Requests by client and status.", by_status)
+        self._prompt_tokens = Counter("carl_vlm_prompt_tokens", "Tokens of prompts.", ("client",))
+        self._completion_tokens = Counter("carl_vlm_completion_tokens", "Tokens of answers.", ("client",))
+        self._seconds = Histogram(
+            "carl_vlm_request_seconds", "From an admitted request to its answer.", SECONDS, ("client",)
+        )
+
+    def client(self, authorisation: str) -> str:
+        """Whose token an Authorization header holds; raises ApiError(401)."""
+        name = self._clients.named(authorisation)
+        if name is None:
+            raise ApiError(401, "the bearer token is missing or wrong", "invalid_api_key")
+        return name
+
+    def count(self, client: str, status: int) -> None:
+        self._requests.inc(tags={"client": client, "status": str(status)})
+
+    @api.post("/v1/chat/completions")
+    async def chat(self, request: Request) -> JSONResponse:
+        client, body = request.state.client, await self._body(request)
+        model, prompts = await asyncio.to_thread(parse_request, body, self._config.default_max_tokens)
+        if model != self._config.model:
+            raise ApiError(404, f"no model {model!r} here; this is {self._config.model!r}", "model_not_found", "model")
+        await self._admit(client)
+        tokens = None
+        start = asyncio.get_running_loop().time()
+        try:
+            completion = chat_completion(model, await self._ask(prompts))
+            usage = completion["usage"]
+            tokens = usage["total_tokens"]
+        finally:
+            await self._settle(client, tokens)
+        self._seconds.observe(asyncio.get_running_loop().time() - start, {"client": client})
+        self._prompt_tokens.inc(usage["prompt_tokens"], {"client": client})
+        self._completion_tokens.inc(usage["completion_tokens"], {"client": client})
+        return JSONResponse(completion)
+
+    @api.get("/v1/models")
+    async def models(self) -> JSONResponse:
+        return JSONResponse(model_list(self._config.model))
+
+    @api.get("/health")
+    async def health(self) -> JSONResponse:
+        """That this listens. It does not wake the model, whose health is Serve's business."""
+        return JSONResponse({"status": "ok"})
+
+    async def _ask(self, prompts: list[Prompt]) -> list[Completion]:
+        try:
+            answers = await self._model.answer.remote(prompts)
+        except BackPressureError as error:
+            waiting = self._config.max_queued_requests
+            message = f"{waiting} requests wait for this model already; ask again in a moment"
+            raise ApiError(429, message, "queue_full", retry_s=RETRY_S) from error
+        except DeploymentUnavailableError as error:
+            raise ApiError(500, "the model could not be loaded; the server's log says why", "no_model") from error
+        except RayActorError as error:
+            raise ApiError(503, "the model's process ended; ask again", "model_lost", retry_s=RETRY_S) from error
+        if isinstance(answers, PromptError):
+            raise ApiError(400, str(answers)) from answers
+        return list(answers)
+
+    async def _admit(self, client: str) -> None:
+        if not self._clients.budgets:
+            return
+        try:
+            refusal = await serve.get_deployment_actor(LEDGER).admit.remote(client)
+        except (RayActorError, ValueError) as error:  # Serve starts another, in which budgets are full
+            raise ApiError(503, "the ledger of budgets is restarting; ask again", retry_s=RETRY_S) from error
+        if refusal is not None:
+            raise ApiError(429, refusal.message, "insufficient_quota", retry_s=refusal.reset_s)
+
+    async def _settle(self, client: str, tokens: int | None) -> None:
+        if not self._clients.budgets:
+            return
+        try:
+            await serve.get_deployment_actor(LEDGER).settle.remote(client, tokens)
+        except (RayActorError, ValueError):
+            logger.warning("the ledger of budgets was lost; %s tokens of %s are not counted", tokens, client)
+
+    async def _body(self, request: Request) -> bytes:
+        limit = int(self._config.max_body_mb * 2**20)
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise ApiError(413, f"the request is larger than {self._config.max_body_mb:g} MiB", "request_too_large")
+        return bytes(body)

@@ -1,0 +1,31 @@
+"""The deployment that holds the model: one replica, one VlmEngine."""
+
+from collections.abc import Sequence
+
+from ray import serve
+
+from carl.serving.batcher import Batcher
+from carl.serving.config import ServingConfig
+from carl.serving.prompt import Completion, Prompt, PromptError
+
+
+@serve.deployment
+class VlmModel:
+    """Answers prompts that were checked before they came here. Has no route of its own."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        from carl.serving.engine import VlmEngine
+
+        engine = VlmEngine.load(config.model, config.threads)
+        self._batcher = Batcher(engine, config.max_batch_size, config.batch_wait_s)
+
+    async def answer(self, prompts: Sequence[Prompt]) -> list[Completion] | PromptError:
+        """An answer to each, or why one of them cannot be asked."""
+        try:
+            return await self._batcher.answer(prompts)
+        except PromptError as error:
+            return error
+
+    def check_health(self) -> None:
+        """Serve calls this every few seconds, and replaces a replica where it raises three times."""
+        self._batcher.check_health()

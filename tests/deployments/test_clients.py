@@ -1,0 +1,101 @@
+"""Who may ask, and how much: without Ray."""
+
+import json
+
+import pytest
+
+from carl.errors import ConfigError
+from carl.serving.app import ServingConfig, build
+from carl.serving.clients import ANYONE, DAY_S, Budget, Clients, Ledger
+
+BOTH = {
+    "alice": {"token": "secret of alice", "requests_per_day": 2},
+    "bob": {"token": "secret of bob", "tokens_per_day": 100},
+}
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, value: object) -> Clients:
+    monkeypatch.setenv("TEST_CLIENTS", value if isinstance(value, str) else json.dumps(value))
+    return Clients.configured(ServingConfig(clients_env="TEST_CLIENTS"))
+
+
+def test_tokens_have_names_and_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = configured(monkeypatch, BOTH)
+    assert clients.named("Bearer secret of alice") == "alice"
+    assert clients.named("bearer  secret of bob ") == "bob"
+    assert [clients.named(header) for header in ("", "Bearer", "Basic secret of bob", "Bearer secret")] == [None] * 4
+    assert clients.budgets["bob"] == Budget(tokens_per_day=100)
+    assert "secret" not in repr(clients)
+
+
+def test_one_token_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_TOKEN", "x")
+    single = Clients.configured(ServingConfig(token_env="TEST_TOKEN"))
+    assert (single.named("Bearer x"), single.named("Bearer y"), dict(single.budgets)) == ("token", None, {})
+    assert Clients.configured(ServingConfig()).named("") == ANYONE
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "is empty"),
+        ("{", "not JSON"),
+        ({}, "names no client"),
+        (["secret"], "valid dictionary"),
+        ({"alice": {"requests_per_day": 2}}, "wrong at alice.token: Field required"),
+        ({"alice": {"token": "secret", "requests_per_dya": 2}}, "wrong at alice.requests_per_dya: Extra"),
+        ({"alice": {"token": "secret", "tokens_per_day": -1}}, "greater than or equal to 0"),
+        ({"alice": {"token": "secret"}, "bob": {"token": "secret"}}, "alice, bob have the same token"),
+    ],
+)
+def test_clients_that_are_wrong(monkeypatch: pytest.MonkeyPatch, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        configured(monkeypatch, value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_budget_of_requests_lasts_until_midnight() -> None:
+    now = 10.5 * DAY_S
+    ledger = Ledger({"alice": Budget(requests_per_day=2)}, lambda: now)
+    assert [ledger.admit("alice") for _ in range(2)] == [None, None]
+    refusal = ledger.admit("alice")
+    assert refusal is not None
+    assert refusal.message == "the budget of 'alice' is used up: 2 of 2 requests today"
+    assert refusal.reset_s == DAY_S // 2
+    assert ledger.admit("bob") is None
+    now += refusal.reset_s
+    assert ledger.admit("alice") is None
+
+
+def test_a_budget_of_tokens_counts_what_was_answered() -> None:
+    ledger = Ledger({"bob": Budget(tokens_per_day=100)}, lambda: 0.0)
+    for tokens in (60, 39, 1):
+        assert ledger.admit("bob") is None
+        ledger.settle("bob", tokens)
+    refusal = ledger.admit("bob")
+    assert refusal is not None
+    assert "100 of 100 tokens" in refusal.message
+
+
+def test_a_request_that_was_not_answered_costs_nothing() -> None:
+    now = 0.0
+    ledger = Ledger({"alice": Budget(requests_per_day=1)}, lambda: now)
+    for _ in range(3):
+        assert ledger.admit("alice") is None
+        ledger.settle("alice", None)
+    assert ledger.admit("alice") is None
+    now += DAY_S
+    ledger.settle("alice", None)
+    assert ledger.admit("alice") is None
+    assert ledger.admit("alice") is not None
+
+
+def test_arguments_that_contradict_each_other() -> None:
+    for args, message in (
+        ({"token_env": "A", "clients_env": "B"}, "exclude each other"),
+        ({"replicas": 2, "autoscaling": {}}, "exclude each other"),
+        ({"autoscaling": {"min_replicas": 3}}, "is above max_replicas"),
+        ({"autoscaling": {"downscale_to_zero": 3}}, "downscale_to_zero"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build(args)

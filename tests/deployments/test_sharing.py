@@ -1,0 +1,101 @@
+"""Two drivers, one server that scales to zero: cold starts, a full queue, budgets, metrics."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+import ray
+
+from carl.config import VlmConfig
+from carl.errors import VlmError
+from carl.serving.local import serving
+from carl.synthesis.client import connect
+from carl.synthesis.exchange import Question
+from tests.deployments.metrics import replica, reported
+
+CLIENTS = {"alice": {"token": "a", "requests_per_day": 4}, "bob": {"token": "b", "tokens_per_day": 100_000}}
+QUESTION = Question("decompose/1", "be brief", "what is it?", (np.zeros((32, 32, 3), np.uint8),))
+
+
+@pytest.fixture(scope="module")
+def served(models: dict[str, str], ray_cluster: None) -> Iterator[tuple[str, str]]:
+    """(base URL, model)"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_VLM_CLIENTS", json.dumps(CLIENTS))
+        patch.setenv("ALICE", "a")
+        patch.setenv("BOB", "b")
+        scaling = {"look_back_period_s": 1, "downscale_to_zero_delay_s": 1}
+        args = {"clients_env": "TEST_VLM_CLIENTS", "max_batch_size": 1, "max_queued_requests": 2, "threads": 1}
+        with serving(models["qwen2_vl"], autoscaling=scaling, default_max_tokens=4, **args) as base_url:
+            yield base_url, models["qwen2_vl"]
+
+
+def free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def test_a_burst_on_a_model_that_is_not_loaded(served: tuple[str, str]) -> None:
+    base_url, model = served
+    free = free_cpus()
+    assert free == 2
+
+    def ask(key: str) -> tuple[object, ...]:
+        client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+        try:
+            client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hello"}])
+        except openai.APIStatusError as error:
+            return error.status_code, error.code, error.type, error.response.headers.get("retry-after")
+        return (200,)
+
+    assert ask("nobody")[0] == 401
+    assert free_cpus() == free
+    with ThreadPoolExecutor(6) as pool:
+        answers = Counter(pool.map(ask, "bbbbbb"))
+    assert answers == {(200,): 2, (429, "queue_full", "rate_limit_error", "5"): 4}
+    assert free_cpus() == free - 1
+
+
+def test_two_drivers_at_once_and_their_budgets(served: tuple[str, str], tmp_path: Path) -> None:
+    base_url, model = served
+
+    def drive(name: str, seeds: range) -> list[int]:
+        config = VlmConfig(model=model, base_url=base_url, api_key_env=name.upper(), max_tokens=4)
+        with connect(config, tmp_path / f"{name}{seeds.start}") as client:
+            return [len(client.ask(QUESTION, 2, seed)) for seed in seeds]
+
+    with ThreadPoolExecutor(2) as pool:
+        alice, bob = pool.submit(drive, "alice", range(4)), pool.submit(drive, "bob", range(5))
+        assert (alice.result(), bob.result()) == ([2] * 4, [2] * 5)
+    start = time.monotonic()
+    with pytest.raises(VlmError, match="the budget of 'alice' is used up: 4 of 4 requests today"):
+        drive("alice", range(4, 5))
+    assert time.monotonic() - start < 5
+    assert drive("bob", range(5, 6)) == [2]
+
+
+def test_what_prometheus_is_told(served: tuple[str, str]) -> None:
+    def requests(client: str, status: str, count: int) -> float:
+        name = "ray_carl_vlm_requests_total"
+        return reported(name, count, replica=replica("VlmFront"), client=client, status=status)[name]
+
+    assert requests("bob", "200", 8) == 2 + 5 + 1
+    assert requests("bob", "429", 4) == 4
+    assert requests("alice", "429", 1) == 1
+    assert requests("unknown", "401", 1) == 1
+    alice = reported("ray_carl_vlm_request_seconds_count", 4, replica=replica("VlmFront"), client="alice")
+    assert alice["ray_carl_vlm_request_seconds_count"] == 4
+    assert 0 < alice["ray_carl_vlm_completion_tokens_total"] <= 4 * 2 * 4
+    assert alice["ray_carl_vlm_prompt_tokens_total"] > alice["ray_carl_vlm_completion_tokens_total"]
+
+
+def test_it_goes_when_nobody_asks(served: tuple[str, str]) -> None:
+    deadline = time.monotonic() + 45
+    while free_cpus() < 2 and time.monotonic() < deadline:
+        time.sleep(0.25)
+    assert free_cpus() == 2
