@@ -17,6 +17,9 @@ __all__ = ["QUIET", "ServingConfig", "build"]
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
+LOOK_BACK_S = 12.0
+"""Seconds over which requests are averaged: the least that Serve wants, as it counts them every 10 s."""
+
 
 def build(args: dict[str, Any]) -> Application:
     """The application that ``args`` (a ServingConfig) describe; raises ConfigError.
@@ -67,8 +70,13 @@ def _model(config: ServingConfig) -> Application:
 def _replicas(config: ServingConfig) -> dict[str, Any]:
     if config.autoscaling is None:
         return {"num_replicas": config.replicas}
-    target = config.autoscaling.target_ongoing_requests or config.max_batch_size
-    return {"autoscaling_config": {**config.autoscaling.model_dump(), "target_ongoing_requests": target}}
+    scaling = config.autoscaling
+    ours = {
+        "initial_replicas": max(1, scaling.min_replicas),
+        "target_ongoing_requests": scaling.target_ongoing_requests or config.max_batch_size,
+        "look_back_period_s": LOOK_BACK_S,
+    }
+    return {"autoscaling_config": {**scaling.model_dump(), **ours}}
 
 
 def _shutdown(config: ServingConfig) -> dict[str, float]:

@@ -10,8 +10,9 @@ from carl.config import EMBEDDED_MODEL
 class Autoscaling(BaseModel):
     """How replicas come and go. Names and meanings are those of Ray Serve's AutoscalingConfig; the defaults are ours.
 
-    With these, a model that nobody asks is gone within a minute: what was asked leaves the look-back window, which
-    Serve hears of every 10 s, and then the delay passes.
+    With these, a model that nobody asks is gone within a minute: Serve hears every 10 s what is asked, looks back 12 s,
+    and then waits. One replica is started with the server whatever ``min_replicas`` says, and goes as any other: so a
+    model that cannot be loaded is told then, unless it takes longer than the delay to fail.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -21,10 +22,9 @@ class Autoscaling(BaseModel):
     target_ongoing_requests: float | None = Field(
         default=None, gt=0, description="Requests per replica above which there should be more; none: max_batch_size."
     )
-    look_back_period_s: float = Field(default=10, gt=0, description="Seconds over which requests are averaged.")
     upscale_delay_s: float = Field(default=10, ge=0, description="Seconds before a second replica; the first: none.")
     downscale_delay_s: float = Field(default=120, ge=0, description="Seconds before there are fewer, but not none.")
-    downscale_to_zero_delay_s: float = Field(default=30, ge=0, description="Seconds before the last one goes.")
+    downscale_to_zero_delay_s: float = Field(default=25, ge=0, description="Seconds before the last one goes.")
 
     @model_validator(mode="after")
     def min_is_not_above_max(self) -> Self:

@@ -6,25 +6,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import openai
 import psutil
 import pytest
 import ray
-import yaml
 from PIL import Image
 
 from carl.errors import ConfigError
-from carl.serving.app import ServingConfig, build
+from carl.serving.app import build
 from carl.serving.local import serving
 from tests.deployments.metrics import replica, reported
 from tests.deployments.test_protocol import data_url
 
 TOKEN = "a token of the test's own"
 HEAD = "node:__internal_head__"  # a custom resource that any cluster has
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -158,18 +155,6 @@ def test_it_listens_on_this_machine_alone(served: tuple[str, str]) -> None:
 def test_serve_is_not_taken_from_somebody_else(served: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match="already runs"), serving(served[1]):
         pass
-
-
-def test_the_yaml_is_this_machines_alone_and_its_arguments_fit() -> None:
-    config = yaml.safe_load((ROOT / "deployments" / "vlm.yaml").read_text())
-    assert config["http_options"]["host"] == "127.0.0.1"
-    [application] = config["applications"]
-    module, name = application["import_path"].split(":")
-    assert getattr(__import__(module, fromlist=[name]), name) is build
-    ServingConfig.model_validate(application["args"])
-    from ray.serve.schema import ServeDeploySchema
-
-    ServeDeploySchema.model_validate(config)
 
 
 def test_bad_arguments() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -9,9 +10,12 @@ from carl.serving.local import serving
 from carl.synthesis.client import connect
 
 
-def test_a_model_that_does_not_load_says_so_and_leaves_nothing(tmp_path: Path, ray_cluster: None) -> None:
+@pytest.mark.parametrize("args", [{}, {"autoscaling": {}}])
+def test_a_model_that_does_not_load_says_so_and_leaves_nothing(
+    tmp_path: Path, ray_cluster: None, args: dict[str, Any]
+) -> None:
     free = ray.available_resources()["CPU"]
-    with pytest.raises(VlmError, match=r"cannot load the model '.*/nothing'"), serving(f"{tmp_path}/nothing"):
+    with pytest.raises(VlmError, match=r"cannot load the model '.*/nothing'"), serving(f"{tmp_path}/nothing", **args):
         pass
     assert ray.available_resources()["CPU"] == free
 
