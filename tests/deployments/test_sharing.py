@@ -20,6 +20,7 @@ from carl.synthesis.exchange import Question
 from tests.deployments.metrics import replica, reported
 
 CLIENTS = {"alice": {"token": "a", "requests_per_day": 4}, "bob": {"token": "b", "tokens_per_day": 100_000}}
+REQUESTS = "ray_carl_vlm_requests_total"
 QUESTION = Question("decompose/1", "be brief", "what is it?", (np.zeros((32, 32, 3), np.uint8),))
 
 
@@ -85,12 +86,26 @@ def test_two_drivers_at_once_and_their_budgets(served: tuple[str, str], tmp_path
     assert drive("bob", range(5, 6)) == [2]
 
 
+def test_a_replica_killed_in_mid_answer(served: tuple[str, str], tmp_path: Path) -> None:
+    base_url, model = served
+    config = VlmConfig(model=model, base_url=base_url, api_key_env="BOB", max_tokens=400)
+    with connect(config, tmp_path) as client, ThreadPoolExecutor(1) as pool:
+        client.ask(QUESTION, 1, 0)
+        answer = pool.submit(client.ask, QUESTION, 8, 1)
+        time.sleep(0.5)
+        assert not answer.done()
+        name = f"SERVE_REPLICA::vlm#VlmModel#{replica('VlmModel')}"
+        ray.kill(ray.get_actor(name, namespace="serve"))
+        assert len(answer.result()) == 8
+    lost = reported(REQUESTS, 1, replica=replica("VlmFront"), client="bob", status="503")
+    assert lost[REQUESTS] == 1
+
+
 def test_what_prometheus_is_told(served: tuple[str, str]) -> None:
     def requests(client: str, status: str, count: int) -> float:
-        name = "ray_carl_vlm_requests_total"
-        return reported(name, count, replica=replica("VlmFront"), client=client, status=status)[name]
+        return reported(REQUESTS, count, replica=replica("VlmFront"), client=client, status=status)[REQUESTS]
 
-    assert requests("bob", "200", 8) == 2 + 5 + 1
+    assert requests("bob", "200", 10) == 2 + 5 + 1 + 2
     assert requests("bob", "429", 4) == 4
     assert requests("alice", "429", 1) == 1
     assert requests("unknown", "401", 1) == 1
