@@ -106,7 +106,8 @@ class Ledger:
             ("tokens", spent.tokens, budget.tokens_per_day),
         ):
             if most is not None and used >= most:
-                return Refusal(f"the budget of {client!r} is used up: {used} of {most} {unit} today", self._reset_s())
+                message = f"the budget of {client!r} is used up until 00:00 UTC: {used} of {most} {unit} today"
+                return Refusal(message, self._reset_s())
         spent.requests += 1
         return None
 

@@ -60,7 +60,7 @@ def test_a_budget_of_requests_lasts_until_midnight() -> None:
     assert [ledger.admit("alice") for _ in range(2)] == [None, None]
     refusal = ledger.admit("alice")
     assert refusal is not None
-    assert refusal.message == "the budget of 'alice' is used up: 2 of 2 requests today"
+    assert refusal.message == "the budget of 'alice' is used up until 00:00 UTC: 2 of 2 requests today"
     assert refusal.reset_s == DAY_S // 2
     assert ledger.admit("bob") is None
     now += refusal.reset_s

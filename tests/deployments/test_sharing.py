@@ -80,7 +80,7 @@ def test_two_drivers_at_once_and_their_budgets(served: tuple[str, str], tmp_path
         alice, bob = pool.submit(drive, "alice", range(4)), pool.submit(drive, "bob", range(5))
         assert (alice.result(), bob.result()) == ([2] * 4, [2] * 5)
     start = time.monotonic()
-    with pytest.raises(VlmError, match="the budget of 'alice' is used up: 4 of 4 requests today"):
+    with pytest.raises(VlmError, match="the budget of 'alice' is used up until 00:00 UTC: 4 of 4 requests today"):
         drive("alice", range(4, 5))
     assert time.monotonic() - start < 5
     assert drive("bob", range(5, 6)) == [2]
