@@ -5,6 +5,7 @@ from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
@@ -155,6 +156,12 @@ class RunConfig(Section):
         return f"{self.task.replace(':', '.')}-{self.seed}"
 
 
+def below(uri: str, name: str) -> str:
+    """The URI of ``name`` in the folder at ``uri``, whose query stays."""
+    parts = urlsplit(uri)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
+
+
 class SweepConfig(Section):
     """Runs that differ in a few settings and in their seed."""
 
@@ -212,5 +219,5 @@ class Trial(NamedTuple):
             section[leaf] = value
         setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
         folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}/seed-{seed}"
-        own = {"seed": seed, "run_dir": directory / folder, "storage": f"{storage}/{folder}" if storage else None}
+        own = {"seed": seed, "run_dir": directory / folder, "storage": below(storage, folder) if storage else None}
         return cls(setting, RunConfig.model_validate(tree | own))

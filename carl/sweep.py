@@ -18,7 +18,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from carl.cluster import ray_running
-from carl.config import RunConfig, SweepConfig, Trial
+from carl.config import RunConfig, SweepConfig, Trial, below
 from carl.errors import CarlError, ResourceError
 from carl.pipeline import Pipeline
 from carl.progress import Progress, silent
@@ -50,7 +50,7 @@ def run_sweep(sweep: SweepConfig, progress: Progress = silent) -> list[dict[str,
         failed |= _tune(sweep, [trial for trial in sweep.trials() if trial.config.run_dir not in failed], progress)
     rows = write_sweep(sweep, failed)
     if sweep.storage:
-        Storage(f"{sweep.storage}/{COMPARISON}").push(sweep.path / COMPARISON)
+        Storage(below(sweep.storage, COMPARISON)).push(sweep.path / COMPARISON)
     return rows
 
 

@@ -19,6 +19,16 @@ DASHBOARD = json.loads((K8S / "grafana" / "carl.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = [target["expr"] for panel in PANELS for target in panel["targets"]]
 LABELS = {metric.exported: {"run", *metric.labels} for metric in METRICS}
+SERVER = {
+    "ray_carl_vlm_requests_total": {"client", "status"},
+    "ray_carl_vlm_prompt_tokens_total": {"client"},
+    "ray_carl_vlm_completion_tokens_total": {"client"},
+    "ray_carl_vlm_request_seconds_bucket": {"client", "le"},
+    "ray_carl_vlm_batch_size_sum": set(),
+    "ray_carl_vlm_batch_size_count": set(),
+    "ray_carl_vlm_generation_seconds_total": set(),
+}
+"""The VLM server's, which belong to no run; tests/deployments/test_sharing.py reads them back."""
 
 
 def named(expression: str) -> set[str]:
@@ -28,7 +38,10 @@ def named(expression: str) -> set[str]:
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     asked = {name for expression in EXPRESSIONS for name in named(expression)}
-    assert {name for name in asked if name.startswith("ray_carl_")} == set(LABELS)
+    assert {name for name in asked if name.startswith("ray_carl_")} == LABELS.keys() | SERVER.keys()
+    serving = "".join(path.read_text() for path in Path(carl.__file__).parent.glob("serving/*.py"))
+    for name in SERVER:
+        assert f'"{re.sub("^ray_|_(total|bucket|sum|count)$", "", name)}"' in serving
 
 
 def test_expressions_and_legends_use_labels_that_their_metrics_have() -> None:
@@ -36,9 +49,10 @@ def test_expressions_and_legends_use_labels_that_their_metrics_have() -> None:
         grouped: set[str] = set()
         for side in target["expr"].split(" / "):
             ours = [LABELS[name] for name in named(side) if name in LABELS]
+            theirs = [SERVER[name] for name in named(side) if name in SERVER]
             by = {label for group in re.findall(r"\bby \(([^)]*)\)", side) for label in group.split(", ")}
             selected = set(re.findall(r'(\w+)=~?"', side))
-            assert not ours or by | selected <= set.intersection(*ours), side
+            assert not ours + theirs or by | selected <= set.intersection(*ours, *theirs), side
             assert side.count('run=~"$run"') == len(ours), side
             grouped |= by
         shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
@@ -52,7 +66,7 @@ def test_rays_own_metrics_are_known_to_this_ray() -> None:
     modules = Path(ray.origin).parent / "dashboard" / "modules"
     files = ("metrics/dashboards/default_dashboard_panels.py", "reporter/reporter_agent.py")
     known = "".join((modules / file).read_text() for file in files)
-    for name in {name for expression in EXPRESSIONS for name in named(expression)} - set(LABELS):
+    for name in {name for expression in EXPRESSIONS for name in named(expression)} - LABELS.keys() - SERVER.keys():
         assert f'"{name.removeprefix("ray_")}"' in known or re.search(rf"\b{name}\b", known), name
 
 

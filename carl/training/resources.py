@@ -1,5 +1,6 @@
 """Whether the cluster has room for the processes of a training, looked up before RLlib waits for it for ever."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from typing import Any
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from carl.cluster import grows
 from carl.errors import ResourceError
 
+_log = logging.getLogger(__name__)
 _ray: Any = ray  # Ray leaves these untyped
 
 RESOURCE_PATIENCE_S = 15.0
@@ -66,17 +69,17 @@ def needs_of(config: AlgorithmConfig) -> list[Need]:
 def check_resources(config: AlgorithmConfig, patience_s: float = RESOURCE_PATIENCE_S) -> None:
     """Raise ResourceError unless the nodes have room for ``config``'s processes, and have it free soon.
 
-    Where the cluster has an autoscaler that may add what is missing, it is asked to, and waited for longer.
+    Where the cluster has an autoscaler it is asked for what is missing, and waited for longer.
     """
     needs = needs_of(config)
     _check_driver(config)
-    grows = False
-    if missing := _missing(needs, _nodes()):
-        grows = _may_grow(needs)
-        if not grows:
+    waits = bool(missing := _missing(needs, _nodes()))
+    if waits:
+        if not grows():
             raise ResourceError(f"{_asked(needs)}, and {missing}. Set {_settings(needs)}, or give the cluster more")
+        _log.warning("%s. Waiting for the autoscaler, %g s at most", missing, GROWTH_PATIENCE_S)
         _request(needs)
-    deadline = time.monotonic() + (GROWTH_PATIENCE_S if grows else patience_s)
+    deadline = time.monotonic() + (GROWTH_PATIENCE_S if waits else patience_s)
     try:
         while missing := _missing(needs, _free()):
             if time.monotonic() > deadline:
@@ -87,7 +90,7 @@ def check_resources(config: AlgorithmConfig, patience_s: float = RESOURCE_PATIEN
                 )
             time.sleep(0.2)
     finally:
-        if grows:
+        if waits:
             _request([])
 
 
@@ -153,13 +156,6 @@ def _nodes() -> list[Room]:
 def _free() -> list[Room]:
     """What each node has free."""
     return list(_ray._private.state.available_resources_per_node().values())
-
-
-def _may_grow(needs: Sequence[Need]) -> bool:
-    """Whether an autoscaler says that its nodes, all of them started, would have enough."""
-    most = _ray._private.state.state.get_max_resources_from_cluster_config()
-    total = _sum({key: need.count * much for key, much in need.each.items()} for need in needs)
-    return bool(most) and all(most.get(key, 0) >= much for key, much in total.items())
 
 
 def _request(needs: Sequence[Need]) -> None:

@@ -9,7 +9,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 import carl
-from carl.config import RunConfig
+from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError
 from carl.serving.app import ServingConfig
 from carl.storage import Storage
@@ -64,26 +64,19 @@ def mounted_files(manifests: list[Manifest]) -> Iterator[tuple[str, str]]:
 
 
 def refused(script: str, told: dict[str, Any]) -> Problems:
-    """What ``script`` would have against the configuration. A sweep's is judged run by run."""
-    if script == "sweep.py":
-        for field, values in told["grid"].items():
-            for value in values:
-                yield from refused("", changed(told["base"], field, value))
-        if not told["seeds"]:
-            yield "a sweep has seeds"
-        return
+    """What ``script`` would have against the configuration."""
     try:
-        run = RunConfig.model_validate(told)
-        get_task(run.task)
-        if script == "run.py":
-            Storage(run.storage or "")  # reads the URI; nothing is reached yet
+        if script == "sweep.py":
+            sweep = SweepConfig.model_validate(told)
+            runs, storage = [trial.config for trial in sweep.trials()], sweep.storage
+        else:
+            runs = [RunConfig.model_validate(told)]
+            storage = runs[0].storage
+        for run in runs:
+            get_task(run.task)
+        Storage(storage or "")  # reads the URI; nothing is reached yet
     except (ValueError, CarlError) as error:
         yield str(error)
-
-
-def changed(base: dict[str, Any], field: str, value: object) -> dict[str, Any]:
-    section, _, name = field.partition(".")
-    return {**base, section: {**base.get(section, {}), name: value} if name else value}
 
 
 def demands(manifests: list[Manifest]) -> Problems:

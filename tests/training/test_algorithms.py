@@ -59,7 +59,7 @@ def test_processes_that_fit_are_let_through_and_fractions_share_a_gpu(monkeypatc
 def test_an_autoscaler_is_asked_for_what_it_may_add_and_waited_for(monkeypatch):
     asked: list[int] = []
     room(monkeypatch, CPU_NODE)
-    monkeypatch.setattr(resources, "_may_grow", lambda needs: True)
+    monkeypatch.setattr(resources, "grows", lambda: True)
     monkeypatch.setattr(resources, "_free", lambda: [CPU_NODE, *[GPU_NODE] * len(asked)])
     monkeypatch.setattr(resources, "_request", lambda needs: asked.append(sum(need.count for need in needs)))
     check_resources(configure(setup(), TrainConfig(env_runners=2, learners=1, gpus_per_learner=1)), patience_s=0)
