@@ -19,6 +19,6 @@ RUN useradd --uid 1000 --create-home carl
 COPY --from=build /opt/venv /opt/venv
 COPY jobs /opt/carl/jobs
 COPY deployments /opt/carl/deployments
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/carl PYTHONUNBUFFERED=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/carl PYTHONUNBUFFERED=1 CARL_LOG=json NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000
 WORKDIR /home/carl

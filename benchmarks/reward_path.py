@@ -20,6 +20,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 from common import run
+from light import Light
 from numpy.typing import NDArray
 
 from carl.cluster import ray_running
@@ -28,6 +29,7 @@ from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
 from carl.rewards.program import ProgramReward, ProgramSession
+from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
 from carl.sandbox import child
 from carl.sandbox.box import Box, Limits
@@ -399,7 +401,7 @@ def swap() -> dict[str, Any]:
 
     found = {}
     with ray_running():
-        for name, count, build in (("runners", 16, started_runner), ("light_actors", 64, started_listener)):
+        for name, count, build in (("runners", 16, started_runner), ("light_actors", 64, started_light)):
             with reward_channel() as channel:
                 channel.publish(variant(0))
                 actors: list[Any] = []
@@ -435,31 +437,19 @@ def started_runner(channel: Any, index: int) -> Any:
     return ray.remote(num_cpus=0)(CodeRewardRunner).remote(config=config, worker_index=index + 1)
 
 
-class Listener:
-    """What a runner has of the channel, and nothing else."""
-
-    def __init__(self, channel: Any, name: str) -> None:
-        from carl.training.follower import Follower
-
-        self._follower = Follower(channel, name, lambda *_: None)
-        self._follower.begin()
-        self._follower.listen()
-
-    def ping(self) -> str:
-        return "pong"
-
-
-def started_listener(channel: Any, index: int) -> Any:
+def started_light(channel: Any, index: int) -> Any:
     import ray
 
-    return ray.remote(num_cpus=0)(Listener).remote(channel, f"light-{index}")
+    return ray.remote(num_cpus=0)(Light).remote(channel, f"light-{index}")
 
 
-def published(channel: Any, count: int, times: int = 20) -> dict[str, float]:
-    """Median and worst of some publishes, each acknowledged by all."""
+def published(
+    channel: Any, count: int, times: int = 20, source: Callable[[int], RewardSource] = variant
+) -> dict[str, float]:
+    """Median and worst of some publishes of ``source``, each acknowledged by all."""
     latencies = []
     for number in range(1, times + 1):
-        answers = channel.wait_acknowledged(channel.publish(variant(number)), timeout_s=30.0)
+        answers = channel.wait_acknowledged(channel.publish(source(number)), timeout_s=30.0)
         if answers.missing or answers.refused or len(answers.seconds) < count:
             raise RuntimeError(f"not everybody acknowledged: {answers}")
         latencies.append(1e3 * answers.latency_s)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from common import run
-from reward_path import PROGRAM, TASK, Listener, published, seconds
+from light import Light, words
+from reward_path import PROGRAM, TASK, published, seconds
 
 from carl.cluster import ray_running
 from carl.config import TrainConfig
@@ -95,17 +96,6 @@ def what_travels(runner: Any) -> tuple[int, int, int]:
     return len(pickle.dumps(episodes, protocol=5)), steps, len(pickle.dumps(runner.get_metrics(), protocol=5))
 
 
-class Light(Listener):
-    """What the driver sees of a runner: it follows the channel, and answers with a fragment that was sampled before."""
-
-    def __init__(self, channel: Any, name: str, answer: bytes) -> None:
-        super().__init__(channel, name)
-        self._answer = answer
-
-    def sample(self) -> bytes:
-        return self._answer
-
-
 def control() -> dict[str, Any]:
     """Milliseconds from publishing to the last of N light actors' acknowledgement, and the driver's processor time for
     an environment step: to fetch and unpickle fragments of 64 steps, and to add up metrics."""
@@ -113,7 +103,7 @@ def control() -> dict[str, Any]:
 
     found = {}
     with ray_running(), reward_channel() as channel:
-        channel.publish(ProgramReward(PROGRAM))
+        channel.publish(words(0))
         answer, steps = canned()
         light = ray.remote(num_cpus=0)(Light)
         actors: list[Any] = []
@@ -124,7 +114,7 @@ def control() -> dict[str, Any]:
                 actors += new
             used = [gathered(actors) / (count * steps) for _ in range(max(6, 512 // count))]
             found[str(count)] = {
-                **published(channel, count, times=10),
+                **published(channel, count, times=10, source=words),
                 "driver_us_per_step": round(1e6 * float(np.median(used[1:])), 2),
             }
         for actor in actors:
