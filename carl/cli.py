@@ -21,7 +21,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
-from carl.errors import CarlError, ConfigError, missing
+from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.logs import set_up, structured
 from carl.progress import LINES, MARK, Progress, silent
 
@@ -272,14 +272,17 @@ def submit(
     stop: Annotated[str | None, typer.Option(metavar="JOB", help="Stop a job.")] = None,
 ) -> None:
     """Run a configuration as a Ray job, follow it and fetch what it makes. Ctrl-C leaves the job running."""
-    from carl.submit import connect, fetch, send, watch
+    from carl.submit import clearly, connect, fetch, send, watch
 
     if stop:
-        connect(address).stop_job(stop)
+        with clearly(address):
+            connect(address).stop_job(stop)
         console.print(f"Job {stop} is told to stop. Submitted again, its run goes on from there.")
         return
     if follow:
         client, job = connect(address), follow
+        with clearly(address):
+            client.get_job_info(job)
     elif config:
         client, job = send(settings(None, None, None, config, set_ or []), address)
         console.print(f"Job {job}. `carl submit --stop {job}` stops it, --follow comes back to it.")
@@ -291,8 +294,15 @@ def submit(
     except KeyboardInterrupt:
         errors.print(f"The job goes on. `carl submit --follow {job}` comes back to it, --stop {job} stops it.")
         raise typer.Exit(130) from None
-    if directory := fetch(client, job):
-        console.print(f"Everything of this run is in {directory}")
+    try:
+        directory = fetch(client, job)
+    except CarlError as error:
+        errors.print(f"What the job made could not be fetched: {error}", markup=False, highlight=False)
+    else:
+        if directory:
+            console.print(f"Everything of this run is in {directory}")
+        elif not code:
+            raise ResourceError("the job left nothing here: is its storage one that this machine reaches?")
     if code:
         raise typer.Exit(code)
 

@@ -33,6 +33,14 @@ def ray_running(progress: Progress = silent) -> Iterator[None]:
             ray.shutdown()
 
 
+def here() -> Any:
+    """Ray's scheduling strategy for this process's node: where its files are, and what dies with it alone."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def grows() -> bool:
     """Whether Ray's autoscaler may bring nodes, as under KubeRay. It does not tell Ray which, before it has."""
     from ray.autoscaler.v2.utils import is_autoscaler_v2

@@ -4,12 +4,21 @@ import re
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 EMBEDDED_MODEL = "carl-nano"
+
+
+def _without_secret(uri: str) -> str:
+    if urlsplit(uri).password:
+        raise ValueError("a URI is written down in many places: give its key by environment variables")
+    return uri
+
+
+StorageUri = Annotated[str, AfterValidator(_without_secret)]
 
 
 class Section(BaseModel):
@@ -121,7 +130,7 @@ class RunConfig(Section):
     task: str = Field(description="Name of a registered task, or module:attribute.")
     seed: int = Field(default=0, ge=0, description="All other seeds are spawned from it.")
     run_dir: Path | None = Field(default=None, description="Where artefacts go; none: runs/<task>-<seed>.")
-    storage: str | None = Field(
+    storage: StorageUri | None = Field(
         default=None,
         description="pyarrow.fs URI that they are copied to, and that a run which is not here goes on from.",
     )
@@ -172,7 +181,7 @@ class SweepConfig(Section):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every setting runs on each.")
     max_concurrent: int = Field(default=1, ge=1, description="Runs at a time; the cluster has to have room for them.")
     directory: Path | None = Field(default=None, description="Where runs, table and plot go; none: runs/sweep-<task>.")
-    storage: str | None = Field(
+    storage: StorageUri | None = Field(
         default=None, description="pyarrow.fs URI that they are copied to, and that runs which are not here go on from."
     )
 

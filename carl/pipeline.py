@@ -41,7 +41,8 @@ class Pipeline:
     def __init__(self, config: RunConfig, progress: Progress = silent) -> None:
         self.task = get_task(config.task)
         self.config = config
-        self._storage = Storage(config.storage) if config.storage else None
+        elsewhere = config.storage and config.storage != config.directory.absolute().as_uri()
+        self._storage = Storage(str(config.storage)) if elsewhere else None
         if self._storage:
             self._storage.pull(config.directory)
         self.dir = RunDirectory(config)

@@ -6,6 +6,7 @@ after a crash is what a run that stopped at that point would have left behind.
 
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -18,9 +19,9 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.fs
 
-from carl.errors import CarlError, ConfigError, StoreError
+from carl.errors import ConfigError, StoreError
 from carl.rundir import CONFIG, STAGES, write_json
-from carl.training.checkpoint import DRAFT, STATE
+from carl.training.checkpoint import ALGORITHM, DRAFT, STATE
 from carl.trajectory import store_errors
 
 EVERY_S = 30.0
@@ -29,11 +30,17 @@ EVERY_S = 30.0
 PATIENCE_S = 300.0
 """How long a run that is over tries to have its last files copied."""
 
+NEW = ".new"
+"""End of the names of files that are being written."""
+
 STAMP = "copy.json"
 """Counts the copies, here and there: whichever counts less is the older one."""
 
-LAST = (STATE, STAGES)
-"""Names of the files that call others complete, in the order in which they are copied."""
+COMPLETING = ("manifest.json", STATE)
+"""Names of the files that call those beside and below them complete: they are copied after them, and deleted before."""
+
+PRUNED = ("candidates", "program.json", "training", "trajectories")
+"""What a run may take back; all else under the URI is left alone."""
 
 OBJECT_STORES = ("s3", "gcs", "abfs", "py::")
 """Beginnings of the names of file systems where a file appears when it is closed, and cannot be renamed cheaply."""
@@ -65,14 +72,17 @@ class Storage:
             if there and CONFIG not in there:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
             if there and (directory / CONFIG).exists():
-                self._check_same(directory)
+                self._check_run(directory)
+                self.check_latest(directory)
             else:
                 self._fetch_all(there, directory)
         self._pushed = dict.fromkeys(there - {STAMP})
 
     def fetch(self, directory: Path) -> None:
-        """Copy all that lies there to ``directory``."""
+        """Copy all that lies there to ``directory``; raises ConfigError if that holds another run."""
         with store_errors(self.uri):
+            if (directory / CONFIG).exists():
+                self._check_run(directory)
             self._fetch_all(self._files(), directory)
 
     def read(self, name: str) -> str | None:
@@ -94,72 +104,74 @@ class Storage:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""
         here = dict(_stamped(directory))
         changed = [name for name in _in_order(here) if self._pushed.get(name) != here[name]]
-        gone = set(self._pushed) - set(here)
+        gone = [name for name in self._pushed if name not in here and name.partition("/")[0] in PRUNED]
         if not changed and not gone:
             return
         with store_errors(self.uri):
-            for name in changed:
-                if self._put(directory / name, name):
-                    self._pushed[name] = here[name]
-            for name in gone:
-                self._fs.delete_file(self._path(name))
-                del self._pushed[name]
+            put = [name for name in changed if self._put(directory / name, name)]
+            self._pushed |= {name: here[name] for name in put}
+            if len(put) == len(changed):  # else what is gone may have no whole successor there yet
+                for name in sorted(gone, key=lambda name: name.rpartition("/")[2] not in COMPLETING):
+                    self._fs.delete_file(self._path(name))
+                    del self._pushed[name]
             write_json(directory / STAMP, {"copies": _copies(directory) + 1})
             self._put(directory / STAMP, STAMP)
 
+    def check_latest(self, directory: Path) -> None:
+        """Raise ConfigError if the copy went on without ``directory``."""
+        with store_errors(self.uri):
+            if self._read(STAMP).get("copies", 0) > _copies(directory):
+                raise ConfigError(
+                    f"storage={self.uri} holds a run that was not copied from {directory}, or went on elsewhere since: "
+                    "give another --run-dir to go on from that one, or another URI to keep it and go on from here"
+                )
+
     def _try_writing(self) -> None:
         """A permission that is missing should be heard of before the work, not after it."""
-        path = self._path("writable.new")
+        path = self._path("writable" + NEW)
         if not self._in_one_go:
             self._fs.create_dir(self._root, recursive=True)
         self._fs.open_output_stream(path).close()
         self._fs.delete_file(path)
 
-    def _check_same(self, directory: Path) -> None:
+    def _check_run(self, directory: Path) -> None:
         theirs, ours = self._read(CONFIG), json.loads((directory / CONFIG).read_text())
         if [theirs.get(key) for key in ("task", "seed")] != [ours.get(key) for key in ("task", "seed")]:
             raise ConfigError(f"storage={self.uri} holds another run than {directory}; give another URI")
-        if self._read(STAMP).get("copies", 0) > _copies(directory):
-            raise ConfigError(
-                f"storage={self.uri} holds a run that was not copied from {directory}, or went on elsewhere since: "
-                "give another --run-dir to go on from that one, or another URI to keep it and go on from here"
-            )
 
     def _read(self, name: str) -> dict[str, Any]:
         """A JSON file's content, nothing if there is none."""
-        try:
-            with self._fs.open_input_stream(self._path(name)) as file:
-                content: dict[str, Any] = json.loads(file.read())
-        except FileNotFoundError:
-            return {}
+        content: dict[str, Any] = json.loads(self.read(name) or "{}")
         return content
 
     def _files(self) -> set[str]:
         selector = pa.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
         infos = self._fs.get_file_info(selector)
-        return {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.type == pa.fs.FileType.File}
+        names = {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.is_file}
+        return {name for name in names if not name.endswith(NEW)}
 
     def _fetch_all(self, names: set[str], directory: Path) -> None:
         # The configuration comes last: a directory that has it is a run, and what it lacks is deleted from the copy.
         for name in sorted(names, key=lambda name: name == CONFIG):
             to = directory / name
             to.parent.mkdir(parents=True, exist_ok=True)
-            with self._fs.open_input_stream(self._path(name)) as source, to.open("wb") as target:
+            draft = to.with_name(to.name + NEW)
+            with self._fs.open_input_stream(self._path(name)) as source, draft.open("wb") as target:
                 shutil.copyfileobj(source, target)
+            draft.replace(to)
 
     def _put(self, path: Path, name: str) -> bool:
         """Copy a file; False if it is gone, such as an older checkpoint's."""
         target = self._path(name)
-        draft = target if self._in_one_go else target + ".new"
+        draft = target if self._in_one_go else target + NEW
         try:
-            source = path.open("rb")
+            content = path.read_bytes()  # first, since an object store keeps what was written until an error
         except FileNotFoundError:
             return False
-        with source:
-            if not self._in_one_go:
-                self._fs.create_dir(target.rpartition("/")[0], recursive=True)
-            with self._fs.open_output_stream(draft) as file:
-                shutil.copyfileobj(source, file)
+        if not self._in_one_go:
+            self._fs.create_dir(target.rpartition("/")[0], recursive=True)
+        with self._fs.open_output_stream(draft) as file:
+            file.write(content)
         if draft != target:
             self._fs.move(draft, target)
         return True
@@ -169,10 +181,11 @@ class Storage:
 
 
 def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The files of a directory that are whole, with size and time of change."""
-    for path in directory.rglob("*"):
-        with suppress(FileNotFoundError):
-            if path.is_file() and path.suffix != ".new" and path.name != STAMP and DRAFT not in path.parts:
+    """The files of a directory that are whole, with size and time of change; what vanishes meanwhile is left out."""
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if name != DRAFT]
+        for path in (Path(folder, name) for name in files if not name.endswith(NEW) and name != STAMP):
+            with suppress(FileNotFoundError):
                 status = path.stat()
                 yield path.relative_to(directory).as_posix(), (status.st_size, status.st_mtime_ns)
 
@@ -183,9 +196,12 @@ def _copies(directory: Path) -> int:
 
 
 def _in_order(names: Any) -> list[str]:
-    def rank(name: str) -> tuple[int, str]:
-        file = name.rpartition("/")[2]
-        return (1 + LAST.index(file) if file in LAST else 0), name
+    """The configuration first, without which nothing there is a run; then by folder; last, which stages are done."""
+
+    def rank(name: str) -> tuple[bool, bool, str, bool, str]:
+        folder, _, file = name.rpartition("/")
+        checkpoint = folder.partition(f"/{ALGORITHM}")[0]
+        return file == STAGES, name != CONFIG, checkpoint, file in COMPLETING, name
 
     return sorted(names, key=rank)
 
@@ -213,19 +229,22 @@ class Mirror:
         self._over.set()
         self._thread.join()
         deadline = time.monotonic() + (PATIENCE_S if error is None else 0.0)
-        while (failure := self._push()) and time.monotonic() < deadline:
+        while isinstance(failure := self._push(), StoreError) and time.monotonic() < deadline:
             time.sleep(min(5.0, self._every_s))
         if failure and error is None:
-            raise StoreError(f"{failure}. The run is whole in {self._directory}; the same command copies it")
+            raise StoreError(
+                f"{failure}. The run is whole in {self._directory}; the same command copies it"
+            ) from failure
 
     def _follow(self) -> None:
         while not self._over.wait(self._every_s):
             self._push()
 
-    def _push(self) -> CarlError | None:
+    def _push(self) -> Exception | None:
         try:
+            self._storage.check_latest(self._directory)
             self._storage.push(self._directory)
-        except CarlError as error:
+        except Exception as error:  # whatever a file system raises, a copy that fails must not end the copying
             if not self._failing:
                 _log.warning("%s. The run goes on, and copies again later", error)
             self._failing = True

@@ -11,14 +11,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
 from platform import python_version
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import aiohttp
 import yaml
 
 import carl
@@ -36,6 +39,12 @@ CHATTY = (
     "ray._private.runtime_env.packaging",
 )
 """Loggers that set their own level when they are imported."""
+
+ANSWER_S = 10.0
+"""How long a cluster may take for its first answer."""
+
+LOST_S = 60.0
+"""How long a cluster that is followed may be gone: a dashboard that starts again, a connection that is made anew."""
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -63,10 +72,10 @@ def send(config: RunConfig, address: str) -> tuple[Any, str]:
                 # It has to win over one that the image has, and what it needs is the cluster's business.
                 "pip_install_options": ["--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check"],
             },
-            "env_vars": {LINES: "1"} | ({LOG: "json"} if structured() else {}),
+            "env_vars": {LINES: "1", LOG: "json" if structured() else ""},
         }
         entrypoint = f"python -m carl run {shlex.quote(config.task)} --config {CONFIG_FILE}"
-        with _clearly(address):
+        with clearly(address):
             return client, client.submit_job(
                 entrypoint=entrypoint,
                 runtime_env=environment,
@@ -76,14 +85,15 @@ def send(config: RunConfig, address: str) -> tuple[Any, str]:
 
 def _with_storage(config: RunConfig, address: str) -> RunConfig:
     """What a job makes comes back through the storage; on this machine the run directory itself will do."""
-    if config.storage:
+    own = config.directory.absolute().as_uri()
+    if config.storage and config.storage != own:
         return config
     if urlsplit(address).hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
             "a job's files stay on the cluster unless they have somewhere to go: --set storage=URI, of pyarrow.fs, "
             "that the cluster and this machine reach"
         )
-    return config.model_copy(update={"storage": config.directory.absolute().as_uri()})
+    return config.model_copy(update={"storage": own})
 
 
 def fetch(client: Any, job: str) -> Path | None:
@@ -107,7 +117,9 @@ def connect(address: str) -> Any:
 
     if urlsplit(address).scheme not in ("http", "https"):
         raise ConfigError(f"--address {address} is no URL; give that of the cluster's dashboard, http://HOST:8265")
-    with _clearly(address):
+    with clearly(address):
+        with suppress(HTTPError), urlopen(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S):
+            pass  # Ray's client would wait for ever; what it says of tokens is said there
         client = JobSubmissionClient(address)
         check_versions(client._do_request("GET", "/api/v0/cluster_metadata").json()["data"], address)
     return client
@@ -132,7 +144,7 @@ def _show_token() -> None:
 
 
 @contextmanager
-def _clearly(address: str) -> Iterator[None]:
+def clearly(address: str) -> Iterator[None]:
     from ray.exceptions import AuthenticationError
 
     try:
@@ -141,7 +153,7 @@ def _clearly(address: str) -> Iterator[None]:
         raise ResourceError(
             f"the cluster at {address} wants another token: set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token"
         ) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(f"the cluster at {address} cannot be used: {error}") from error
 
 
@@ -183,11 +195,20 @@ def _take_along(task: str, folder: Path) -> None:
 def watch(client: Any, job: str, progress: Progress, out: Out) -> int:
     """Show what the job prints, and its progress, until it ends; returns its exit code."""
     shown = 0
+    heard = time.monotonic()
     while True:
-        shown = asyncio.run(_tail(client, job, shown, progress, out))
-        info = client.get_job_info(job)
-        if info.status in ENDED:
-            break
+        try:
+            shown = asyncio.run(_tail(client, job, shown, progress, out))
+            info = client.get_job_info(job)
+            heard = time.monotonic()
+        except (OSError, RuntimeError, aiohttp.ClientError) as error:
+            if time.monotonic() - heard > LOST_S:
+                raise ResourceError(
+                    f"the cluster answers no more ({error}). The job may go on: `carl submit --follow {job}`"
+                ) from error
+        else:
+            if info.status in ENDED:
+                break
         time.sleep(1.0)  # the connection broke, not the job
     if info.status != "SUCCEEDED" and info.message:
         out(info.message)
@@ -216,5 +237,8 @@ def _show(line: str, progress: Progress, out: Out) -> None:
     if not line.startswith(MARK):
         out(line)
         return
-    told = json.loads(line.removeprefix(MARK))
-    progress(told["label"], told["done"], told["total"])
+    try:
+        told = json.loads(line.removeprefix(MARK))
+        progress(told["label"], told["done"], told["total"])
+    except (ValueError, KeyError, TypeError):  # something else that begins so
+        out(line)

@@ -33,8 +33,14 @@ PROGRAM_STAGES = ORDER[: ORDER.index("train")]
 MADE_BY = ("task", "seed", "collect", "vlm", "synthesis", "verify")
 """What of a configuration the verified program follows from."""
 
-QUIET = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
-"""What Tune is told by environment variables: to print nothing, and to write no tables of its own."""
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""What Tune is told by environment variables: to print nothing, write no tables of its own, and leave Ctrl-C alone."""
+
+RESULT = "result.json"
 
 RETRIES = 2
 """Times that a trial is begun again when it lacks resources or its process dies; it goes on where it was."""
@@ -82,7 +88,7 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
 
 def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> dict[Path, str]:
     """Run the trials that are not done; returns what failed, by run directory."""
-    todo = [trial.config for trial in trials if not (trial.config.directory / "result.json").exists()]
+    todo = [trial.config for trial in trials if not _done(trial.config)]
     told = _Told(progress, len(trials) - len(todo), len(trials))
     if not todo:
         return {}
@@ -101,6 +107,13 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
         ),
     ).fit()
     return dict(_failures(results))
+
+
+def _done(config: RunConfig) -> bool:
+    """Whether a trial has its result, and the copy of it."""
+    if not (config.directory / RESULT).exists():
+        return False
+    return not config.storage or Storage(config.storage).read(RESULT) is not None
 
 
 class _Told(_Reporter):  # type: ignore[misc]
@@ -150,5 +163,5 @@ def _failures(results: Any) -> Iterator[tuple[Path, str]]:
         path = result.config["config"].directory
         if result.error:
             yield path, str(result.error).strip().splitlines()[-1]
-        elif result.metrics["failed"]:
-            yield path, result.metrics["failed"]
+        elif failed := (result.metrics or {}).get("failed", "not finished"):
+            yield path, failed

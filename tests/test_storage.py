@@ -1,6 +1,8 @@
 import json
+import shutil
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,17 +36,51 @@ def test_what_is_pushed_is_pulled_elsewhere(tmp_path):
 
 
 def test_only_what_changed_is_copied_and_what_is_gone_is_deleted(tmp_path):
-    here, there = run(tmp_path / "here", a="1", b="1"), tmp_path / "there"
+    here, there = run(tmp_path / "here", **{"a": "1", "candidates/b": "1"}), tmp_path / "there"
     kept = Storage(there.as_uri())
     kept.push(here)
     (there / "a").write_text("untouched")
-    (here / "b").write_text("22")
+    (here / "candidates/b").write_text("22")
     (here / "config.json").touch()
     kept.push(here)
-    assert content(there) == {"config.json": CONFIG, "a": "untouched", "b": "22"}
-    (here / "b").unlink()
+    assert content(there) == {"config.json": CONFIG, "a": "untouched", "candidates/b": "22"}
+    (here / "candidates/b").unlink()
     kept.push(here)
-    assert "b" not in content(there)
+    assert "candidates/b" not in content(there)
+
+
+def test_what_lies_beside_a_run_is_left_alone(tmp_path):
+    here, there = run(tmp_path / "here"), tmp_path / "there"
+    Storage(there.as_uri()).push(here)
+    run(there / "another", **{"training/code/curve.jsonl": "1"})
+    (there / "notes.txt").write_text("mine")
+    kept = Storage(there.as_uri())
+    kept.pull(here)
+    (here / "a").write_text("1")
+    kept.push(here)
+    assert {"another/config.json", "another/training/code/curve.jsonl", "notes.txt", "a"} <= set(content(there))
+
+
+def test_a_checkpoint_stays_until_its_successor_is_there(tmp_path, monkeypatch):
+    first, second = (f"training/code/checkpoints/{steps}" for steps in ("1", "2"))
+    here, there = (
+        run(tmp_path / "here", **{f"{first}/algorithm/w": "1", f"{first}/state.json": "1"}),
+        tmp_path / "there",
+    )
+    kept = Storage(there.as_uri())
+    kept.push(here)
+    shutil.rmtree(here / first)
+    run(here, **{f"{second}/algorithm/w": "2", f"{second}/state.json": "2"})
+    put = Storage._put
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Storage, "_put", lambda self, path, name: name != f"{second}/state.json" and put(self, path, name)
+        )
+        kept.push(here)
+    assert f"{first}/state.json" in content(there)
+    kept.push(here)
+    assert f"{first}/state.json" not in content(there)
+    assert f"{second}/state.json" in content(there)
 
 
 def test_files_of_the_run_s_making_are_left_out(tmp_path):
@@ -55,12 +91,16 @@ def test_files_of_the_run_s_making_are_left_out(tmp_path):
 
 
 def test_what_calls_others_complete_is_copied_last(tmp_path, monkeypatch):
-    here = run(tmp_path / "here", **{"stages.json": "", "a/state.json": "", "z": "", "a/algorithm/weights": ""})
+    names = ("stages.json", "a/state.json", "z", "a/algorithm/weights", "t/manifest.json", "t/part-0")
+    here = run(tmp_path / "here", **dict.fromkeys(names, ""))
     copied = []
     put = Storage._put
     monkeypatch.setattr(Storage, "_put", lambda self, path, name: copied.append(name) or put(self, path, name))
     Storage((tmp_path / "there").as_uri()).push(here)
-    assert copied == ["a/algorithm/weights", "config.json", "z", "a/state.json", "stages.json", "copy.json"]
+    assert copied == [
+        *("config.json", "z", "a/algorithm/weights", "a/state.json", "t/part-0", "t/manifest.json"),
+        *("stages.json", "copy.json"),
+    ]
 
 
 def test_a_copy_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
@@ -68,18 +108,30 @@ def test_a_copy_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
     kept = Storage(there.as_uri())
     kept.push(here)
     (here / "a").write_text("newer")
-    with monkeypatch.context() as broken:
-        broken.setattr(storage.shutil, "copyfileobj", full_disk)
-        with pytest.raises(StoreError, match="No space left"):
-            kept.push(here)
+    whole, kept._fs = kept._fs, Full(kept._fs)
+    with pytest.raises(StoreError, match="No space left"):
+        kept.push(here)
+    kept._fs = whole
     assert content(there)["a"] == "old"
     kept.push(here)
     assert content(there)["a"] == "newer"
 
 
-def full_disk(source, target) -> None:
-    target.write(b"ha")
-    raise OSError(28, "No space left on device")
+class Full:
+    """A file system that has room for two bytes."""
+
+    def __init__(self, fs) -> None:
+        self._fs = fs
+
+    def __getattr__(self, name):
+        return getattr(self._fs, name)
+
+    @contextmanager
+    def open_output_stream(self, path):
+        with self._fs.open_output_stream(path) as file:
+            file.write(b"ha")
+            raise OSError(28, "No space left on device")
+            yield
 
 
 def test_a_run_that_is_here_already_stays_as_it_is(tmp_path):
@@ -187,3 +239,36 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
     with pytest.raises(StoreError, match="file:///proc/carl cannot be used"):
         Storage("file:///proc/carl").pull(tmp_path / "here")
     assert not (tmp_path / "here").exists()
+
+
+def test_a_second_driver_on_the_same_storage_is_told_and_overwrites_nothing(tmp_path, monkeypatch, caplog):
+    here, other, there = run(tmp_path / "here", a="1"), tmp_path / "other", tmp_path / "there"
+    Storage(there.as_uri()).push(here)
+    second = Storage(there.as_uri())
+    second.pull(other)
+    (other / "a").write_text("from the other")
+    second.push(other)
+    with (
+        pytest.raises(StoreError, match="went on elsewhere since"),
+        Mirror(Storage(there.as_uri()), here, every_s=0.01),
+    ):
+        (here / "a").write_text("from here")
+    assert content(there)["a"] == "from the other"
+
+
+def test_whatever_goes_wrong_with_a_copy_the_copying_goes_on(tmp_path, monkeypatch):
+    here, there = run(tmp_path / "here"), tmp_path / "there"
+    failures = iter([RuntimeError("of a file system's own")])
+    check = Storage.check_latest
+
+    def sometimes(self, directory):
+        for failure in failures:
+            raise failure
+        check(self, directory)
+
+    monkeypatch.setattr(Storage, "check_latest", sometimes)
+    with Mirror(Storage(there.as_uri()), here, every_s=0.01):
+        deadline = time.monotonic() + 10
+        while not (there / "config.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert content(there) == {"config.json": CONFIG}

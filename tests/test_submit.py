@@ -1,6 +1,7 @@
 """What is sent to a cluster, and what is made of what it answers. That a cluster takes it is tried by hand."""
 
 import json
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -16,6 +17,12 @@ from carl.errors import ConfigError, ResourceError
 from carl.progress import LINES, MARK
 from carl.storage import Storage
 from tests.test_storage import run
+
+
+@pytest.fixture(autouse=True)
+def _own_ray_token(monkeypatch):
+    """What connecting sets for Ray must not reach the Ray of other tests."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
 
 def installed(folder) -> str:
@@ -113,6 +120,45 @@ def test_where_no_cluster_is_the_error_says_so():
     with pytest.raises(ConfigError, match="no URL"):
         submit.connect("127.0.0.1:8265")
     assert isinstance(CliRunner().invoke(app, ["submit"]).exception, ConfigError)
+
+
+def test_a_cluster_that_is_gone_for_a_while_is_followed_on_and_one_that_stays_away_is_named(monkeypatch):
+    cluster = Cluster(["one\n"], [])
+    told = cluster.get_job_info
+    answers = iter([ConnectionError("refused")])
+
+    def sometimes(job):
+        for error in answers:
+            raise error
+        return told(job)
+
+    monkeypatch.setattr(cluster, "get_job_info", sometimes)
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
+    assert submit.watch(cluster, "job", lambda *told: None, lambda line: None) == 0
+    monkeypatch.setattr(submit, "LOST_S", 0.0)
+    answers = iter([ConnectionError("refused")])
+    cluster.connections += [[]]
+    with pytest.raises(ResourceError, match=r"answers no more.*--follow job"):
+        submit.watch(cluster, "job", lambda *told: None, lambda line: None)
+
+
+def test_a_line_that_only_begins_like_progress_is_shown():
+    lines = []
+    submit._show(MARK + "is no JSON", lambda *told: None, lines.append)
+    assert lines == [MARK + "is no JSON"]
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(submit, "ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=f"the cluster at {address} cannot be used: .*timed out"):
+            submit.connect(address)
+
+
+def test_a_key_in_the_storage_s_uri_is_refused():
+    with pytest.raises(ValueError, match="give its key by environment variables"):
+        RunConfig(task="DoorKey-8x8", storage="s3://KEY:SECRET@bucket/run")
 
 
 @pytest.mark.parametrize(("name", "key"), [("Ray", "rayVersion"), ("Python", "pythonVersion")])

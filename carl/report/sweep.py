@@ -64,7 +64,7 @@ def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
         rate = as_record(Run(config.directory).result.get("evaluation")).get("success_rate")
         if rate is not None:
             rates[config.seed] = float(rate)
-        else:
+        if rate is None or config.directory in failed:
             errors[config.seed] = failed.get(config.directory, "not finished")
     found = list(rates.values())
     low, high = t_interval(found)

@@ -14,6 +14,7 @@ from uuid import uuid4
 import ray
 from ray import cloudpickle
 
+from carl.cluster import here
 from carl.errors import ResourceError
 from carl.rewards.source import RewardSource
 
@@ -261,7 +262,8 @@ def _actor(name: str) -> Any:
 def reward_channel(version: int = 0) -> Iterator[ChannelClient]:
     """A channel for the time of the context, in an actor that takes no CPU; ``version`` was the last one used."""
     client = ChannelClient(f"carl-rewards-{uuid4().hex}")
-    actor: Any = ray.remote(num_cpus=0)(RewardChannel).options(name=client.name).remote(version)
+    remote = ray.remote(num_cpus=0, scheduling_strategy=here())(RewardChannel)
+    actor: Any = remote.options(name=client.name).remote(version)
     try:
         yield client
     finally:

@@ -18,6 +18,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from carl import logs
+from carl.cluster import here
 from carl.errors import ResourceError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
@@ -192,7 +193,7 @@ class Evaluator:
     """
 
     def __init__(self, workers: int = 2) -> None:
-        actor: Any = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)(_Examiner)
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here())(_Examiner)
         self._names = [f"evaluator-{index}" for index in range(max(1, workers))]
         self._workers: list[Any] = [actor.remote(name) for name in self._names[:workers]]
         self._channel: ChannelClient | None = None

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from carl.config import Logger
 from carl.errors import ConfigError
+from carl.rundir import write_text
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Called with the environment steps so far and figures by name."""
@@ -71,7 +72,7 @@ def _tensorboard(module: Any, directory: Path, _about: Mapping[str, Any]) -> Ite
     try:
         yield log
     finally:
-        writer.close()
+        _end("tensorboard", writer.close)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def _wandb(module: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[L
     try:
         yield lambda step, figures: run.log({**figures, "env_steps": step})
     finally:
-        run.finish()
+        _end("wandb", run.finish)
 
 
 @contextmanager
@@ -113,15 +114,21 @@ def _mlflow(module: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[
     try:
         yield log
     finally:
-        client.set_terminated(run_id)
+        _end("mlflow", lambda: client.set_terminated(run_id))
 
 
 _OPEN = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
 
 
+def _end(logger: Logger, close: Callable[[], object]) -> None:
+    try:
+        close()
+    except Exception as error:  # as above: the training is over, and whole
+        _logger.warning("%s does not end: %s", logger, error)
+
+
 def _id(path: Path, create: Callable[[], str]) -> str:
     """The id in a file, under which a resumed training goes on; made by ``create`` the first time."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(create())
+        write_text(path, create())
     return path.read_text()

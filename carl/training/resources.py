@@ -21,6 +21,9 @@ RESOURCE_PATIENCE_S = 15.0
 GROWTH_PATIENCE_S = 900.0
 """How long to wait for an autoscaler's nodes: machines have to start, and images to be fetched."""
 
+SMALLEST = 1e-4
+"""Ray counts resources in these; what is left of a sum of fractions below it is rounding."""
+
 Room = dict[str, float]
 """Resources by Ray's name for them, such as CPU and GPU."""
 
@@ -113,7 +116,7 @@ def _missing(needs: Sequence[Need], nodes: Iterable[Room]) -> str:
     rooms = [dict(node) for node in nodes]
     for need in sorted(needs, key=lambda need: (need.each.get("GPU", 0), need.each.get("CPU", 0)), reverse=True):
         for placed in range(need.count):
-            fitting = [room for room in rooms if all(room.get(key, 0) >= much for key, much in need.each.items())]
+            fitting = [room for room in rooms if _fits(need.each, room)]
             if not fitting:
                 rest = f"after {placed} of them " if placed else ""
                 largest = "; ".join(sorted({_told(room, need.each) for room in rooms})) or "nothing"
@@ -122,6 +125,10 @@ def _missing(needs: Sequence[Need], nodes: Iterable[Room]) -> str:
             for key, much in need.each.items():
                 room[key] = room.get(key, 0) - much
     return ""
+
+
+def _fits(each: Mapping[str, float], room: Room) -> bool:
+    return all(room.get(key, 0) >= much - SMALLEST for key, much in each.items())
 
 
 def _asked(needs: Sequence[Need]) -> str:
