@@ -185,6 +185,11 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
     return outcomes
 
 
+def _examiner(name: str) -> Any:
+    remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Examiner)
+    return remote.options(scheduling_strategy=here()).remote(name)
+
+
 class Evaluator:
     """Examines policies in ``workers`` processes beside the training (0: in this one). A context manager.
 
@@ -193,9 +198,8 @@ class Evaluator:
     """
 
     def __init__(self, workers: int = 2) -> None:
-        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here())(_Examiner)
         self._names = [f"evaluator-{index}" for index in range(max(1, workers))]
-        self._workers: list[Any] = [actor.remote(name) for name in self._names[:workers]]
+        self._workers: list[Any] = [_examiner(name) for name in self._names[:workers]]
         self._channel: ChannelClient | None = None
 
     def evaluate(
