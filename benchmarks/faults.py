@@ -20,11 +20,10 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 from common import run
+from reward_path import PROGRAM
 
 from carl.cluster import ray_running
 from carl.config import EvaluationConfig, TrainConfig
-from carl.nano import programs
-from carl.program import RewardProgram, SubTask
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.rundir import ORDER, STAGES
@@ -35,13 +34,6 @@ from carl.training.evaluation import Evaluator
 from carl.training.versions import trained_on
 
 TASK = "DoorKey-5x5"
-PROGRAM = RewardProgram(
-    subtasks=(
-        SubTask(name="pick up the key", source=programs.PICK_UP_KEY),
-        SubTask(name="open the door", source=programs.OPEN_DOOR),
-        SubTask(name="reach the goal", source=programs.REACH_GOAL),
-    )
-)
 
 
 @dataclass

@@ -8,13 +8,10 @@ from carl.training.follower import Follower
 
 @dataclass(frozen=True)
 class Words:
-    """A reward source that is only carried about: as long as a program's source, and never opened."""
+    """What the channel needs of a reward source to carry it about."""
 
     id: str
     source: str
-
-    def open(self, slots: int) -> Any:
-        raise NotImplementedError(f"{self.id} pays nobody, nor {slots} environments")
 
 
 def words(number: int) -> Words:

@@ -198,20 +198,19 @@ def read_in_parallel(store: TrajectoryStore, progress: Progress = silent) -> lis
 
 def _split(seeds: Sequence[int]) -> list[list[int]]:
     """Consecutive pieces of nearly equal size, several for each CPU."""
-    _, cpus = _this_node()
-    count = min(len(seeds), max(1, int(cpus)) * PARTS_PER_CPU)
+    count = min(len(seeds), max(1, int(_cpus_here())) * PARTS_PER_CPU)
     return [piece.tolist() for piece in np.array_split(np.asarray(seeds, dtype=np.int64), count)]
 
 
-def _this_node() -> tuple[str, float]:
-    """Id and CPUs of the Ray node that this process is on; none where Ray is not initialised."""
+def _cpus_here() -> float:
+    """CPUs of the Ray node that this process is on; none where Ray is not initialised."""
     import ray
 
     if not ray.is_initialized():
-        return "", 0.0
-    here = ray.get_runtime_context().get_node_id()
+        return 0.0
+    own = ray.get_runtime_context().get_node_id()
     nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
-    return here, next(node["Resources"].get("CPU", 0.0) for node in nodes if node["NodeID"] == here)
+    return float(next(node["Resources"].get("CPU", 0.0) for node in nodes if node["NodeID"] == own))
 
 
 def _in_parallel(
@@ -219,7 +218,8 @@ def _in_parallel(
 ) -> list[Any]:
     """``[function(*arguments) for arguments in work]`` by Ray tasks; the first error of ours is raised as it was."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from carl.cluster import here
 
     total, done = sum(sizes), 0
     if not ray.is_initialized():
@@ -228,9 +228,8 @@ def _in_parallel(
             results.append(function(*arguments))
             progress(label, done := done + size, total)
         return results
-    node, cpus = _this_node()  # where the files are: other nodes of a cluster need not see them
-    here = NodeAffinitySchedulingStrategy(node, soft=False)
-    remote = ray.remote(function).options(num_cpus=min(1, cpus), scheduling_strategy=here)
+    # Where the files are: other nodes of a cluster need not see them.
+    remote = ray.remote(function).options(num_cpus=min(1, _cpus_here()), scheduling_strategy=here())
     waiting = {remote.remote(*arguments): index for index, arguments in enumerate(work)}
     found: dict[int, Any] = {}
     try:

@@ -227,6 +227,6 @@ class Trial(NamedTuple):
                     raise ValueError(f"grid: {key}: {name} is no section of settings")
             section[leaf] = value
         setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
-        folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}/seed-{seed}"
+        folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}-seed-{seed}"
         own = {"seed": seed, "run_dir": directory / folder, "storage": below(storage, folder) if storage else None}
         return cls(setting, RunConfig.model_validate(tree | own))

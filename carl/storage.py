@@ -55,7 +55,9 @@ class Storage:
         self.uri = uri
         try:
             self._fs, self._root = pa.fs.FileSystem.from_uri(uri)
-        except (OSError, pa.ArrowException, ValueError) as error:
+        except OSError as error:
+            raise StoreError(f"storage={uri} cannot be reached: {error}") from error
+        except (pa.ArrowException, ValueError) as error:
             raise ConfigError(f"storage={uri} is no URI that pyarrow.fs can open: {error}") from error
         self._in_one_go = self._fs.type_name.startswith(OBJECT_STORES)
         self._pushed: dict[str, tuple[int, int] | None] = {}
@@ -66,8 +68,8 @@ class Storage:
         Raises ConfigError if it holds another, or the same from before it went further elsewhere; StoreError if
         nothing can be read or written there.
         """
+        self.try_writing()
         with store_errors(self.uri):
-            self._try_writing()
             there = self._files()
             if there and CONFIG not in there:
                 raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
@@ -126,13 +128,14 @@ class Storage:
                     "give another --run-dir to go on from that one, or another URI to keep it and go on from here"
                 )
 
-    def _try_writing(self) -> None:
-        """A permission that is missing should be heard of before the work, not after it."""
+    def try_writing(self) -> None:
+        """Raise StoreError if that is not allowed, which should be heard of before the work, not after it."""
         path = self._path("writable" + NEW)
-        if not self._in_one_go:
-            self._fs.create_dir(self._root, recursive=True)
-        self._fs.open_output_stream(path).close()
-        self._fs.delete_file(path)
+        with store_errors(self.uri):
+            if not self._in_one_go:
+                self._fs.create_dir(self._root, recursive=True)
+            self._fs.open_output_stream(path).close()
+            self._fs.delete_file(path)
 
     def _check_run(self, directory: Path) -> None:
         theirs, ours = self._read(CONFIG), json.loads((directory / CONFIG).read_text())

@@ -15,9 +15,8 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from carl.cluster import ray_running
+from carl.cluster import here, ray_running
 from carl.config import RunConfig, SweepConfig, Trial, below
 from carl.errors import CarlError, ResourceError
 from carl.pipeline import Pipeline
@@ -96,7 +95,7 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
         os.environ.setdefault(name, value)
     results = tune.Tuner(
         tune.with_resources(_trial, {"CPU": 0, "memory": 1}),
-        param_space={"config": tune.grid_search(todo), "node": ray.get_runtime_context().get_node_id()},
+        param_space={"config": tune.grid_search(todo), "here": here()},
         tune_config=tune.TuneConfig(max_concurrent_trials=sweep.max_concurrent),
         run_config=tune.RunConfig(
             name="tune",
@@ -142,8 +141,7 @@ def _trial(told: Mapping[str, Any]) -> None:
     """What Tune starts. It reserves nothing: the run begins outside Tune's placement group, on the node where its
     directory is, and its processes are placed wherever there is room.
     """
-    here = NodeAffinitySchedulingStrategy(told["node"], soft=False)
-    run = _ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_run)
+    run = _ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=told["here"])(_run)
     tune.report({"failed": ray.get(run.remote(told["config"]))})
 
 

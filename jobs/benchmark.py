@@ -25,10 +25,11 @@ def main() -> None:
     if not (script := BENCHMARKS / f"{name}.py").exists():
         there = ", ".join(sorted(path.stem for path in BENCHMARKS.glob("*.py")))
         raise ConfigError(f"there is no benchmark {name!r}; there are {there or 'none: submit with --working-dir .'}")
+    storage.try_writing()
     run = subprocess.run([sys.executable, script, *sys.argv[3:]], stdout=subprocess.PIPE, text=True)
     print(run.stdout, end="")
-    if run.returncode:
-        raise SystemExit(run.returncode)
+    if run.returncode or not run.stdout:
+        raise SystemExit(run.returncode or f"{name} printed nothing")
     with tempfile.TemporaryDirectory() as folder:
         write_text(Path(folder) / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json", run.stdout.splitlines()[-1] + "\n")
         storage.push(Path(folder))

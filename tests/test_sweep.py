@@ -38,12 +38,12 @@ def test_a_sweep_compares_its_settings_and_a_failed_trial_is_a_row(tmp_path):
     assert set(bad["failed"]) == {0, 1}
     assert "ConfigError: RLlib refuses" in bad["failed"][0]
     folder = tmp_path / "comparison"
-    assert {path.name for path in kept.iterdir()} >= {"comparison", "train.rllib.training.lr=0.003"}
+    assert {path.name for path in kept.iterdir()} >= {"comparison", "train.rllib.training.lr=0.003-seed-0"}
     assert len(json.loads((folder / "sweep.json").read_text())["settings"]) == 2
     assert [row["seeds"] for row in csv.DictReader((folder / "sweep.csv").open())] == ["2", "0"]
     page = (folder / "sweep.html").read_text()
     assert page.count("<polyline") == page.count("<polygon") == 1
-    done = tmp_path / "train.rllib.training.lr=0.003" / "seed-1"
+    done = tmp_path / "train.rllib.training.lr=0.003-seed-1"
     before = (done / "training/sparse/curve.jsonl").stat().st_mtime_ns
     assert run_sweep(sweep) == [good, bad]
     assert (done / "training/sparse/curve.jsonl").stat().st_mtime_ns == before, "what is done is not done again"
@@ -72,6 +72,7 @@ def test_trials_that_differ_in_training_alone_share_their_program(tmp_path, monk
     sweep = SweepConfig.model_validate({"base": base, "grid": grid, "seeds": [5, 6], "directory": tmp_path})
     assert sweeping._make_programs(sweep, lambda *told: None) == {}
     assert sorted(made) == [5, 6]
+    assert len({trial.config.id for trial in sweep.trials()}) == len(sweep.trials())
     for trial in sweep.trials():
         copied = (trial.config.directory / "program.json").exists()
         assert copied is (trial.config.reward.source == "code")
