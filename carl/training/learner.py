@@ -1,24 +1,36 @@
 """RLlib's PPO learner without what a small network on a CPU waits for."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import torch
+from ray.rllib.algorithms.ppo.ppo import (
+    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
+    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
+)
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.models.base import ENCODER_OUT
+from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from ray.rllib.utils.torch_utils import explained_variance
 
 from carl.errors import TaskError
 
-_SampleBatch: Any = SampleBatch  # RLlib leaves it untyped
+_SampleBatch: Any = SampleBatch  # RLlib leaves these untyped
+_explained_variance: Any = explained_variance
+Figures = dict[str, torch.Tensor]
 NOT_FOR_THE_LOSS = (Columns.LOSS_MASK, Columns.TERMINATEDS, Columns.TRUNCATEDS, WEIGHTS_SEQ_NO)
 
 
 class PPOLearner(PPOTorchLearner):
-    """The same updates: Adam steps all parameters in one kernel, minibatches are gathered by index, and instead of
-    every gradient the loss is looked at. Raises TaskError if that is not a number; RLlib would go on and learn nothing.
+    """The same updates: two networks learn in two threads, Adam steps all parameters in one kernel, minibatches are
+    gathered by index, and instead of every gradient the loss is looked at. Raises TaskError if that is not a number;
+    RLlib would go on and learn nothing.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -34,6 +46,73 @@ class PPOLearner(PPOTorchLearner):
             return super()._create_iterator_if_necessary(training_data=training_data, **asked)
         batch: Any = self._make_batch_if_necessary(training_data)  # type: ignore[no-untyped-call]
         return Minibatches(batch, asked["minibatch_size"], asked["num_epochs"], asked.get("num_total_minibatches", 0))
+
+    def build(self) -> None:
+        super().build()
+        if self._has_two_networks():
+            self._critic = ThreadPoolExecutor(1, "critic", initializer=lambda: torch.set_num_threads(1))
+            self._possibly_compiled_update = self._update_side_by_side
+
+    def _has_two_networks(self) -> bool:
+        """Whether policy and value share nothing, learn on this process's CPU, and have no losses beside theirs."""
+        config: Any = self.config
+        modules: Any = self.module
+        device: Any = self._device
+        return (
+            all(getattr(getattr(module, "encoder", None), "critic_encoder", None) for module in modules.values())
+            and not any(module.is_stateful() for module in modules.values())
+            and device.type == "cpu"
+            and config.num_learners < 2
+            and config.use_critic
+            and not (config.use_kl_loss or config.torch_compile_learner or config._torch_grad_scaler_class)
+        )
+
+    def _update_side_by_side(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """RLlib's ``_uncompiled_update`` of such a module: what it is told, and what it returns."""
+        ((name, rows),) = batch.items()
+        for optimizer in self._optimizer_parameters:
+            optimizer.zero_grad(set_to_none=True)
+        critic = self._critic.submit(self._learn_values, name, rows)
+        policy_loss, figures = self._learn_policy(name, rows)
+        value_loss, more = critic.result()
+        losses = {name: policy_loss + value_loss}
+        check_finite(losses)
+        self.metrics.log_dict(figures | more, key=name, window=1)
+        gradients = {key: parameter.grad for key, parameter in self._params.items()}
+        self.apply_gradients(self.postprocess_gradients(gradients))
+        return {}, losses, {}
+
+    def _learn_policy(self, name: str, rows: Any) -> tuple[torch.Tensor, Figures]:
+        """Gradients of the clipped surrogate objective and the entropy bonus (Schulman et al. 2017, equation 9)."""
+        config, module = self._told(name)
+        logits = module.pi(module.encoder.actor_encoder(rows)[ENCODER_OUT])
+        actions = module.get_train_action_dist_cls().from_logits(logits)
+        ratio = torch.exp(actions.logp(rows[Columns.ACTIONS]) - rows[Columns.ACTION_LOGP])
+        clipped = torch.clamp(ratio, 1 - config.clip_param, 1 + config.clip_param)
+        advantages = rows[Postprocessing.ADVANTAGES]
+        surrogate, entropy = -torch.min(advantages * ratio, advantages * clipped).mean(), actions.entropy().mean()
+        loss = surrogate - self.entropy_coeff_schedulers_per_module[name].get_current_value() * entropy
+        loss.backward()
+        return loss.detach(), {POLICY_LOSS_KEY: surrogate.detach(), ENTROPY_KEY: entropy.detach()}
+
+    def _learn_values(self, name: str, rows: Any) -> tuple[torch.Tensor, Figures]:
+        """Gradients of the values' squared error."""
+        config, module = self._told(name)
+        values, targets = module.compute_values(rows), rows[Postprocessing.VALUE_TARGETS]
+        errors = torch.square(values - targets)
+        clipped = torch.clamp(errors, 0, config.vf_clip_param).mean()
+        loss = config.vf_loss_coeff * clipped
+        loss.backward()
+        with torch.no_grad():
+            return loss.detach(), {
+                VF_LOSS_KEY: clipped.detach(),
+                LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY: errors.mean(),
+                LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: _explained_variance(targets, values),
+            }
+
+    def _told(self, name: str) -> tuple[Any, Any]:
+        config: Any = self.config
+        return config.get_config_for_module(name), self.module[name].unwrapped()
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
         check_finite(loss_per_module)
