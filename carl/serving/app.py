@@ -8,9 +8,9 @@ from ray.serve import Application
 from ray.serve.config import DeploymentActorConfig
 
 from carl.errors import ConfigError
-from carl.serving.clients import Clients, Ledger
+from carl.serving.clients import RETRY_S, Clients, Ledger
 from carl.serving.config import ServingConfig
-from carl.serving.front import LEDGER, RETRY_S, VlmFront
+from carl.serving.front import LEDGER, VlmFront
 from carl.serving.model import VlmModel
 
 __all__ = ["QUIET", "ServingConfig", "build"]

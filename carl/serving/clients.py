@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,9 @@ from carl.errors import ConfigError
 from carl.serving.config import ServingConfig
 
 DAY_S = 86_400
+RETRY_S = 5
+"""When a caller who was turned away for the moment should come back, in seconds."""
+
 ANYONE = "anyone"
 """Name of the client of a server that asks for no token."""
 
@@ -74,55 +78,82 @@ class Clients:
 
 @dataclass
 class Spent:
-    """What a client used today."""
+    """What a client used today, and what its answers under way may take at most."""
 
     requests: int = 0
     tokens: int = 0
+    under_way: int = 0
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A budget is used up."""
+    """A budget has no room: until midnight, or only while other answers are under way."""
 
     message: str
-    reset_s: int
+    retry_s: int
+    used_up: bool = True
 
 
 class Ledger:
-    """What every client has used today. It lives in memory: whoever restarts the server begins with full budgets."""
+    """What every client has used today. It lives in memory: whoever restarts the server begins with full budgets.
+
+    What an answer may take at most is set aside before it is begun, so that answers to several requests at once do not
+    exceed a budget together: but for the tokens of their prompts, which are known only when the answers are.
+    """
 
     def __init__(self, budgets: Mapping[str, Budget], now: Callable[[], float] = time.time) -> None:
         self._budgets, self._now = budgets, now
         self._day, self._spent = -1, dict[str, Spent]()
+        self._under_way: dict[str, tuple[str, int]] = {}
 
-    def admit(self, client: str) -> Refusal | None:
-        """Count a request of ``client``, unless its budget is used up.
-
-        Tokens are known only when the answer is: answers under way when the budget runs out are still given.
-        """
-        budget, spent = self._budgets.get(client, Budget()), self._today(client)
-        for unit, used, most in (
-            ("requests", spent.requests, budget.requests_per_day),
-            ("tokens", spent.tokens, budget.tokens_per_day),
-        ):
-            if most is not None and used >= most:
-                message = f"the budget of {client!r} is used up until 00:00 UTC: {used} of {most} {unit} today"
-                return Refusal(message, self._reset_s())
-        spent.requests += 1
-        return None
-
-    def settle(self, client: str, tokens: int | None) -> None:
-        """What an admitted request cost; None: it was not answered, and does not count."""
+    def admit(self, client: str, tokens: int) -> str | Refusal:
+        """Set a request of ``client`` aside, whose answers take ``tokens`` at most: a receipt, for ``settle``."""
         spent = self._today(client)
-        spent.tokens += tokens or 0
-        if tokens is None:
-            spent.requests = max(0, spent.requests - 1)  # it may have been admitted yesterday
+        refusal = self._refusal(client, tokens, spent)
+        if refusal is not None:
+            return refusal
+        receipt = uuid.uuid4().hex
+        self._under_way[receipt] = client, tokens
+        spent.requests += 1
+        spent.under_way += tokens
+        return receipt
+
+    def settle(self, receipt: str, tokens: int | None) -> None:
+        """What an admitted request cost, its prompt included; None: it failed, and does not count.
+
+        Does nothing about one of yesterday, or of a Ledger that was lost.
+        """
+        self._roll_over()
+        client, reserved = self._under_way.pop(receipt, ("", 0))
+        if client:
+            spent = self._today(client)
+            spent.under_way -= reserved
+            spent.tokens += tokens or 0
+            spent.requests -= tokens is None
+
+    def _refusal(self, client: str, tokens: int, spent: Spent) -> Refusal | None:
+        budget = self._budgets.get(client, Budget())
+        most = budget.requests_per_day
+        if most is not None and spent.requests >= most:
+            message = f"the budget of {client!r} is used up until 00:00 UTC: {spent.requests} of {most} requests today"
+            return Refusal(message, self._reset_s())
+        most = budget.tokens_per_day
+        if most is None or spent.tokens + spent.under_way + tokens <= most:
+            return None
+        message = f"{spent.tokens} of {most} tokens today, and this may take {tokens}"
+        if spent.tokens + tokens <= most:
+            message = f"the budget of {client!r} has no room before its answers under way are there: {message}"
+            return Refusal(message, RETRY_S, used_up=False)
+        return Refusal(f"the budget of {client!r} is used up until 00:00 UTC: {message}", self._reset_s())
 
     def _today(self, client: str) -> Spent:
+        self._roll_over()
+        return self._spent.setdefault(client, Spent())
+
+    def _roll_over(self) -> None:
         day = int(self._now() // DAY_S)
         if day != self._day:
-            self._day, self._spent = day, {}
-        return self._spent.setdefault(client, Spent())
+            self._day, self._spent, self._under_way = day, {}, {}
 
     def _reset_s(self) -> int:
         return DAY_S - int(self._now() % DAY_S)

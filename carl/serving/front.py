@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.metrics import Counter, Histogram
 from starlette.exceptions import HTTPException
 
-from carl.serving.clients import Clients
+from carl.serving.clients import RETRY_S, Clients, Refusal
 from carl.serving.config import ServingConfig
 from carl.serving.prompt import Completion, Prompt, PromptError
 from carl.serving.protocol import ApiError, chat_completion, model_list, parse_request
@@ -26,9 +26,6 @@ LEDGER = "ledger"
 
 SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 """Bounds of the histogram of times."""
-
-RETRY_S = 5
-"""When a caller who found the queue full should come back, in seconds."""
 
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -97,15 +94,19 @@ class VlmFront:
         model, prompts = await asyncio.to_thread(parse_request, body, self._config.default_max_tokens)
         if model != self._config.model:
             raise ApiError(404, f"no model {model!r} here; this is {self._config.model!r}", "model_not_found", "model")
-        await self._admit(client)
-        tokens = None
+        most = sum(prompt.sampling.max_tokens for prompt in prompts)
+        settle = await self._admit(client, most)
+        cost: int | None = most  # of a caller who hangs up: what was begun is finished in any case
         start = asyncio.get_running_loop().time()
         try:
             completion = chat_completion(model, await self._ask(prompts))
             usage = completion["usage"]
-            tokens = usage["total_tokens"]
+            cost = usage["total_tokens"]
+        except Exception:
+            cost = None
+            raise
         finally:
-            await self._settle(client, tokens)
+            settle(cost)
         self._seconds.observe(asyncio.get_running_loop().time() - start, {"client": client})
         self._prompt_tokens.inc(usage["prompt_tokens"], {"client": client})
         self._completion_tokens.inc(usage["completion_tokens"], {"client": client})
@@ -135,23 +136,19 @@ class VlmFront:
             raise ApiError(400, str(answers)) from answers
         return list(answers)
 
-    async def _admit(self, client: str) -> None:
+    async def _admit(self, client: str, tokens: int) -> Callable[[int | None], object]:
+        """Set ``tokens`` aside in the client's budget; returns what to tell the cost to. Raises ApiError."""
         if not self._clients.budgets:
-            return
+            return lambda _: None
         try:
-            refusal = await serve.get_deployment_actor(LEDGER).admit.remote(client)
+            ledger = serve.get_deployment_actor(LEDGER)
+            receipt = await ledger.admit.remote(client, tokens)
         except (RayActorError, ValueError) as error:  # Serve starts another, in which budgets are full
             raise ApiError(503, "the ledger of budgets is restarting; ask again", retry_s=RETRY_S) from error
-        if refusal is not None:
-            raise ApiError(429, refusal.message, "insufficient_quota", retry_s=refusal.reset_s)
-
-    async def _settle(self, client: str, tokens: int | None) -> None:
-        if not self._clients.budgets:
-            return
-        try:
-            await serve.get_deployment_actor(LEDGER).settle.remote(client, tokens)
-        except (RayActorError, ValueError):
-            logger.warning("the ledger of budgets was lost; %s tokens of %s are not counted", tokens, client)
+        if isinstance(receipt, Refusal):
+            code = "insufficient_quota" if receipt.used_up else "budget_reserved"
+            raise ApiError(429, receipt.message, code, retry_s=receipt.retry_s)
+        return lambda cost: ledger.settle.remote(receipt, cost)  # nobody waits for it
 
     async def _body(self, request: Request) -> bytes:
         limit = int(self._config.max_body_mb * 2**20)

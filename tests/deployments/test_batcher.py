@@ -1,3 +1,7 @@
+import asyncio
+import threading
+from collections.abc import Sequence
+
 import pytest
 
 from carl.serving.batcher import MAX_FAILURES, Batcher
@@ -36,3 +40,59 @@ def test_a_replica_is_ill_while_its_engine_fails_every_time(ray_cluster: None) -
     for _ in range(MAX_FAILURES):
         assert len(batcher._answer([PROMPT] * 3)) == 3  # a prompt's fault is not the engine's
     batcher.check_health()
+
+
+class Slow:
+    """Answers when ``go`` is set, and notes whom together."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int | None]] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        numbers = [prompt.sampling.max_tokens for prompt in prompts]
+        self.asked.append(numbers)
+        self.begun.set()
+        assert self.go.wait(10)
+        if 99 in numbers:
+            raise RuntimeError("CUDA error")
+        return [Completion(str(number), "stop", 1, 1) for number in numbers]
+
+
+def numbered(number: int) -> Prompt:
+    return Prompt((), Sampling(max_tokens=number))
+
+
+def test_who_comes_while_the_engine_is_busy_is_asked_together(ray_cluster: None) -> None:
+    engine = Slow()
+    batcher = Batcher(engine, max_batch_size=4, wait_s=0.01)
+
+    async def ask() -> list[list[Completion]]:
+        first = asyncio.create_task(batcher.answer([numbered(0)]))
+        await asyncio.to_thread(engine.begun.wait, 10)
+        later = []
+        for number in range(1, 8):  # each after the moment that a batch waits for company
+            later.append(asyncio.create_task(batcher.answer([numbered(number)])))
+            await asyncio.sleep(0.02)
+        later.pop(2).cancel()
+        engine.go.set()
+        return await asyncio.gather(first, *later)
+
+    answers = asyncio.run(ask())
+    assert [answer.text for [answer] in answers] == ["0", "1", "2", "4", "5", "6", "7"]
+    assert engine.asked == [[0], [1, 2, 4, 5], [6, 7]]
+
+
+def test_what_an_engine_raises_reaches_all_who_asked_and_nobody_else(ray_cluster: None) -> None:
+    engine = Slow()
+    engine.go.set()
+    batcher = Batcher(engine, max_batch_size=2, wait_s=0.01)
+
+    async def ask() -> list[list[Completion] | BaseException]:
+        asked = [batcher.answer([numbered(number)]) for number in (1, 99, 3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, second, third = asyncio.run(ask())
+    assert [str(first), str(second)] == ["CUDA error"] * 2
+    assert isinstance(third, list)
+    assert third[0].text == "3"

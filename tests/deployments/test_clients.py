@@ -6,7 +6,7 @@ import pytest
 
 from carl.errors import ConfigError
 from carl.serving.app import ServingConfig, build
-from carl.serving.clients import ANYONE, DAY_S, Budget, Clients, Ledger
+from carl.serving.clients import ANYONE, DAY_S, Budget, Clients, Ledger, Refusal
 
 BOTH = {
     "alice": {"token": "secret of alice", "requests_per_day": 2},
@@ -54,40 +54,71 @@ def test_clients_that_are_wrong(monkeypatch: pytest.MonkeyPatch, value: object, 
     assert "secret" not in str(raised.value)
 
 
+def admitted(ledger: Ledger, client: str, tokens: int = 10) -> str:
+    receipt = ledger.admit(client, tokens)
+    assert isinstance(receipt, str)
+    return receipt
+
+
+def refused(ledger: Ledger, client: str, tokens: int = 10) -> Refusal:
+    refusal = ledger.admit(client, tokens)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
 def test_a_budget_of_requests_lasts_until_midnight() -> None:
     now = 10.5 * DAY_S
     ledger = Ledger({"alice": Budget(requests_per_day=2)}, lambda: now)
-    assert [ledger.admit("alice") for _ in range(2)] == [None, None]
-    refusal = ledger.admit("alice")
-    assert refusal is not None
+    for _ in range(2):
+        admitted(ledger, "alice")  # both under way, or their callers hung up: they count
+    refusal = refused(ledger, "alice")
     assert refusal.message == "the budget of 'alice' is used up until 00:00 UTC: 2 of 2 requests today"
-    assert refusal.reset_s == DAY_S // 2
-    assert ledger.admit("bob") is None
-    now += refusal.reset_s
-    assert ledger.admit("alice") is None
+    assert (refusal.retry_s, refusal.used_up) == (DAY_S // 2, True)
+    admitted(ledger, "bob")
+    now += refusal.retry_s
+    admitted(ledger, "alice")
 
 
 def test_a_budget_of_tokens_counts_what_was_answered() -> None:
     ledger = Ledger({"bob": Budget(tokens_per_day=100)}, lambda: 0.0)
-    for tokens in (60, 39, 1):
-        assert ledger.admit("bob") is None
-        ledger.settle("bob", tokens)
-    refusal = ledger.admit("bob")
-    assert refusal is not None
-    assert "100 of 100 tokens" in refusal.message
+    for tokens in (60, 24, 6):
+        ledger.settle(admitted(ledger, "bob"), tokens)
+    admitted(ledger, "bob")
+    refusal = refused(ledger, "bob", 11)
+    assert "90 of 100 tokens today, and this may take 11" in refusal.message
+    assert refusal.used_up
+
+
+def test_requests_at_once_do_not_exceed_a_budget_together() -> None:
+    ledger = Ledger({"bob": Budget(tokens_per_day=100)}, lambda: 0.0)
+    receipts = [admitted(ledger, "bob", 40) for _ in range(2)]
+    refusal = refused(ledger, "bob", 40)
+    assert "before its answers under way are there" in refusal.message
+    assert not refusal.used_up
+    assert refusal.retry_s < 60
+    ledger.settle(receipts[0], 50)  # its prompt took ten more
+    assert not refused(ledger, "bob", 40).used_up
+    ledger.settle(receipts[1], 5)
+    admitted(ledger, "bob", 40)
 
 
 def test_a_request_that_was_not_answered_costs_nothing() -> None:
-    now = 0.0
-    ledger = Ledger({"alice": Budget(requests_per_day=1)}, lambda: now)
+    ledger = Ledger({"alice": Budget(requests_per_day=1, tokens_per_day=10)}, lambda: 0.0)
     for _ in range(3):
-        assert ledger.admit("alice") is None
-        ledger.settle("alice", None)
-    assert ledger.admit("alice") is None
+        ledger.settle(admitted(ledger, "alice"), None)
+    admitted(ledger, "alice")
+    assert refused(ledger, "alice").used_up
+
+
+def test_what_was_set_aside_yesterday_is_paid_yesterday() -> None:
+    now = 0.0
+    ledger = Ledger({"alice": Budget(requests_per_day=1, tokens_per_day=10)}, lambda: now)
+    receipt = admitted(ledger, "alice")
     now += DAY_S
-    ledger.settle("alice", None)
-    assert ledger.admit("alice") is None
-    assert ledger.admit("alice") is not None
+    ledger.settle(receipt, None)
+    ledger.settle("of a ledger that was lost", 1000)
+    admitted(ledger, "alice")
+    assert refused(ledger, "alice").message.endswith("1 of 1 requests today")
 
 
 def test_arguments_that_contradict_each_other() -> None:
