@@ -43,7 +43,7 @@ def groups_of(manifests: list[Manifest]) -> dict[str, Manifest]:
     """A Ray cluster's groups of pods by the name of their role."""
     cluster = cluster_of(manifests)
     groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])]
-    return {group["template"]["metadata"]["labels"]["carl/role"]: group for group in groups}
+    return {group["template"]["metadata"]["labels"].get("carl/role", "a pod"): group for group in groups}
 
 
 def pods(part: Any) -> Iterator[Manifest]:

@@ -15,7 +15,7 @@ UNPRIVILEGED = {
     "capabilities": {"drop": ["ALL"]},
 }
 ADDRESSES = {"node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc", "dashboard-agent-listen"}
-METRICS = 8080
+GCS, DASHBOARD, SERVE, METRICS, CLIENT, AGENT = 6379, 8265, 8000, 8080, 10001, 52365
 
 Problems = Iterator[str]
 
@@ -113,28 +113,54 @@ def tokens(manifests: list[Manifest]) -> Problems:
 
 
 def ports(manifests: list[Manifest]) -> Problems:
-    """Every port of Ray is pinned, and the policy lets pods through to it."""
-    (rule,) = named(manifests, "NetworkPolicy")["carl-ray"]["spec"]["ingress"]
-    let_through = {
-        port for entry in rule["ports"] for port in range(entry["port"], entry.get("endPort", entry["port"]) + 1)
-    }
-    for role, group in groups_of(manifests).items():
+    """Every port of Ray is pinned, and the policies let those through to it who need it."""
+    groups = groups_of(manifests)
+    for role, group in groups.items():
         given = group["rayStartParams"]
         if missing := {f"{name}-port" for name in ADDRESSES | {"min-worker", "max-worker"}} - given.keys():
             yield f"{role}: Ray chooses its {', '.join(sorted(missing))}"
             continue
-        pinned = {int(given[f"{name}-port"]) for name in ADDRESSES}
-        pinned |= set(range(int(given["min-worker-port"]), int(given["max-worker-port"]) + 1))
-        pinned |= {port["containerPort"] for port in group["template"]["spec"]["containers"][0]["ports"]} - {METRICS}
-        if closed := pinned - let_through:
-            yield f"{role}: no way through to port {min(closed)}"
+        work = {int(given[f"{name}-port"]) for name in ("node-manager", "object-manager")}
+        work |= set(range(int(given["min-worker-port"]), int(given["max-worker-port"]) + 1))
+        work |= {GCS} if role == "head" else set()
+        for other in groups:
+            watch = {int(given[f"{name}-port"]) for name in ADDRESSES} if other == "head" else set()
+            if closed := (work | watch) - reach(manifests, other, role):
+                yield f"{role}: no way through to port {min(closed)} from {other}"
         if int(given.get("metrics-export-port", 0)) != METRICS:
             yield f"{role}: metrics are not at {METRICS}"
+        for port in group["template"]["spec"]["containers"][0]["ports"]:
+            if port["containerPort"] not in {GCS, DASHBOARD, SERVE, METRICS}:
+                yield f"{role}: port {port['containerPort']} is nobody's"
+    submitters = named(manifests, "RayJob").values()
+    if submitters and DASHBOARD not in reach(manifests, "submitter", "head"):
+        yield f"head: no way through to port {DASHBOARD} from submitter"
     for service in named(manifests, "RayService").values():
         port = yaml.safe_load(service["spec"]["serveConfigV2"])["http_options"]["port"]
-        for role, group in groups_of(manifests).items():
+        for role, group in groups.items():
             if {"name": "serve", "containerPort": port} not in group["template"]["spec"]["containers"][0]["ports"]:
                 yield f"{role}: no way through to Serve at {port}"
+
+
+def reach(manifests: list[Manifest], role: str, other: str) -> set[int]:
+    """Ports of pods of the role ``other`` that those of ``role`` reach: both sides have to let them through."""
+    from_here = passed(manifests, {"carl/role": role}, {"carl/role": other}, "egress", "to")
+    return from_here & passed(manifests, {"carl/role": other}, {"carl/role": role}, "ingress", "from")
+
+
+def passed(manifests: list[Manifest], own: dict[str, str], others: dict[str, str], rules: str, peers: str) -> set[int]:
+    """Ports that the policies of pods labelled ``own`` let through, to or from pods ``others`` of the namespace."""
+    policies = [policy["spec"] for policy in named(manifests, "NetworkPolicy").values()]
+    return {
+        port
+        for policy in policies
+        if selects(policy["podSelector"], own)
+        for rule in policy.get(rules, [])
+        if any("namespaceSelector" not in peer and selects(peer["podSelector"], others)
+               for peer in rule.get(peers, []) if "podSelector" in peer)
+        for entry in rule["ports"]
+        for port in range(entry["port"], entry.get("endPort", entry["port"]) + 1)
+    }  # fmt: skip
 
 
 def network(manifests: list[Manifest]) -> Problems:
@@ -153,6 +179,22 @@ def network(manifests: list[Manifest]) -> Problems:
             beyond = any("ipBlock" in peer or peer.get("namespaceSelector") == {} for peer in rule.get("to", []))
             if beyond and offers_cpus(groups_of(manifests), role):
                 yield f"{role} may reach more than the cluster, name servers and the storage, and run programs"
+    yield from (f"{role} may reach the {name}, and run programs" for role, name in beyond_work(manifests))
+
+
+def beyond_work(manifests: list[Manifest]) -> Iterator[tuple[str, str]]:
+    """Roles of workers that run programs, and what of other pods they reach that work does not need."""
+    groups = groups_of(manifests)
+    for role in (role for role in groups if role != "head" and offers_cpus(groups, role)):
+        found = set().union(*(reach(manifests, role, other) for other in groups))
+        for port, name in (
+            (DASHBOARD, "dashboard"),
+            (AGENT, "agents"),
+            (SERVE, "VLM"),
+            (CLIENT, "Ray client's server"),
+        ):
+            if port in found:
+                yield role, name
 
 
 def offers_cpus(groups: dict[str, Manifest], role: str) -> bool:

@@ -105,6 +105,12 @@ def storage(manifests: list[Manifest]) -> list[Manifest]:
     return policy(manifests, "carl-storage")["egress"]
 
 
+def opened(manifests: list[Manifest], port: int) -> None:
+    """All pods of a run may reach a port of all others."""
+    for rules in (policy(manifests, "carl-ray")["ingress"], policy(manifests, "carl-ray")["egress"]):
+        rules[0]["ports"].append({"port": port})
+
+
 def budget(manifests: list[Manifest], **changes: object) -> None:
     named(manifests, "PodDisruptionBudget")["carl-rollouts"]["spec"].update(changes)
 
@@ -157,6 +163,9 @@ BROKEN: list[tuple[Check, str, str, Break]] = [
     (ports, "cpu", "Ray chooses its max-worker", lambda m: group(m)["rayStartParams"].pop("max-worker-port")),
     (ports, "cpu", "port 7000", lambda m: group(m)["rayStartParams"].update({"node-manager-port": "7000"})),
     (ports, "cpu", "port 9999", lambda m: first(m)["ports"].append({"containerPort": 9999})),
+    (ports, "cpu", "6379 from rollouts", lambda m: policy(m, "carl-ray")["egress"].pop(0)),
+    (ports, "cpu", "6382 from head", lambda m: policy(m, "carl-ray")["ingress"].pop()),
+    (ports, "cpu", "8265 from submitter", lambda m: policy(m, "carl-submitter")["egress"].clear()),
     (ports, "cpu", "metrics", lambda m: group(m)["rayStartParams"].update({"metrics-export-port": "8081"})),
     (ports, "serve", "Serve at 8001", lambda m: rewritten(m, "port: 8000", "port: 8001")),
     (
@@ -168,6 +177,9 @@ BROKEN: list[tuple[Check, str, str, Break]] = [
     (network, "gpu", "rollouts may reach more", lambda m: policy(m, "carl-hub").update(podSelector={})),
     (network, "gpu", "vlm may reach more", lambda m: group(m, "vlm")["rayStartParams"].pop("num-cpus")),
     (network, "gpu", "head may reach more", lambda m: group(m, "head")["rayStartParams"].update({"num-cpus": "4"})),
+    (network, "cpu", "rollouts may reach the dashboard", lambda m: opened(m, 8265)),
+    (network, "cpu", "rollouts may reach the agents", lambda m: opened(m, 52365)),
+    (network, "cpu", "rollouts may reach the VLM", lambda m: opened(m, 8000)),
     (network, "cpu", "may reach anything", lambda m: storage(m).append({})),
     (network, "cpu", "no policy for Ingress", lambda m: spec(m, "head", "metadata")["labels"].clear()),
     (disruptions, "cpu", "does not count", lambda m: budget(m, minAvailable="50%")),
