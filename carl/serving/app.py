@@ -17,6 +17,9 @@ __all__ = ["QUIET", "ServingConfig", "build"]
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
+HEALTH_S = 3.0
+"""Seconds between Serve's looks at a replica: one that died is missed only then."""
+
 LOOK_BACK_S = 12.0
 """Seconds over which requests are averaged: the least that Serve wants, as it counts them every 10 s."""
 
@@ -61,6 +64,7 @@ def _model(config: ServingConfig) -> Application:
         max_queued_requests=config.max_queued_requests,
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, "resources": config.resources},
         max_constructor_retry_count=1,
+        health_check_period_s=HEALTH_S,
         logging_config=QUIET,
         **_shutdown(config),
     ).bind(config)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -106,25 +105,23 @@ class Ledger:
         self._day, self._spent = -1, dict[str, Spent]()
         self._under_way: dict[str, tuple[str, int]] = {}
 
-    def admit(self, client: str, tokens: int) -> str | Refusal:
-        """Set a request of ``client`` aside, whose answers take ``tokens`` at most: a receipt, for ``settle``."""
+    def admit(self, client: str, request: str, tokens: int) -> Refusal | None:
+        """Count a request of ``client``, and set aside the ``tokens`` that its answers take at most, or refuse it."""
         spent = self._today(client)
         refusal = self._refusal(client, tokens, spent)
-        if refusal is not None:
-            return refusal
-        receipt = uuid.uuid4().hex
-        self._under_way[receipt] = client, tokens
-        spent.requests += 1
-        spent.under_way += tokens
-        return receipt
+        if refusal is None:
+            self._under_way[request] = client, tokens
+            spent.requests += 1
+            spent.under_way += tokens
+        return refusal
 
-    def settle(self, receipt: str, tokens: int | None) -> None:
+    def settle(self, request: str, tokens: int | None) -> None:
         """What an admitted request cost, its prompt included; None: it failed, and does not count.
 
-        Does nothing about one of yesterday, or of a Ledger that was lost.
+        Does nothing about a request of yesterday, or of a Ledger that was lost.
         """
         self._roll_over()
-        client, reserved = self._under_way.pop(receipt, ("", 0))
+        client, reserved = self._under_way.pop(request, ("", 0))
         if client:
             spent = self._today(client)
             spent.under_way -= reserved

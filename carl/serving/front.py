@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.metrics import Counter, Histogram
 from starlette.exceptions import HTTPException
 
-from carl.serving.clients import RETRY_S, Clients, Refusal
+from carl.serving.clients import RETRY_S, Clients
 from carl.serving.config import ServingConfig
 from carl.serving.prompt import Completion, Prompt, PromptError
 from carl.serving.protocol import ApiError, chat_completion, model_list, parse_request
@@ -26,6 +27,9 @@ LEDGER = "ledger"
 
 SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 """Bounds of the histogram of times."""
+
+HUNG_UP = 499
+"""Status under which requests are counted whose callers did not wait; nobody is told."""
 
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -42,6 +46,9 @@ async def guard(request: Request, call_next: Callable[[Request], Awaitable[Respo
         response = await call_next(request)
     except ApiError as error:
         response = _refusal(error)
+    except asyncio.CancelledError:
+        front.count(request.state.client, HUNG_UP)
+        raise
     except Exception:  # whatever else went wrong is ours: the log has it, and the caller gets OpenAI's error shape
         logger.exception("a request failed")
         response = _refusal(ApiError(500, "the server failed; its log says why"))
@@ -102,6 +109,8 @@ class VlmFront:
             completion = chat_completion(model, await self._ask(prompts))
             usage = completion["usage"]
             cost = usage["total_tokens"]
+        except asyncio.CancelledError as error:
+            raise ApiError(HUNG_UP, "the caller hung up") from error
         except Exception:
             cost = None
             raise
@@ -140,15 +149,19 @@ class VlmFront:
         """Set ``tokens`` aside in the client's budget; returns what to tell the cost to. Raises ApiError."""
         if not self._clients.budgets:
             return lambda _: None
+        name = uuid.uuid4().hex
         try:
             ledger = serve.get_deployment_actor(LEDGER)
-            receipt = await ledger.admit.remote(client, tokens)
+            refusal = await ledger.admit.remote(client, name, tokens)
+        except asyncio.CancelledError:  # hung up already, and nothing was asked
+            ledger.settle.remote(name, None)
+            raise
         except (RayActorError, ValueError) as error:  # Serve starts another, in which budgets are full
             raise ApiError(503, "the ledger of budgets is restarting; ask again", retry_s=RETRY_S) from error
-        if isinstance(receipt, Refusal):
-            code = "insufficient_quota" if receipt.used_up else "budget_reserved"
-            raise ApiError(429, receipt.message, code, retry_s=receipt.retry_s)
-        return lambda cost: ledger.settle.remote(receipt, cost)  # nobody waits for it
+        if refusal is not None:
+            code = "insufficient_quota" if refusal.used_up else "budget_reserved"
+            raise ApiError(429, refusal.message, code, retry_s=refusal.retry_s)
+        return lambda cost: ledger.settle.remote(name, cost)  # nobody waits for it
 
     async def _body(self, request: Request) -> bytes:
         limit = int(self._config.max_body_mb * 2**20)

@@ -1,5 +1,6 @@
 """Who may ask, and how much: without Ray."""
 
+import itertools
 import json
 
 import pytest
@@ -54,15 +55,18 @@ def test_clients_that_are_wrong(monkeypatch: pytest.MonkeyPatch, value: object, 
     assert "secret" not in str(raised.value)
 
 
+NAMES = itertools.count()
+
+
 def admitted(ledger: Ledger, client: str, tokens: int = 10) -> str:
-    receipt = ledger.admit(client, tokens)
-    assert isinstance(receipt, str)
-    return receipt
+    request = str(next(NAMES))
+    assert ledger.admit(client, request, tokens) is None
+    return request
 
 
 def refused(ledger: Ledger, client: str, tokens: int = 10) -> Refusal:
-    refusal = ledger.admit(client, tokens)
-    assert isinstance(refusal, Refusal)
+    refusal = ledger.admit(client, str(next(NAMES)), tokens)
+    assert refusal is not None
     return refusal
 
 
@@ -91,14 +95,14 @@ def test_a_budget_of_tokens_counts_what_was_answered() -> None:
 
 def test_requests_at_once_do_not_exceed_a_budget_together() -> None:
     ledger = Ledger({"bob": Budget(tokens_per_day=100)}, lambda: 0.0)
-    receipts = [admitted(ledger, "bob", 40) for _ in range(2)]
+    requests = [admitted(ledger, "bob", 40) for _ in range(2)]
     refusal = refused(ledger, "bob", 40)
     assert "before its answers under way are there" in refusal.message
     assert not refusal.used_up
     assert refusal.retry_s < 60
-    ledger.settle(receipts[0], 50)  # its prompt took ten more
+    ledger.settle(requests[0], 50)  # its prompt took ten more
     assert not refused(ledger, "bob", 40).used_up
-    ledger.settle(receipts[1], 5)
+    ledger.settle(requests[1], 5)
     admitted(ledger, "bob", 40)
 
 
@@ -113,9 +117,9 @@ def test_a_request_that_was_not_answered_costs_nothing() -> None:
 def test_what_was_set_aside_yesterday_is_paid_yesterday() -> None:
     now = 0.0
     ledger = Ledger({"alice": Budget(requests_per_day=1, tokens_per_day=10)}, lambda: now)
-    receipt = admitted(ledger, "alice")
+    request = admitted(ledger, "alice")
     now += DAY_S
-    ledger.settle(receipt, None)
+    ledger.settle(request, None)
     ledger.settle("of a ledger that was lost", 1000)
     admitted(ledger, "alice")
     assert refused(ledger, "alice").message.endswith("1 of 1 requests today")
