@@ -20,5 +20,6 @@ COPY --from=build /opt/venv /opt/venv
 COPY jobs /opt/carl/jobs
 COPY deployments /opt/carl/deployments
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/carl PYTHONUNBUFFERED=1 CARL_LOG=json NVIDIA_DRIVER_CAPABILITIES=compute,utility
+RUN python -c "import pyseccomp"    # the box needs libseccomp, which Debian's apt brings along
 USER 1000
 WORKDIR /home/carl

@@ -1,8 +1,9 @@
 """What the embedded VLM costs on Ray Serve: batches against one request at a time, and scale to zero. One CPU.
 
-Requests are greedy, about different frames, and go over HTTP; the batched answers have to be the very same texts. The two
-ways of asking alternate, in turns of about as many seconds each: so what else the machine does hits both, and the first
-and last batches of a turn, which are not full, weigh little. The ratio is of the medians. The last line is JSON.
+Requests are greedy, about different frames, and go over HTTP; the batched answers have to be the very same texts.
+The two ways of asking alternate, in turns of about as many seconds each: so what else the machine does hits both, and
+the first and last batches of a turn, which are not full, weigh little. The ratio is of the medians. The last line is
+JSON.
 
     python benchmarks/serving.py --only throughput
 """

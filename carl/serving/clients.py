@@ -96,8 +96,8 @@ class Refusal:
 class Ledger:
     """What every client has used today. It lives in memory: whoever restarts the server begins with full budgets.
 
-    What an answer may take at most is set aside before it is begun, so that answers to several requests at once do not
-    exceed a budget together: but for the tokens of their prompts, which are known only when the answers are.
+    What a request may take at most is set aside before it is asked, so that several at once do not exceed a budget
+    together: but for the length of their prompts, which is only estimated until the answers are there.
     """
 
     def __init__(self, budgets: Mapping[str, Budget], now: Callable[[], float] = time.time) -> None:
@@ -106,7 +106,7 @@ class Ledger:
         self._under_way: dict[str, tuple[str, int]] = {}
 
     def admit(self, client: str, request: str, tokens: int) -> Refusal | None:
-        """Count a request of ``client``, and set aside the ``tokens`` that its answers take at most, or refuse it."""
+        """Count a request of ``client``, and set aside the ``tokens`` that it takes at most, or refuse it."""
         spent = self._today(client)
         refusal = self._refusal(client, tokens, spent)
         if refusal is None:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from carl.serving.clients import RETRY_S, Clients
 from carl.serving.config import ServingConfig
 from carl.serving.prompt import Completion, Prompt, PromptError
-from carl.serving.protocol import ApiError, chat_completion, model_list, parse_request
+from carl.serving.protocol import ApiError, chat_completion, model_list, most_tokens, parse_request
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class VlmFront:
         model, prompts = await asyncio.to_thread(parse_request, body, self._config.default_max_tokens)
         if model != self._config.model:
             raise ApiError(404, f"no model {model!r} here; this is {self._config.model!r}", "model_not_found", "model")
-        most = sum(prompt.sampling.max_tokens for prompt in prompts)
+        most = most_tokens(prompts)
         settle = await self._admit(client, most)
         cost: int | None = most  # of a caller who hangs up: what was begun is finished in any case
         start = asyncio.get_running_loop().time()

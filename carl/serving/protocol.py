@@ -19,6 +19,9 @@ MAX_PIXELS = 16 * 1024 * 1024
 MAX_SAMPLES = 128
 """Most answers of one request, as in OpenAI's own API."""
 
+PIXELS_PER_TOKEN, CHARACTERS_PER_TOKEN = 28 * 28, 4
+"""Of Qwen2-VL; other models are of that order."""
+
 UNSUPPORTED = ("stream", "tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio")
 """Parameters that would change the answer's form and that this server refuses rather than ignore."""
 
@@ -111,6 +114,15 @@ def parse_request(body: bytes, default_max_tokens: int) -> tuple[str, list[Promp
         for index in range(request.n)
     ]
     return request.model, prompts
+
+
+def most_tokens(prompts: Sequence[Prompt]) -> int:
+    """What a request takes at most: its prompt, once and about, before a model has read it; and its longest answers."""
+    parts = [part for message in prompts[0].messages for part in message["content"]]
+    pixels = sum(part["image"].width * part["image"].height for part in parts if part["type"] == "image")
+    characters = sum(len(part["text"]) for part in parts if part["type"] == "text")
+    asked = pixels // PIXELS_PER_TOKEN + characters // CHARACTERS_PER_TOKEN
+    return asked + sum(prompt.sampling.max_tokens for prompt in prompts)
 
 
 def _validated(body: bytes) -> ChatRequest:

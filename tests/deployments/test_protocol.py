@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from carl.serving import protocol
-from carl.serving.protocol import ApiError, decode_image, parse_request
+from carl.serving.protocol import ApiError, decode_image, most_tokens, parse_request
 
 
 def data_url(picture: Image.Image, form: str = "PNG") -> str:
@@ -34,6 +34,15 @@ def test_a_request_becomes_one_prompt_per_answer() -> None:
     picture, text = prompts[0].messages[0]["content"]
     assert picture["image"].getpixel((0, 0)) == (255, 0, 0)
     assert text == {"type": "text", "text": "what is it?"}
+
+
+def test_what_a_request_takes_at_most() -> None:
+    large = [{"type": "image_url", "image_url": {"url": data_url(Image.new("RGB", (280, 56)))}}]
+    text = [{"type": "text", "text": "x" * 40}]
+    for content, prompt in ((large, 20), (text, 10), (large + text, 30)):
+        messages = [{"role": "user", "content": content}]
+        _, prompts = parse_request(body(messages=messages, n=3, max_tokens=7), 100)
+        assert most_tokens(prompts) == prompt + 3 * 7
 
 
 def test_defaults_and_nulls() -> None:

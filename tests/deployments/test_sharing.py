@@ -22,7 +22,7 @@ from tests.deployments.metrics import replica, reported
 CLIENTS = {
     "alice": {"token": "a", "requests_per_day": 4},
     "bob": {"token": "b", "tokens_per_day": 100_000},
-    "carol": {"token": "c", "tokens_per_day": 6_400},
+    "carol": {"token": "c", "tokens_per_day": 6_402},
 }
 REQUESTS = "ray_carl_vlm_requests_total"
 QUESTION = Question("decompose/1", "be brief", "what is it?", (np.zeros((32, 32, 3), np.uint8),))
@@ -100,7 +100,7 @@ def test_who_hangs_up_pays(served: tuple[str, str]) -> None:
     for _ in range(2):
         with pytest.raises(openai.APITimeoutError):
             ask(0.2, max_tokens=400, n=8)
-    with pytest.raises(openai.RateLimitError, match="6400 of 6400 tokens today, and this may take 4"):
+    with pytest.raises(openai.RateLimitError, match="6402 of 6402 tokens today, and this may take 5"):
         ask(60)
 
 

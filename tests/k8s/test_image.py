@@ -58,6 +58,7 @@ def test_what_the_manifests_run_is_in_the_image() -> None:
     for folder in ("jobs", "deployments"):
         assert f"COPY {folder} /opt/carl/{folder}" in DOCKERFILE
     assert "PYTHONPATH=/opt/carl" in DOCKERFILE
+    assert "import pyseccomp" in DOCKERFILE, "an image without libseccomp has no box"
 
 
 def test_the_image_is_pinned_and_unprivileged() -> None:
