@@ -119,7 +119,7 @@ def parse_request(body: bytes, default_max_tokens: int) -> tuple[str, list[Promp
 def most_tokens(prompts: Sequence[Prompt]) -> int:
     """What a request takes at most: its prompt, once and about, before a model has read it; and its longest answers."""
     parts = [part for message in prompts[0].messages for part in message["content"]]
-    pixels = sum(part["image"].width * part["image"].height for part in parts if part["type"] == "image")
+    pixels: int = sum(part["image"].width * part["image"].height for part in parts if part["type"] == "image")
     characters = sum(len(part["text"]) for part in parts if part["type"] == "text")
     asked = pixels // PIXELS_PER_TOKEN + characters // CHARACTERS_PER_TOKEN
     return asked + sum(prompt.sampling.max_tokens for prompt in prompts)

@@ -15,7 +15,8 @@ UNPRIVILEGED = {
     "capabilities": {"drop": ["ALL"]},
 }
 ADDRESSES = {"node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc", "dashboard-agent-listen"}
-GCS, DASHBOARD, SERVE, METRICS, CLIENT, AGENT = 6379, 8265, 8000, 8080, 10001, 52365
+GCS, DASHBOARD, SERVE, METRICS = 6379, 8265, 8000, 8080
+NOT_FOR_WORK = {DASHBOARD: "dashboard", 52365: "agents", SERVE: "VLM", 10001: "server of Ray's client"}
 
 Problems = Iterator[str]
 
@@ -187,14 +188,7 @@ def beyond_work(manifests: list[Manifest]) -> Iterator[tuple[str, str]]:
     groups = groups_of(manifests)
     for role in (role for role in groups if role != "head" and offers_cpus(groups, role)):
         found = set().union(*(reach(manifests, role, other) for other in groups))
-        for port, name in (
-            (DASHBOARD, "dashboard"),
-            (AGENT, "agents"),
-            (SERVE, "VLM"),
-            (CLIENT, "Ray client's server"),
-        ):
-            if port in found:
-                yield role, name
+        yield from ((role, name) for port, name in NOT_FOR_WORK.items() if port in found)
 
 
 def offers_cpus(groups: dict[str, Manifest], role: str) -> bool:
