@@ -224,15 +224,20 @@ def show(run: RunName) -> None:
 
 @app.command()
 def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As carl show.")] = False) -> None:
-    """Show how far a run is, again and again until it is through; Ctrl-C ends the watching, not the run."""
-    from carl.watch import follow, picture
+    """Show how far a run is, again and again until it is through; Ctrl-C ends the watching, not the run.
+
+    One that failed, or gives no sign of life, is watched no more: that is exit status 1.
+    """
+    from carl.watch import follow, look, picture
 
     if once or not console.is_terminal:
-        show(run)
-        return
+        glance = look(run)
+        console.print(picture(glance))
+        raise typer.Exit(bool(glance.failed))
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         for glance in follow(run):
             live.update(picture(glance), refresh=True)
+        raise typer.Exit(not glance.over)
 
 
 @app.command("sweep")

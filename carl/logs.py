@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 LOG = "CARL_LOG"
@@ -31,9 +32,20 @@ def origin() -> dict[str, str]:
     return dict(_origin)
 
 
+@contextmanager
+def for_a_while(**other: str | None) -> Iterator[None]:
+    """As ``about``, while the context lasts."""
+    before = {key: _origin.get(key) for key in other}
+    about(**other)
+    try:
+        yield
+    finally:
+        about(**before)
+
+
 def join(origin: Mapping[str, str]) -> None:
-    """Begin to work at what the driver works at; what it calls by Ray logs as it does."""
-    about(**origin)
+    """Begin to work at what the driver works at, and nothing else; what it calls by Ray logs as it does."""
+    about(**dict.fromkeys(_origin.keys() - origin.keys()), **origin)
     if structured():
         set_up()
 

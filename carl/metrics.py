@@ -87,6 +87,13 @@ def tell(name: str, value: float | None, **labels: str) -> None:
         _record(name, value, tags)
 
 
+def forget(arm: str) -> None:
+    """Keep the gauges of an arm alive no more: its training has ended."""
+    for name, tags in list(_gauges):
+        if ("arm", arm) in tags:
+            _gauges.pop((name, tags), None)
+
+
 def _ray_runs() -> bool:
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())

@@ -1,8 +1,8 @@
 """The driver: collect, synthesize, verify, train, evaluate, report. Each stage goes on from what it finds on disk."""
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError
-from carl.logs import about
+from carl.logs import about, for_a_while
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
@@ -51,18 +51,23 @@ class Pipeline:
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
-        if "train" in stages and not self.dir.done("train"):
-            self._check_training()
         with ExitStack() as self._held:
             if self._storage:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
+            if "train" in stages and not self.dir.done("train"):
+                with self.dir.attempt("train"):
+                    self._check_training()
             for stage in stages:
                 if stage == "report" or not self.dir.done(stage):
-                    if stage != "report":
-                        self._held.enter_context(ray_running(self._progress))
-                    with self.dir.stage(stage):
-                        getattr(self, stage)()
+                    with self.dir.attempt(stage):
+                        self._do(stage)
         return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
+
+    def _do(self, stage: str) -> None:
+        if stage != "report":
+            self._held.enter_context(ray_running(self._progress))
+        with self.dir.stage(stage):
+            getattr(self, stage)()
 
     # The stages, in order
 
@@ -125,13 +130,17 @@ class Pipeline:
         from carl.training.train import train
 
         for arm in self.arms:
-            train(self._training(arm), self._labelled(arm), evaluator=self._evaluator)
+            with self._training(arm) as training:
+                train(training, self._labelled(arm), evaluator=self._evaluator)
 
     def evaluate(self) -> None:
         """Examine every arm on seeds that nothing else uses, record an episode of each, and sum up the run."""
         from carl.training.final import examine
 
-        outcomes = {arm: examine(self._training(arm), self._evaluator, self._labelled(arm)) for arm in self.arms}
+        outcomes = {}
+        for arm in self.arms:
+            with self._training(arm) as training:
+                outcomes[arm] = examine(training, self._evaluator, self._labelled(arm))
         self.dir.write("result.json", assemble(self.task, self.config, self.dir, outcomes))
 
     def report(self) -> None:
@@ -246,22 +255,27 @@ class Pipeline:
 
         return ProgramReward.of(self._program(), self.config.verify, cache=self.config.reward.cache)
 
-    def _training(self, arm: Arm) -> Any:
+    @contextmanager
+    def _training(self, arm: Arm) -> Iterator[Any]:
+        """What an arm is; meanwhile logs are about the program that it looks at, if it does."""
         from carl.rewards.vector import Mix
         from carl.training.train import Training
 
         if arm != "sparse" and not self.dir.done("verify"):
             raise ConfigError(f"there is no verified program yet; run `carl verify {self.config.task}` first")
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
-        return Training(
-            task=self.task,
-            source=None if arm == "sparse" else self._source(),
-            mix=Mix.of(reward, self.task),
-            run_seed=self.config.seed,
-            directory=self.dir / f"training/{arm}",
-            train=self.config.train,
-            evaluation=self.config.evaluation,
-        )
+        source = None if arm == "sparse" else self._source()
+        with for_a_while(program=source.id if source else None):
+            yield Training(
+                task=self.task,
+                source=source,
+                mix=Mix.of(reward, self.task),
+                run_seed=self.config.seed,
+                directory=self.dir / f"training/{arm}",
+                train=self.config.train,
+                evaluation=self.config.evaluation,
+                told=self.config.model_dump(mode="json"),
+            )
 
     @cached_property
     def _evaluator(self) -> Any:

@@ -1,16 +1,18 @@
 """A run directory: its files, written whole or not at all, and which stages are done."""
 
+import errno
 import json
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from carl.config import RunConfig
-from carl.errors import ConfigError
+from carl.errors import ConfigError, ResourceError
 from carl.metrics import tell
 
 CONFIG = "config.json"
@@ -29,6 +31,9 @@ OPEN_UNTIL = {
 }
 """Sections of the configuration that may still change, and the stage that settles each: what it and the
 stages before it made follows from that section. All else is settled at once."""
+
+BEAT_S = 10.0
+"""Seconds between two signs of life of a stage that runs: the time at which STAGES was changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ class RunDirectory:
     def _check_same(self, before: RunConfig) -> None:
         settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
         compared = settled - {"run_dir", "storage"}  # a run may be moved
-        old, new = (_flat(config.model_dump(mode="json", include=compared)) for config in (before, self.config))
+        old, new = (flat(config.model_dump(mode="json", include=compared)) for config in (before, self.config))
         differing = [
             f"{key}={old.get(key)} there, {new.get(key)} now" for key in {**old, **new} if old.get(key) != new.get(key)
         ]
@@ -95,6 +100,36 @@ class RunDirectory:
         self.write(STAGES, {key: stage | {"done": stage["done"] and key not in later} for key, stage in stages.items()})
 
     @contextmanager
+    def attempt(self, stage: str) -> Iterator[None]:
+        """Note with what error a stage fails, and when; how it failed before is forgotten. Ctrl-C is no failure.
+
+        Raises ResourceError in place of whatever a full disk caused.
+        """
+        if "failed" in self.read(STAGES, {}).get(stage, {}):
+            self._note(stage, done=False)
+        try:
+            yield
+        except Exception as error:
+            full = self._disk_is_full(error)
+            told = full or error
+            failed = {"error": type(told).__name__, "message": str(told), "time": round(time.time(), 3)}
+            with suppress(ConfigError):  # what went wrong counts more than that it cannot be noted
+                self._note(stage, done=False, failed=failed)
+            if full:
+                raise full from error
+            raise
+
+    def _disk_is_full(self, error: BaseException | None) -> ResourceError | None:
+        """What to say if that is why ``error`` was raised."""
+        while error is not None:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return ResourceError(
+                    f"no space is left on the disk of {self.path} ({error}): make room, and the same command goes on"
+                )
+            error = error.__cause__ or error.__context__
+        return None
+
+    @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage, and mark it done if it ends without an error. Stages after it have to be done again."""
         start, done = time.monotonic(), False
@@ -102,10 +137,13 @@ class RunDirectory:
         self._note(name, done=False, since=round(time.time(), 3))
         tell("carl_stage_running", 1, stage=name)
         _log.info("%s begins", name, extra={"stage": name})
+        over = threading.Event()
+        threading.Thread(target=self._live, args=[over], name="carl-alive", daemon=True).start()
         try:
             yield
             done = True
         finally:
+            over.set()
             seconds = round(time.monotonic() - start, 3)
             self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3))
             tell("carl_stage_running", 0, stage=name)
@@ -113,10 +151,15 @@ class RunDirectory:
             ended = "done" if done else "left undone"
             _log.info("%s is %s after %.1f s", name, ended, seconds, extra={"stage": name, "seconds": seconds})
 
-    def _note(self, name: str, *, done: bool, **more: float) -> None:
-        """Write a stage's line: ``seconds``, and while it runs the time at which it began, ``since``."""
+    def _live(self, over: threading.Event) -> None:
+        while not over.wait(BEAT_S):
+            with suppress(OSError):
+                os.utime(self.path / STAGES)
+
+    def _note(self, name: str, *, done: bool, **more: Any) -> None:
+        """Write a stage's line: ``seconds``, ``since``, the time at which it began while it runs, how it ``failed``."""
         stages = {key: _without(stage, "since") for key, stage in self.read(STAGES, {}).items()}
-        self.write(STAGES, stages | {name: stages.get(name, {}) | {"done": done} | more})
+        self.write(STAGES, stages | {name: _without(stages.get(name, {}), "failed") | {"done": done} | more})
 
 
 def read_config(path: Path) -> RunConfig:
@@ -149,8 +192,9 @@ def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key != name}
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested settings, by the names that ``--set`` knows them by."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return leaves

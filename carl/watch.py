@@ -1,8 +1,10 @@
 """A run at a glance, from nothing but its files: those of its directory, or their copy under a URI."""
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,12 +24,40 @@ Record = Mapping[str, Any]
 PROGRAM, EXCHANGES = "program.json", "synthesis/exchanges.jsonl"
 ARMS: tuple[Arm, ...] = get_args(Arm)
 CURVES = {arm: f"training/{arm}/curve.jsonl" for arm in ARMS}
+LIVES = {arm: f"training/{arm}/live.json" for arm in ARMS}
 
 BEGUN = ("reward", "begun")
 """Where a point of a curve counts the episodes that a program was run for."""
 
+MEASURED = {"success_rate": 3, "mean_return": 2}
+"""What a point of the curve measures, and the digits that it is shown with."""
+
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
+
+NEAR_SILENT_S, FAR_SILENT_S = 60.0, 600.0
+"""Seconds without a sign of life after which a run is given up there: one that runs gives one every ten, and is copied
+every thirty, or as long as its storage takes for all that is new."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far the training of an arm has come: the points of its curve, and what ``live.json`` said."""
+
+    points: list[Record]
+    live: Record | None
+
+    @property
+    def now(self) -> Record:
+        return self.live or self.points[-1]
+
+    def at(self, *path: str) -> float:
+        """A figure of now; 0 if it is not told."""
+        return _at(self.now, path)
+
+    def since(self, *path: str) -> float:
+        """How much something that only grows has grown since the last point but one, or since the beginning."""
+        return self.at(*path) - (_at(self.points[-2], path) if len(self.points) > 1 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -35,27 +65,50 @@ class Glance:
     """What the files said.
 
     Attributes:
+        run: its directory, or the URI of its copy.
         config: what the run was told.
-        stages: ``stages.json``: by name whether it is done, the seconds it took, and when it began if it runs.
+        stages: ``stages.json``: by name whether it is done, the seconds it took, when it began if it runs, and how it
+            failed.
         subtasks: names of the program's, in their order; none if there is no program yet.
-        curves: points of the learning curve, by arm.
+        arms: those whose training has begun.
         usage: what all exchanges with the VLM so far cost, as Usage says it.
         result: ``result.json``.
         changed: when a file of these was written last, in seconds since 1970.
     """
 
+    run: str
     config: RunConfig
     stages: Mapping[str, Record]
     subtasks: tuple[str, ...]
-    curves: Mapping[Arm, list[Record]]
+    arms: Mapping[Arm, Trained]
     usage: Mapping[str, float]
     result: Record | None
     changed: float
 
     @property
+    def runs(self) -> bool:
+        """Whether a stage had begun and not ended, unless its driver is gone."""
+        return any("since" in stage for stage in self.stages.values())
+
+    @property
+    def failed(self) -> str | None:
+        """The stage that failed, if none was begun since."""
+        return None if self.runs else next((name for name, stage in self.stages.items() if "failed" in stage), None)
+
+    @property
     def over(self) -> bool:
-        """The run has its result, and no stage runs."""
-        return self.result is not None and not any("since" in stage for stage in self.stages.values())
+        """The run has its result, and no stage runs or failed."""
+        return self.result is not None and not self.runs and not self.failed
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last sign of life."""
+        return max(0.0, time.time() - self.changed)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which silence means that nothing runs."""
+        return FAR_SILENT_S if "://" in self.run else NEAR_SILENT_S
 
 
 def look(run: str) -> Glance:
@@ -65,31 +118,36 @@ def look(run: str) -> Glance:
         text = files.read(CONFIG)
         if text is None:
             raise ConfigError(f"{run} holds no run: there is no {CONFIG} in it")
-        curves = {arm: _lines(files.read(curve)) for arm, curve in CURVES.items()}
+        arms = {arm: Trained(_lines(files.read(CURVES[arm])), _live(files.read(LIVES[arm]))) for arm in ARMS}
         return Glance(
+            run=run,
             config=RunConfig.model_validate_json(text),
             stages=json.loads(files.read(STAGES) or "{}"),
             subtasks=tuple(part["name"] for part in json.loads(files.read(PROGRAM) or "{}").get("subtasks", ())),
-            curves={arm: points for arm, points in curves.items() if points},
+            arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
             usage=_sum([line["usage"] for line in _lines(files.read(EXCHANGES))]),
             result=json.loads(files.read("result.json") or "null"),
-            changed=files.changed([STAGES, EXCHANGES, PROGRAM, *CURVES.values()]),
+            changed=files.changed([CONFIG, STAGES, EXCHANGES, PROGRAM, *CURVES.values(), *LIVES.values()]),
         )
     except ValueError as error:
         raise ConfigError(f"{run} holds something that this carl cannot read: {error}") from error
 
 
 def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:
-    """Look now and every so often until the run is over; storage that fails for a while is looked at again."""
+    """Look now and every so often until the run is over or failed, or gave no sign of life for as long as it should.
+
+    Storage that fails for a while is looked at again.
+    """
     pause = every_s or (FAR_S if "://" in run else NEAR_S)
-    glance = look(run)
+    glance, heard = look(run), time.monotonic()
     yield glance
-    while not glance.over:
+    while not glance.over and not glance.failed and time.monotonic() - heard < glance.patience_s:
         time.sleep(pause)
-        try:
+        before = glance.changed
+        with suppress(StoreError):
             glance = look(run)
-        except StoreError:
-            continue
+        if glance.changed != before:
+            heard = time.monotonic()
         yield glance
 
 
@@ -97,6 +155,14 @@ def _lines(text: str | None) -> list[Record]:
     """The records of a JSONL file; the last line may be half written."""
     whole = (text or "").rpartition("\n")[0]
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _live(text: str | None) -> Record | None:
+    """The content of ``live.json``, named as in a point of the curve."""
+    if text is None:
+        return None
+    live = json.loads(text)
+    return {**live, "reward": live["counts"]}
 
 
 def _sum(records: list[Record]) -> dict[str, float]:
@@ -107,16 +173,42 @@ def picture(glance: Glance) -> RenderableType:
     """A glance for a terminal: what the run found if it is over, and else how far it is."""
     if glance.result is not None and glance.over:
         return summary(glance.result)
-    quiet_s = max(0.0, time.time() - glance.changed)
-    head = f"{glance.config.task}, seed {glance.config.seed}: last news {quiet_s:.0f} s ago"
+    head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
     parts: list[RenderableType] = [Text(head, style="bold"), _stages(glance)]
     if glance.usage:
         parts.append(Text(_vlm(glance)))
-    if glance.curves:
+    if glance.arms:
         parts.append(_arms(glance))
-    if glance.subtasks and any(_at(points[-1], BEGUN) for points in glance.curves.values()):
+    if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
+    if ended := _ended(glance):
+        parts.append(Text(f"{ended} {_to_go_on(glance)}", style="bold red"))
     return Group(*parts)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _ended(glance: Glance) -> str:
+    """What a run that goes on no more came to; empty if it may go on."""
+    if glance.failed:
+        failed = glance.stages[glance.failed]["failed"]
+        ago = _age(max(0.0, time.time() - failed["time"]))
+        return f"{glance.failed} failed {ago} ago. {failed['error']}: {failed['message']}\n"
+    if glance.silent_s < glance.patience_s:
+        return ""
+    gone = "its driver is gone" + (", or does not reach its storage" if "://" in glance.run else "")
+    return f"No sign of life for {_age(glance.silent_s)}: {gone if glance.runs else 'nothing runs'}."
+
+
+def _to_go_on(glance: Glance) -> str:
+    if "://" in glance.run:
+        return "The command that started it goes on from here."
+    return f"To go on: carl run {shlex.quote(glance.config.task)} --run-dir {shlex.quote(glance.run)}"
 
 
 def _stages(glance: Glance) -> Table:
@@ -131,7 +223,7 @@ def _stage(stage: Record) -> str:
         return f"runs, {before + max(0.0, time.time() - stage['since']):.0f} s"
     if stage.get("done"):
         return f"{before:.0f} s"
-    return f"stopped, {before:.0f} s" if stage else "-"
+    return f"{'failed' if 'failed' in stage else 'stopped'}, {before:.0f} s" if stage else "-"
 
 
 def _vlm(glance: Glance) -> str:
@@ -143,53 +235,60 @@ def _vlm(glance: Glance) -> str:
 
 
 def _arms(glance: Glance) -> Table:
-    columns = ("env steps", "steps/s", "success", "return", "reward version", "from cache", "faults")
+    columns = (
+        "env steps",
+        "steps/s",
+        "in training",
+        "success",
+        "return",
+        "reward version",
+        "from cache",
+        "rework",
+        "faults",
+    )
     table = Table("trained on", *columns, box=None, header_style="bold")
-    for arm, points in glance.curves.items():
-        table.add_row(ARM_NAMES[arm], *_newest(points))
+    for arm, trained in glance.arms.items():
+        table.add_row(ARM_NAMES[arm], *_figures(trained))
     return table
 
 
-def _newest(points: list[Record]) -> tuple[str, ...]:
-    """The newest point of a curve; what is a rate is of the time since the point before."""
-    point, counts = points[-1], points[-1].get("reward", {})
-    known, asked = _since(points, "reward", "cache_hits"), _since(points, "reward", "cache_misses")
+def _figures(trained: Trained) -> tuple[str, ...]:
+    """What is measured at a point of the curve is the newest point's, and what is a rate is of the time since then."""
+    point, counts = (trained.points or [{}])[-1], trained.now.get("reward", {})
+    ended, succeeded = trained.since("episodes"), trained.since("succeeded")
+    known, asked = trained.since("reward", "cache_hits"), trained.since("reward", "cache_misses")
     faults = {"abstains": "abstains", "box_restarts": "boxes replaced", "quarantined": "quarantines"}
     return (
-        f"{point['env_steps']:,}",
-        f"{_since(points, 'env_steps') / (_since(points, 'seconds') or 1.0):,.0f}",
-        f"{point['success_rate']:.3f}",
-        "-" if point["mean_return"] is None else f"{point['mean_return']:.2f}",
-        str(point["reward_version"]),
+        f"{trained.at('env_steps'):,.0f}",
+        f"{trained.since('env_steps') / (trained.since('seconds') or 1.0):,.0f}",
+        f"{succeeded / ended:.0%}" if ended else "-",
+        *(f"{point[key]:.{digits}f}" if point.get(key) is not None else "-" for key, digits in MEASURED.items()),
+        str(trained.now["reward_version"]),
         f"{known / (known + asked):.0%}" if known + asked else "-",
+        f"{trained.at('rework_steps'):,.0f}",
         ", ".join(f"{counts[key]} {words}" for key, words in faults.items() if counts.get(key)) or "none",
     )
 
 
 def _subtasks(glance: Glance) -> Table:
     """How often each sub-task got done: lately by steps, since episodes take long, and in all by episodes."""
-    arms = {arm: points for arm, points in glance.curves.items() if _at(points[-1], BEGUN)}
+    arms = {arm: trained for arm, trained in glance.arms.items() if trained.at(*BEGUN)}
     columns = (f"{ARM_NAMES[arm]}: {what}" for arm in arms for what in ("done per 1,000 steps", "of all episodes"))
     table = Table("sub-task", *columns, box=None, header_style="bold")
     for number, name in enumerate(glance.subtasks, 1):
-        cells = (cell for points in arms.values() for cell in _fired(points, number))
+        cells = (cell for trained in arms.values() for cell in _fired(trained, number))
         table.add_row(f"{number} {name}", *cells)
     return table
 
 
-def _fired(points: list[Record], number: int) -> tuple[str, str]:
+def _fired(trained: Trained, number: int) -> tuple[str, str]:
     path = "reward", f"fired:{number}"
-    rate = 1_000 * _since(points, *path) / (_since(points, "env_steps") or 1.0)
-    return f"{rate:.2f}", f"{_at(points[-1], path) / _at(points[-1], BEGUN):.0%}"
+    rate = 1_000 * trained.since(*path) / (trained.since("env_steps") or 1.0)
+    return f"{rate:.2f}", f"{trained.at(*path) / trained.at(*BEGUN):.0%}"
 
 
-def _since(points: list[Record], *path: str) -> float:
-    """How much something that only grows has grown between the two newest points; from nothing if there is one."""
-    return _at(points[-1], path) - (_at(points[-2], path) if len(points) > 1 else 0.0)
-
-
-def _at(point: Record, path: tuple[str, ...]) -> float:
-    value: Any = point
+def _at(record: Record, path: tuple[str, ...]) -> float:
+    value: Any = record
     for key in path:
         value = value.get(key) or {}
     return float(value or 0.0)

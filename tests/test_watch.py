@@ -1,7 +1,9 @@
 """A run seen from its files: how far it is, whatever wrote them and wherever they lie."""
 
 import json
+import os
 import time
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from carl import watch
+from carl import rundir, watch
 from carl.cli import app
 from carl.config import RunConfig
-from carl.errors import ConfigError, StoreError
+from carl.errors import ConfigError, StoreError, VlmError
 from carl.rundir import STAGES, RunDirectory
 from carl.storage import Storage
+from carl.training.checkpoint import Progressed
 from carl.watch import follow, look, picture
 
 
@@ -65,13 +68,9 @@ def test_a_glance_shows_what_happened_since_the_point_before(run: RunDirectory) 
     text = shown(run.path)
     assert "DoorKey-8x8, seed 3" in text
     assert [cell.strip() for cell in row(text, "code reward")] == [
-        "4,000",
-        "1,500",
-        "0.400",
-        "1.50",
-        "2",
-        "80%",
-        "5 abstains",
+        *("4,000", "1,500"),
+        *("-", "0.400", "1.50"),
+        *("2", "80%", "0", "5 abstains"),
     ]
     assert [cell.strip() for cell in row(text, "1 pick up the key")] == ["30.00", "50%"]
     assert [cell.strip() for cell in row(text, "2 open the door")] == ["5.00", "8%"]
@@ -79,10 +78,28 @@ def test_a_glance_shows_what_happened_since_the_point_before(run: RunDirectory) 
     assert "runs, 65 s" in text
 
 
+def test_between_two_points_it_shows_how_far_the_training_is(run: RunDirectory) -> None:
+    played = ({"episodes": one["env_steps"] // 10, "succeeded": one["env_steps"] // 50} for one in (FIRST, SECOND))
+    lines(run / "training/code/curve.jsonl", *(one | more for one, more in zip((FIRST, SECOND), played, strict=True)))
+    live = Progressed(7_000, 900, 180, 9, {"cache_hits": 10, "cache_misses": 390}, rework_steps=2_048, seconds=4.0)
+    run.write("training/code/live.json", asdict(live))
+    run.write("training/sparse/live.json", asdict(live))
+    assert [cell.strip() for cell in row(shown(run.path), "code reward")] == [
+        *("7,000", "2,000"),
+        *("20%", "0.400", "1.50"),
+        *("0", "0%", "2,048", "none"),
+    ]
+    assert [cell.strip() for cell in row(shown(run.path), "sparse, no progress shown")] == [
+        *("7,000", "1,750"),
+        *("20%", "-", "-"),
+        *("0", "2%", "2,048", "none"),
+    ]
+
+
 def test_a_line_that_is_being_written_is_not_read(run: RunDirectory) -> None:
     with (run / "training/code/curve.jsonl").open("a") as file:
         file.write('{"env_steps": 9')
-    assert look(str(run.path)).curves["code"] == [FIRST, SECOND]
+    assert look(str(run.path)).arms["code"].points == [FIRST, SECOND]
 
 
 def test_a_copy_under_a_uri_shows_the_same(run: RunDirectory, tmp_path: Path) -> None:
@@ -119,7 +136,48 @@ def test_watching_ends_with_the_result_and_outlasts_storage_that_fails(
         return look(where)
 
     monkeypatch.setattr(watch, "look", flaky)
-    assert [glance.over for glance in follow(str(run.path), every_s=0.01)] == [False, False, True]
+    assert [glance.over for glance in follow(str(run.path), every_s=0.01)] == [False, False, False, True]
+
+
+def test_watching_ends_where_the_driver_is_gone_and_says_how_to_go_on(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(run / STAGES, (0, time.time() - 7_300))
+    for path in (run / "config.json", run / "program.json", *run.path.rglob("*.jsonl")):
+        os.utime(path, (0, time.time() - 90_000))
+    monkeypatch.setattr(watch, "NEAR_SILENT_S", 0.05)
+    assert not any(glance.over for glance in follow(str(run.path), every_s=0.01))
+    assert "No sign of life for 2 h: its driver is gone." in shown(run.path)
+    assert f"To go on: carl run DoorKey-8x8 --run-dir '{run.path}'" in shown(run.path)
+    with run.stage("train"):
+        assert "gone" not in shown(run.path)
+    monkeypatch.setattr(watch, "FAR_SILENT_S", 0.0)
+    assert "The command that started it goes on" in shown(run.path.as_uri())
+
+
+def test_a_stage_that_runs_gives_signs_of_life(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rundir, "BEAT_S", 0.01)
+    with run.stage("train"):
+        os.utime(run / STAGES, (0, 0))
+        deadline = time.monotonic() + 10
+        while (run / STAGES).stat().st_mtime < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert look(str(run.path)).silent_s < 5
+
+
+def test_a_failure_is_seen_until_its_stage_is_begun_again(run: RunDirectory) -> None:
+    with pytest.raises(VlmError), run.attempt("synthesize"), run.stage("synthesize"):
+        raise VlmError("no answer [yet]")
+    (glance,) = follow(str(run.path))
+    assert (glance.failed, glance.over) == ("synthesize", False)
+    assert "synthesize failed 0 s ago. VlmError: no answer [yet]" in shown(run.path)
+    assert CliRunner().invoke(app, ["watch", str(run.path)]).exit_code == 1
+    with run.stage("collect"):
+        assert look(str(run.path)).failed is None, "something runs"
+    assert look(str(run.path)).failed == "synthesize"
+    with pytest.raises(KeyboardInterrupt, match="None"), run.attempt("synthesize"):
+        raise KeyboardInterrupt(look(str(run.path)).failed)
+    assert look(str(run.path)).failed is None
 
 
 def test_the_command_prints_once_where_there_is_no_terminal(run: RunDirectory) -> None:

@@ -22,7 +22,7 @@ class Progressed:
     """How far a training has come.
 
     Attributes:
-        env_steps, episodes, iterations: counted since its very start.
+        env_steps, episodes, succeeded, iterations: counted since its very start; episodes those that ended.
         counts: what CodeReward counted since then, by name: abstains, and what its sessions say.
         stale_steps: learned from since then, though paid by an older version than the newest at that time.
         rework_steps: environment steps that were trained after a checkpoint, lost in a stop and trained again.
@@ -35,6 +35,7 @@ class Progressed:
 
     env_steps: int = 0
     episodes: int = 0
+    succeeded: int = 0
     iterations: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     stale_steps: int = 0

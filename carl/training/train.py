@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,11 +14,11 @@ import ray
 
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError
-from carl.metrics import tell, tell_counts
+from carl.metrics import forget, tell, tell_counts
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
-from carl.rundir import write_json, write_text
+from carl.rundir import flat, write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.algorithms import build
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What to train, and where its curve and checkpoints go."""
+    """What to train, and where its curve and checkpoints go; ``told`` is the run's whole configuration, for loggers."""
 
     task: Task
     source: RewardSource | None
@@ -63,6 +63,7 @@ class Training:
     directory: Path
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def curve(self) -> Path:
@@ -100,7 +101,7 @@ class Training:
     @property
     def about(self) -> dict[str, Any]:
         """What loggers are told of this training."""
-        return {
+        return flat(self.told) | {
             "name": f"{self.task.name}-{self.run_seed}-{self.directory.name}",
             "task": self.task.name,
             "seed": self.run_seed,
@@ -171,6 +172,7 @@ def train(
                 return loop.run(progress, on_iteration)
             finally:
                 stop(loop.algorithm)
+                forget(training.directory.name)
 
 
 def _rework(training: Training, checkpoint: Progressed) -> int:
@@ -250,6 +252,7 @@ class _Loop:
             before,
             env_steps=before.env_steps + _count(metrics, "num_env_steps_sampled"),
             episodes=before.episodes + _count(metrics, "ended"),
+            succeeded=before.succeeded + _count(metrics, "succeeded"),
             counts=_added(before.counts, metrics.get(COUNTS, {})),
             stale_steps=before.stale_steps + self._overview.stale(trained_on(result)),
             iterations=before.iterations + 1,
@@ -264,11 +267,12 @@ class _Loop:
         found = {key: value for key, value in means.items() if value is not None}
         self._means |= found
         self._log(self._progressed.env_steps, {MEANS[key]: value for key, value in found.items()})
-        self._tell(before, _count(metrics, "succeeded"))
+        self._tell(before)
 
-    def _tell(self, before: Progressed, succeeded: int) -> None:
+    def _tell(self, before: Progressed) -> None:
         """Publish this iteration's figures as metrics."""
         now, arm = self._progressed, self._arm
+        succeeded = now.succeeded - before.succeeded
         tell("carl_env_runners", self.algorithm.env_runner_group.num_healthy_remote_workers(), arm=arm)
         tell("carl_env_steps", now.env_steps - before.env_steps, arm=arm)
         tell("carl_episodes", succeeded, arm=arm, outcome="success")
@@ -300,6 +304,7 @@ class _Loop:
             "env_steps": self._progressed.env_steps,
             "seconds": round(self._progressed.seconds, 3),
             "episodes": self._progressed.episodes,
+            "succeeded": self._progressed.succeeded,
             "mean_return": self._means.get("episode_return_mean"),
             "mean_length": self._means.get("episode_len_mean"),
             "training_success_rate": self._since_point["succeeded"] / ended if ended else None,
