@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from carl.cli import bars, quiet
+from carl.cli import bars
+from carl.logs import quiet
 from carl.result import versions
 
 Section = Callable[[], dict[str, Any]]

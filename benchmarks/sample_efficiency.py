@@ -25,9 +25,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from carl.cli import bars, quiet
+from carl.cli import bars
 from carl.cluster import ray_running
 from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
+from carl.logs import quiet
 from carl.pipeline import Pipeline
 from carl.program import RewardProgram
 from carl.progress import Progress

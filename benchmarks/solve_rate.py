@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from carl.cli import bars, quiet
+from carl.cli import bars
 from carl.cluster import ray_running
 from carl.config import RunConfig, TrainConfig
 from carl.errors import ProgramError
+from carl.logs import quiet
 from carl.pipeline import Pipeline
 from carl.progress import Progress
 from carl.result import versions

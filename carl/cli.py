@@ -22,7 +22,7 @@ from rich.table import Table
 
 from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, ResourceError, missing
-from carl.logs import set_up, structured
+from carl.logs import quiet, structured
 from carl.progress import LINES, MARK, Progress, silent
 
 app = typer.Typer(
@@ -91,9 +91,7 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
     Later wins: the file, ``--set``, then the named options. A directory that already holds a run contributes what the
     command line leaves open.
     """
-    tree: dict[str, Any] = _read_yaml(file) if file else {}
-    for setting in sets:
-        _set(tree, setting)
+    tree = _tree(file, sets)
     named = {"task": task, "seed": seed, "run_dir": run_dir}
     tree |= {key: value for key, value in named.items() if value is not None}
     try:
@@ -102,12 +100,27 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
         raise ConfigError(f"the configuration is wrong: {_problems(error)}") from None
 
 
-def sweep_of(path: Path) -> SweepConfig:
-    """The sweep that a YAML file means; raises ConfigError."""
+def sweep_of(path: Path, sets: list[str]) -> SweepConfig:
+    """The sweep that a YAML file and settings mean; raises ConfigError."""
     try:
-        return SweepConfig.model_validate(_read_yaml(path))
+        return SweepConfig.model_validate(_tree(path, sets))
     except ValidationError as error:
         raise ConfigError(f"the sweep {path} is wrong: {_problems(error)}") from None
+
+
+def work_of(path: Path, sets: list[str]) -> RunConfig | SweepConfig:
+    """The run or the sweep that a YAML file and settings mean; raises ConfigError."""
+    tree = _tree(path, sets)
+    if ("task" in tree) == ("base" in tree):
+        raise ConfigError(f"{path} is neither a run, which names its task, nor a sweep, which has a base")
+    return settings(None, None, None, path, sets) if "task" in tree else sweep_of(path, sets)
+
+
+def _tree(file: Path | None, sets: list[str]) -> dict[str, Any]:
+    tree = _read_yaml(file) if file else {}
+    for setting in sets:
+        _set(tree, setting)
+    return tree
 
 
 def _problems(error: ValidationError) -> str:
@@ -234,19 +247,23 @@ def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As ca
         glance = look(run)
         console.print(picture(glance))
         raise typer.Exit(bool(glance.failed))
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+    # A console of its own, which folds long lines: in a live display they would be cut.
+    with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         for glance in follow(run):
             live.update(picture(glance), refresh=True)
         raise typer.Exit(not glance.over)
 
 
 @app.command("sweep")
-def run_sweep(config: Annotated[Path, typer.Argument(help="YAML file with a sweep, such as jobs/sweep.yaml.")]) -> None:
+def run_sweep(
+    config: Annotated[Path, typer.Argument(help="YAML file with a sweep, such as jobs/sweep.yaml.")],
+    set_: Settings = None,
+) -> None:
     """Run what a sweep lists, and compare. Stop it anywhere; the same command continues it."""
     from carl import sweep
     from carl.report.sweep import COMPARISON, INTERVAL, rate_of, told
 
-    plan = sweep_of(config)
+    plan = sweep_of(config, set_ or [])
     try:
         with bars() as progress:
             rows = sweep.run_sweep(plan, progress)
@@ -268,7 +285,7 @@ def run_sweep(config: Annotated[Path, typer.Argument(help="YAML file with a swee
 
 @app.command()
 def submit(
-    config: Annotated[Path | None, typer.Argument(help="YAML file with a run's configuration.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="YAML file with a run or a sweep.")] = None,
     address: Annotated[
         str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="URL of the cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
@@ -276,20 +293,20 @@ def submit(
     follow: Annotated[str | None, typer.Option(metavar="JOB", help="Follow a job that was submitted before.")] = None,
     stop: Annotated[str | None, typer.Option(metavar="JOB", help="Stop a job.")] = None,
 ) -> None:
-    """Run a configuration as a Ray job, follow it and fetch what it makes. Ctrl-C leaves the job running."""
+    """Run a configuration or a sweep as a Ray job, follow it and fetch what it makes. Ctrl-C leaves the job running."""
     from carl.submit import clearly, connect, fetch, send, watch
 
     if stop:
         with clearly(address):
             connect(address).stop_job(stop)
-        console.print(f"Job {stop} is told to stop. Submitted again, its run goes on from there.")
+        console.print(f"Job {stop} is told to stop. Submitted again, its work goes on from there.")
         return
     if follow:
         client, job = connect(address), follow
         with clearly(address):
             client.get_job_info(job)
     elif config:
-        client, job = send(settings(None, None, None, config, set_ or []), address)
+        client, job = send(work_of(config, set_ or []), address)
         console.print(f"Job {job}. `carl submit --stop {job}` stops it, --follow comes back to it.")
     else:
         raise ConfigError("nothing to submit: give a configuration, such as jobs/demo.yaml, or --follow JOB")
@@ -305,7 +322,7 @@ def submit(
         errors.print(f"What the job made could not be fetched: {error}", markup=False, highlight=False)
     else:
         if directory:
-            console.print(f"Everything of this run is in {directory}")
+            console.print(f"Everything of this job is in {directory}")
         elif not code:
             raise ResourceError("the job left nothing here: is its storage one that this machine reaches?")
     if code:
@@ -350,17 +367,6 @@ def guarded(command: Callable[[], Any]) -> int:
         errors.print(missing(error), markup=False, highlight=False)
         return 1
     return 0
-
-
-def quiet() -> None:
-    """Let only warnings of our own through; ray, transformers and gymnasium are chatty."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when ray is imported
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    set_up()
 
 
 def _check_platform() -> None:

@@ -69,6 +69,24 @@ def set_up() -> None:
         logging.basicConfig(level=logging.WARNING, format=PLAIN)
 
 
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported
+}
+"""What others are told by environment variables, in the processes that a driver starts too."""
+
+
+def quiet() -> None:
+    """Set up a process that drives a run; ray, transformers and gymnasium are chatty, so only our warnings pass."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    set_up()
+
+
 class JsonLines(logging.Formatter):
     """A record as one line of JSON: time (UTC), level, logger, message, run and program where known, and its extras."""
 

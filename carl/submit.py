@@ -1,4 +1,5 @@
-"""A run as a Ray job: carl is packed as a wheel and sent with its configuration; the job is followed, and fetched."""
+"""A run or a sweep as a Ray job: carl is packed as a wheel and sent with its configuration; the job is followed, and what
+it makes is fetched."""
 
 import asyncio
 import base64
@@ -25,15 +26,14 @@ import aiohttp
 import yaml
 
 import carl
-from carl.config import RunConfig
+from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError, ResourceError
 from carl.logs import LOG, structured
 from carl.progress import LINES, MARK, Progress
-from carl.rundir import CONFIG
 from carl.storage import Storage
 
 DISTRIBUTION = "code-as-reward"
-CONFIG_FILE = "run.yaml"
+CONFIG_FILE = "job.yaml"
 CHATTY = (
     *("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"),
     "ray._private.runtime_env.packaging",
@@ -51,20 +51,22 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 Out = Callable[[str], None]
 
 
-def send(config: RunConfig, address: str) -> tuple[Any, str]:
-    """Submit the run to the cluster at ``address``, the URL of its dashboard; returns Ray's client and the job's id.
+def send(work: RunConfig | SweepConfig, address: str) -> tuple[Any, str]:
+    """Submit a run or a sweep to the cluster whose dashboard has the URL ``address``; returns Ray's client and the job's id.
 
     The job has this carl, whatever the cluster has installed, and the module of a task of one's own from the working
     directory; packages that these import have to be there. Raises ConfigError and ResourceError.
     """
     client = connect(address)
-    config = _with_storage(config, address)
+    command, directory, tasks = _asked(work)
+    storage = storage_for(work.storage, directory, address)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wheel = pack(folder)
-        _take_along(config.task, folder)
-        told = config.model_dump(mode="json", exclude={"run_dir"})
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(told, sort_keys=False))
+        for task in tasks:
+            _take_along(task, folder)
+        told = work.model_dump(mode="json", exclude={"run_dir", "directory"}, exclude_unset=True)
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(told | {"storage": storage}, sort_keys=False))
         environment = {
             "working_dir": name,
             "pip": {
@@ -74,37 +76,43 @@ def send(config: RunConfig, address: str) -> tuple[Any, str]:
             },
             "env_vars": {LINES: "1", LOG: "json" if structured() else ""},
         }
-        entrypoint = f"python -m carl run {shlex.quote(config.task)} --config {CONFIG_FILE}"
         with clearly(address):
             return client, client.submit_job(
-                entrypoint=entrypoint,
+                entrypoint=f"python -m carl {command}",
                 runtime_env=environment,
-                metadata={"run_dir": str(config.directory.absolute()), "storage": str(config.storage)},
+                metadata={"run_dir": str(directory), "storage": storage},
             )
 
 
-def _with_storage(config: RunConfig, address: str) -> RunConfig:
-    """What a job makes comes back through the storage; on this machine the run directory itself will do."""
-    own = config.directory.absolute().as_uri()
-    if config.storage and config.storage != own:
-        return config
+def _asked(work: RunConfig | SweepConfig) -> tuple[str, Path, set[str]]:
+    """What carl is told to do in the job, where what it makes goes on this machine, and the tasks that it is about."""
+    if isinstance(work, SweepConfig):
+        return f"sweep {CONFIG_FILE}", work.path.absolute(), {trial.config.task for trial in work.trials()}
+    return f"run {shlex.quote(work.task)} --config {CONFIG_FILE}", work.directory.absolute(), {work.task}
+
+
+def storage_for(storage: str | None, directory: Path, address: str) -> str:
+    """Through which what a job makes comes back to ``directory``; on this machine the directory itself will do."""
+    own = directory.as_uri()
+    if storage and storage != own:
+        return storage
     if urlsplit(address).hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
             "a job's files stay on the cluster unless they have somewhere to go: --set storage=URI, of pyarrow.fs, "
             "that the cluster and this machine reach"
         )
-    return config.model_copy(update={"storage": own})
+    return own
 
 
 def fetch(client: Any, job: str) -> Path | None:
-    """Copy what the job's run has made so far to its run directory on this machine; None if it made nothing."""
+    """Copy what the job has made so far to its directory on this machine; None if it made nothing."""
     told = client.get_job_info(job).metadata or {}
     if "storage" not in told:
         return None
     directory, storage = Path(told["run_dir"]), Storage(told["storage"])
     if told["storage"] != directory.as_uri():
         storage.fetch(directory)
-    return directory if (directory / CONFIG).exists() else None
+    return directory if any(directory.glob("*")) else None
 
 
 def connect(address: str) -> Any:
@@ -187,7 +195,7 @@ def _take_along(task: str, folder: Path) -> None:
     module, colon, _ = task.partition(":")
     top = Path(module.partition(".")[0])
     if colon and top.is_dir():
-        shutil.copytree(top, folder / top, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(top, folder / top, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     elif colon and top.with_suffix(".py").is_file():
         shutil.copy(top.with_suffix(".py"), folder)
 

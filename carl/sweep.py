@@ -19,6 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from carl.cluster import here, ray_running
 from carl.config import RunConfig, SweepConfig, Trial, below
 from carl.errors import CarlError, ResourceError
+from carl.logs import quiet
 from carl.pipeline import Pipeline
 from carl.progress import Progress, silent
 from carl.report.sweep import COMPARISON, write_sweep
@@ -147,6 +148,7 @@ def _trial(told: Mapping[str, Any]) -> None:
 
 def _run(config: RunConfig) -> str | None:
     """Run a trial in a process of its own; returns what went wrong, unless it may go better the next time."""
+    quiet()
     try:
         Pipeline(config).run()
     except ResourceError:

@@ -182,7 +182,7 @@ def picture(glance: Glance) -> RenderableType:
     if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
     if ended := _ended(glance):
-        parts.append(Text(f"{ended} {_to_go_on(glance)}", style="bold red"))
+        parts += [Text(ended, style="bold red"), Text(_to_go_on(glance))]
     return Group(*parts)
 
 
@@ -198,7 +198,7 @@ def _ended(glance: Glance) -> str:
     if glance.failed:
         failed = glance.stages[glance.failed]["failed"]
         ago = _age(max(0.0, time.time() - failed["time"]))
-        return f"{glance.failed} failed {ago} ago. {failed['error']}: {failed['message']}\n"
+        return f"{glance.failed} failed {ago} ago. {failed['error']}: {failed['message']}"
     if glance.silent_s < glance.patience_s:
         return ""
     gone = "its driver is gone" + (", or does not reach its storage" if "://" in glance.run else "")

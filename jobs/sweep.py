@@ -1,6 +1,6 @@
 """Ray job: run the sweep that a configuration file lists, and compare its settings.
 
-python jobs/sweep.py jobs/sweep.yaml
+python jobs/sweep.py jobs/sweep.yaml [section.field=value ...]
 """
 
 import sys
@@ -10,9 +10,9 @@ from carl.cli import guarded, run_sweep
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         raise SystemExit(__doc__)
-    run_sweep(Path(sys.argv[1]))
+    run_sweep(Path(sys.argv[1]), sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 TERMINATED = """
 import os, signal
-from carl.cli import quiet
+from carl.logs import quiet
 from carl.cluster import ray_running
 quiet()
 try:

@@ -24,7 +24,7 @@ def test_every_job_configuration_parses_and_names_a_task(path: Path) -> None:
 
 
 def test_the_sweep_parses_and_its_trials_differ_in_what_it_says():
-    trials = sweep_of(SWEEP).trials()
+    trials = sweep_of(SWEEP, []).trials()
     assert len(trials) == 8
     assert len({trial.config.directory for trial in trials}) == 8
     assert {get_task(trial.config.task).name for trial in trials} == {"DoorKey-5x5"}
@@ -45,7 +45,7 @@ def test_the_sweep_parses_and_its_trials_differ_in_what_it_says():
 def test_a_wrong_sweep_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "sweep.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        sweep_of(tmp_path / "sweep.yaml")
+        sweep_of(tmp_path / "sweep.yaml", [])
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -65,7 +65,7 @@ def test_a_benchmark_leaves_its_last_line_in_the_storage(monkeypatch, tmp_path, 
 
 def test_a_sweep_is_run_as_its_file_says(monkeypatch, capsys):
     asked: list = []
-    monkeypatch.setattr(cli, "run_sweep", asked.append)
-    assert ended(monkeypatch, "sweep", str(JOBS / "sweep.yaml")) == 0
-    assert asked == [JOBS / "sweep.yaml"]
+    monkeypatch.setattr(cli, "run_sweep", lambda *told: asked.append(told))
+    assert ended(monkeypatch, "sweep", str(JOBS / "sweep.yaml"), "max_concurrent=2") == 0
+    assert asked == [(JOBS / "sweep.yaml", ["max_concurrent=2"])]
     assert "python jobs" in str(ended(monkeypatch, "sweep"))

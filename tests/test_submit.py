@@ -4,19 +4,23 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import carl
 from carl import submit
-from carl.cli import app, bars
-from carl.config import RunConfig
+from carl.cli import app, bars, settings, sweep_of, work_of
+from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError, ResourceError
 from carl.progress import LINES, MARK
 from carl.storage import Storage
 from tests.test_storage import run
+
+JOBS = Path(__file__).parents[1] / "jobs"
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,7 @@ def installed(folder) -> str:
     """carl from the wheel alone, as an isolated interpreter finds it."""
     wheel = submit.pack(folder)
     target = folder / "site"
-    options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--target", target]
+    options = ["--no-deps", "--no-compile", "--no-index", "--quiet", "--disable-pip-version-check", "--target", target]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True, timeout=120)
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r}); import carl; from importlib.metadata import entry_points; "
@@ -97,10 +101,61 @@ def test_what_the_run_made_is_fetched_from_its_storage(tmp_path):
 
 
 def test_a_cluster_elsewhere_needs_storage_and_this_machine_does_not(tmp_path):
-    config = RunConfig(task="DoorKey-5x5", run_dir=tmp_path / "run")
     with pytest.raises(ConfigError, match="storage=URI"):
-        submit._with_storage(config, "http://cluster:8265")
-    assert submit._with_storage(config, "http://127.0.0.1:8265").storage == (tmp_path / "run").as_uri()
+        submit.storage_for(None, tmp_path, "http://cluster:8265")
+    assert submit.storage_for(None, tmp_path, "http://127.0.0.1:8265") == tmp_path.as_uri()
+    assert submit.storage_for("s3://bucket/run", tmp_path, "http://127.0.0.1:8265") == "s3://bucket/run"
+
+
+def sent(tmp_path, monkeypatch, path, *sets: str) -> tuple[dict, dict]:
+    """What the cluster is told, and the configuration that comes with it."""
+    told: dict = {}
+
+    class Taker:
+        def submit_job(self, runtime_env, **job):
+            told.update(job, config=yaml.safe_load((Path(runtime_env["working_dir"]) / "job.yaml").read_text()))
+            return "job"
+
+    monkeypatch.setattr(submit, "connect", lambda address: Taker())
+    monkeypatch.setattr(submit, "pack", lambda folder: folder / "wheel")
+    monkeypatch.chdir(tmp_path)
+    submit.send(work_of(path, list(sets)), "http://127.0.0.1:8265")
+    return told, told.pop("config")
+
+
+def test_a_run_and_a_sweep_are_told_from_each_other_and_mean_there_what_they_do_here(tmp_path, monkeypatch):
+    job, config = sent(tmp_path, monkeypatch, JOBS / "doorkey.yaml", "seed=2")
+    there = (tmp_path / "runs/DoorKey-8x8-2").as_uri()
+    assert job["entrypoint"] == "python -m carl run DoorKey-8x8 --config job.yaml"
+    assert RunConfig.model_validate(config) == settings(
+        "DoorKey-8x8", 2, None, JOBS / "doorkey.yaml", [f"storage={there}"]
+    )
+
+    job, config = sent(tmp_path, monkeypatch, JOBS / "sweep.yaml", "max_concurrent=2", "base.train.env_steps=5")
+    assert job["entrypoint"] == "python -m carl sweep job.yaml"
+    assert job["metadata"] == {"run_dir": str(tmp_path / "runs/sweep"), "storage": (tmp_path / "runs/sweep").as_uri()}
+    sweep = SweepConfig.model_validate(config)
+    assert (sweep.max_concurrent, sweep.base.train.env_steps, sweep.storage) == (2, 5, job["metadata"]["storage"])
+    assert [trial.setting for trial in sweep.trials()] == [
+        t.setting for t in sweep_of(JOBS / "sweep.yaml", []).trials()
+    ]
+    (tmp_path / "neither.yaml").write_text("grid: {}")
+    with pytest.raises(ConfigError, match="neither a run, which names its task, nor a sweep"):
+        work_of(tmp_path / "neither.yaml", [])
+
+
+def test_a_sweep_s_folder_is_fetched_with_its_comparison(tmp_path):
+    made = run(tmp_path / "made" / "a-seed-0", **{"result.json": "{}"})
+    there = (tmp_path / "there").as_uri()
+    Storage(f"{there}/a-seed-0").push(made)
+    (tmp_path / "comparison").mkdir()
+    (tmp_path / "comparison" / "sweep.html").write_text("a page")
+    Storage(f"{there}/comparison").push(tmp_path / "comparison")
+    here = tmp_path / "here"
+    for _ in range(2):
+        assert submit.fetch(Cluster(run_dir=str(here), storage=there), "job") == here
+    assert (here / "comparison/sweep.html").exists()
+    assert (here / "a-seed-0/result.json").exists()
 
 
 def test_a_task_of_one_s_own_travels_along(tmp_path, monkeypatch):
