@@ -1,5 +1,4 @@
-"""A run or a sweep as a Ray job: carl is packed as a wheel and sent with its configuration; the job is followed, and what
-it makes is fetched."""
+"""A run or a sweep as a Ray job: carl is packed as a wheel and sent along; the job is followed, and what it makes fetched."""
 
 import asyncio
 import base64
@@ -52,7 +51,7 @@ Out = Callable[[str], None]
 
 
 def send(work: RunConfig | SweepConfig, address: str) -> tuple[Any, str]:
-    """Submit a run or a sweep to the cluster whose dashboard has the URL ``address``; returns Ray's client and the job's id.
+    """Submit a run or a sweep to the cluster at ``address``, its dashboard's URL; returns Ray's client and the job's id.
 
     The job has this carl, whatever the cluster has installed, and the module of a task of one's own from the working
     directory; packages that these import have to be there. Raises ConfigError and ResourceError.
