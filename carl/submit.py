@@ -1,4 +1,4 @@
-"""A run or a sweep as a Ray job: carl is packed as a wheel and sent along; the job is followed, and what it makes fetched."""
+"""A run or a sweep as a Ray job: carl goes along as a wheel; the job is followed, and what it makes is fetched."""
 
 import asyncio
 import base64
@@ -51,7 +51,7 @@ Out = Callable[[str], None]
 
 
 def send(work: RunConfig | SweepConfig, address: str) -> tuple[Any, str]:
-    """Submit a run or a sweep to the cluster at ``address``, its dashboard's URL; returns Ray's client and the job's id.
+    """Submit a run or sweep to the cluster at ``address``, the URL of its dashboard; returns a client and the job's id.
 
     The job has this carl, whatever the cluster has installed, and the module of a task of one's own from the working
     directory; packages that these import have to be there. Raises ConfigError and ResourceError.
