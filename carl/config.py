@@ -93,7 +93,7 @@ class TrainConfig(Section):
         default=None, description="appo: PPO that waits for no env runner, for many; none: the task's default."
     )
     env_steps: int | None = Field(default=None, ge=1, description="Environment steps; none: the task's default.")
-    env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: in the driver.")
+    env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: the driver does, and evaluates.")
     envs_per_runner: int = Field(default=32, ge=1, description="Environments in each of them.")
     cpus_per_runner: float = Field(default=1, ge=0, description="CPUs of each of them, where they are processes.")
     gpus_per_runner: float = Field(default=0, ge=0, description="GPUs of each of them; 0.25 is a quarter of one.")

@@ -279,10 +279,10 @@ class Pipeline:
 
     @cached_property
     def _evaluator(self) -> Any:
-        """The evaluating processes, which start once and serve all arms."""
+        """The evaluating processes, which start once and serve all arms; none where the driver samples for itself."""
         from carl.training.evaluation import Evaluator
 
-        return self._held.enter_context(Evaluator())
+        return self._held.enter_context(Evaluator() if self.config.train.env_runners else Evaluator(workers=0))
 
     def _labelled(self, arm: str) -> Progress:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)

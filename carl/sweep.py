@@ -97,7 +97,7 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
     results = tune.Tuner(
         tune.with_resources(_trial, {"CPU": 0, "memory": 1}),
         param_space={"config": tune.grid_search(todo), "here": here()},
-        tune_config=tune.TuneConfig(max_concurrent_trials=sweep.max_concurrent),
+        tune_config=tune.TuneConfig(max_concurrent_trials=sweep.max_concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(sweep.path.resolve()),

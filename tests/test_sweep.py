@@ -13,10 +13,11 @@ from carl.sweep import run_sweep
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
+SMALL = {"training": {"train_batch_size_per_learner": 500, "minibatch_size": 125, "num_epochs": 2}}
 BASE = {
     "task": "tests.fakes.corridor:CORRIDOR",
     "reward": {"source": "sparse"},
-    "train": {"env_runners": 0, "envs_per_runner": 8, "env_steps": 4_000, "evaluate_every": 1},
+    "train": {"env_runners": 0, "envs_per_runner": 8, "env_steps": 1_000, "evaluate_every": 1, "rllib": SMALL},
     "evaluation": {"episodes": 8, "curve_episodes": 4},
 }
 
