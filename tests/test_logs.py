@@ -77,6 +77,15 @@ def test_an_error_of_the_command_is_a_json_line_and_nothing_else_is_said() -> No
     assert "DoorKey-8x8" in said["message"]
 
 
+def test_what_a_process_is_about_for_a_while_and_whom_it_joins() -> None:
+    logs.about(run="corridor-7", program="abc")
+    with logs.for_a_while(program=None):
+        assert logs.origin() == {"run": "corridor-7"}
+    assert logs.origin() == {"run": "corridor-7", "program": "abc"}
+    logs.join({"run": "corridor-7"})
+    assert logs.origin() == {"run": "corridor-7"}, "an evaluating process goes from arm to arm"
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_another_process_joins_and_says_the_same() -> None:
     logs.about(run="corridor-7")

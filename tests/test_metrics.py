@@ -70,6 +70,9 @@ def test_a_training_tells_what_its_curve_and_counts_say(tmp_path, told):
     assert told["carl_episodes_begun", "code"] >= fired[0] > fired[1]
     assert fired[1] == told["carl_episodes", "code", "success"]
     assert [progressed.counts[f"fired:{number}"] for number in (1, 2, 3)] == [*fired, 0]
+    told.clear()
+    metrics.refresh()
+    assert not [key for key in told if "code" in key], "the training has ended"
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from carl import logs
 from carl.cli import app
 from carl.collect import rollout
 from carl.config import RunConfig
 from carl.errors import ProgramError, TaskError, VlmError
 from carl.pipeline import Pipeline
+from carl.program import RewardProgram, SubTask
 from carl.task import Task
 from carl.trajectory import TrajectoryStore
 from tests.fakes.corridor import Corridor
@@ -112,6 +114,21 @@ def test_a_run_goes_on_elsewhere_from_what_lies_in_its_storage(tmp_path: Path, v
     elsewhere.run(("collect", "synthesize", "verify"))
     assert len(vlm.asked) == asked
     assert (tmp_path / "there" / "verification.json").exists()
+
+
+def test_logs_of_an_arm_are_about_the_program_that_it_looks_at(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    pipeline = Pipeline(config(tmp_path, vlm.base_url))
+    program = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 1.0"),))
+    (tmp_path / "program.json").write_text(program.to_json())
+    for stage in ("collect", "synthesize", "verify"):
+        with pipeline.dir.stage(stage):
+            pass
+    about = {}
+    for arm in ("code", "sparse+progress", "sparse"):
+        with pipeline._training(arm):
+            about[arm] = logs.origin().get("program")
+    assert about == {"code": program.id, "sparse+progress": program.id, "sparse": None}
+    assert logs.origin()["program"] == program.id
 
 
 def test_a_program_that_never_gets_done_is_rejected_with_its_evidence(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from carl import sweep as sweeping
-from carl.config import SweepConfig
+from carl.config import RunConfig, SweepConfig
 from carl.rundir import ORDER, RunDirectory, read_config
 from carl.statistics import t_interval
 from carl.sweep import run_sweep
@@ -80,6 +80,15 @@ def test_trials_that_differ_in_training_alone_share_their_program(tmp_path, monk
         if copied:
             assert RunDirectory(trial.config).done("verify")
             assert read_config(trial.config.directory) == trial.config
+
+
+def test_a_trial_s_process_is_set_up_as_a_driver_s(tmp_path, monkeypatch):
+    did = []
+    monkeypatch.setattr(sweeping, "quiet", lambda: did.append("quiet"))
+    monkeypatch.setattr(sweeping, "Pipeline", did.append)
+    with pytest.raises(AttributeError, match="run"):
+        sweeping._run(RunConfig(task="DoorKey-5x5", run_dir=tmp_path))
+    assert did == ["quiet", RunConfig(task="DoorKey-5x5", run_dir=tmp_path)]
 
 
 def test_the_interval_over_seeds():

@@ -123,6 +123,15 @@ def test_one_that_cannot_begin_is_a_line(tmp_path, wandb, monkeypatch):
         pass
 
 
+def test_they_are_told_all_settings_of_the_run(tmp_path):
+    pipeline = Pipeline(settings("Empty-8x8", 3, tmp_path, None, ["train.rllib={training: {lr: 0.1}}"]))
+    with pipeline._training("sparse") as training:
+        told = training.about
+    assert told["name"] == "Empty-8x8-3-sparse"
+    assert (told["seed"], told["algorithm"], told["train.env_runners"]) == (3, "ppo", 2)
+    assert told["train.rllib.training.lr"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
