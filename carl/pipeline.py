@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from carl.logs import about, for_a_while
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import assemble
-from carl.rundir import ORDER, RunDirectory, write_text
+from carl.rundir import ORDER, RunDirectory, write_bytes, write_text
 from carl.seeding import Role, seeds_of
 from carl.storage import Mirror, Storage
 from carl.task import get_task
@@ -226,9 +227,9 @@ class Pipeline:
         return None
 
     def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
-        path = self.dir / "synthesis/pairs.npz"
-        path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(path, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
+        packed = BytesIO()
+        np.savez_compressed(packed, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
+        write_bytes(self.dir / "synthesis/pairs.npz", packed.getvalue())
 
     def _keep_candidate(self, candidate: Any) -> None:
         report = candidate.report.model_dump(mode="json")

@@ -179,10 +179,15 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one; raises ConfigError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As ``write_text``."""
     new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text)
+        new.write_bytes(content)
         os.replace(new, path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
