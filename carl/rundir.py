@@ -190,6 +190,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         new.write_bytes(content)
         os.replace(new, path)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink()
         raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
 
 

@@ -29,6 +29,13 @@ LIVES = {arm: f"training/{arm}/live.json" for arm in ARMS}
 BEGUN = ("reward", "begun")
 """Where a point of a curve counts the episodes that a program was run for."""
 
+FAULTS = {
+    ("reward", "abstains"): "abstains",
+    ("reward", "box_restarts"): "boxes replaced",
+    ("reward", "quarantined"): "quarantines",
+    ("rework_steps",): "steps trained again",
+}
+
 MEASURED = {"success_rate": 3, "mean_return": 2}
 """What a point of the curve measures, and the digits that it is shown with."""
 
@@ -235,17 +242,7 @@ def _vlm(glance: Glance) -> str:
 
 
 def _arms(glance: Glance) -> Table:
-    columns = (
-        "env steps",
-        "steps/s",
-        "in training",
-        "success",
-        "return",
-        "reward version",
-        "from cache",
-        "rework",
-        "faults",
-    )
+    columns = ("env steps", "steps/s", "training", "success", "return", "version", "cached", "faults")
     table = Table("trained on", *columns, box=None, header_style="bold")
     for arm, trained in glance.arms.items():
         table.add_row(ARM_NAMES[arm], *_figures(trained))
@@ -253,11 +250,11 @@ def _arms(glance: Glance) -> Table:
 
 
 def _figures(trained: Trained) -> tuple[str, ...]:
-    """What is measured at a point of the curve is the newest point's, and what is a rate is of the time since then."""
-    point, counts = (trained.points or [{}])[-1], trained.now.get("reward", {})
+    """What a point of the curve measures is the newest point's; what is a rate is of the time since the one before."""
+    point = (trained.points or [{}])[-1]
     ended, succeeded = trained.since("episodes"), trained.since("succeeded")
     known, asked = trained.since("reward", "cache_hits"), trained.since("reward", "cache_misses")
-    faults = {"abstains": "abstains", "box_restarts": "boxes replaced", "quarantined": "quarantines"}
+    faults = [f"{count:,.0f} {words}" for path, words in FAULTS.items() if (count := trained.at(*path))]
     return (
         f"{trained.at('env_steps'):,.0f}",
         f"{trained.since('env_steps') / (trained.since('seconds') or 1.0):,.0f}",
@@ -265,8 +262,7 @@ def _figures(trained: Trained) -> tuple[str, ...]:
         *(f"{point[key]:.{digits}f}" if point.get(key) is not None else "-" for key, digits in MEASURED.items()),
         str(trained.now["reward_version"]),
         f"{known / (known + asked):.0%}" if known + asked else "-",
-        f"{trained.at('rework_steps'):,.0f}",
-        ", ".join(f"{counts[key]} {words}" for key, words in faults.items() if counts.get(key)) or "none",
+        ", ".join(faults) or "none",
     )
 
 

@@ -76,12 +76,15 @@ class Checkpoints:
         """Write a checkpoint, then remove those that are older than the last KEPT."""
         draft = self._directory / DRAFT
         shutil.rmtree(draft, ignore_errors=True)
-        algorithm.save_to_path(draft / ALGORITHM)
-        (draft / STATE).write_text(json.dumps(asdict(progressed)))
         path = self._directory / f"{progressed.env_steps:012d}"
-        # One that is there already was written at the same step by this training: the new one is at least as far.
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(draft, path)
+        try:
+            algorithm.save_to_path(draft / ALGORITHM)
+            (draft / STATE).write_text(json.dumps(asdict(progressed)))
+            # One that is there already was written at the same step by this training: the new one is at least as far.
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # a full disk is in need of the room
         for old in sorted(self._directory.glob("[0-9]*"))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return path
