@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,11 +203,12 @@ def drain() -> dict[str, Any]:
     }
 
 
-def told_to_drain(address: str, node_id: str, seconds: float) -> None:
+def told_to_drain(address: str, node_id: str, seconds: float, environment: Mapping[str, str] | None = None) -> None:
     """What an autoscaler does when a spot instance gets its notice."""
     command = ["drain-node", "--address", address, "--node-id", node_id]
     reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds"]
-    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *command, *reason, f"{seconds:g}"], check=True)
+    command = [sys.executable, "-m", "ray.scripts.scripts", *command, *reason, f"{seconds:g}"]
+    subprocess.run(command, env=environment, check=True)
 
 
 def driver() -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""A job on two machines, one of which is lost while it trains: two nodes by `ray start` on this machine, each with a
-folder of its own, and jobs/doorkey.yaml by `carl submit`. The last line is JSON.
+"""A job on a cluster of two nodes by `ray start`, and what goes wrong on the way: jobs/doorkey.yaml by `carl submit`.
+Each node has a folder of its own, as on a machine of its own. The last line is JSON.
 
     python benchmarks/job.py --only lost
 """
@@ -13,14 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 from common import run
+from faults import told_to_drain
 
 from carl.progress import LINES, MARK
 from carl.training.checkpoint import STATE, Checkpoints, Progressed
@@ -29,11 +31,62 @@ JOB = Path(__file__).parents[1] / "jobs/doorkey.yaml"
 CPUS, RUNNERS = 2, 3
 """CPUs of each node, and env runners: more than the head has room for."""
 
-LOST_AFTER = 20_000
-"""Environment steps, a third of what the training takes."""
+RUNNER, DRIVER, RAYLET = "ray::CodeRewardRunner", "-m carl run", "--raylet_socket_name"
+"""What the command lines of these processes hold."""
 
 HERE = "127.0.0.1"
 PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Machines:
+    """Nodes, the head first, each as the process that started all of it; ``environment`` has the cluster's token."""
+
+    folder: str
+    environment: Mapping[str, str]
+    gcs: str
+    dashboard: str
+    nodes: list[psutil.Popen] = field(default_factory=list)
+
+    def start(self, *more: Any) -> None:
+        """Add a node; returns once it is up."""
+        agent, metrics = free_ports(2)
+        ports = ["--dashboard-agent-listen-port", agent, "--metrics-export-port", metrics]
+        ports += ["--min-worker-port", 0, "--max-worker-port", 0]
+        # Nodes that share a folder take the job's files from each other.
+        where = ["--node-ip-address", HERE, "--temp-dir", tempfile.mkdtemp(dir=self.folder), "--num-cpus", CPUS]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        command += map(str, [*where, *ports, *more])
+        node = psutil.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.nodes.append(node)
+        said = ""
+        for line in node.stdout:
+            said += line
+            if "Ray runtime started" in line:
+                return
+        raise RuntimeError(f"a node did not start: {said}")
+
+    def join(self) -> None:
+        self.start("--address", self.gcs)
+
+
+@contextmanager
+def machines() -> Iterator[Machines]:
+    """Two nodes that ask for a token. What they started is dead afterwards, even if its parents died before it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever loses its parent becomes our child
+    # Without PYTHONPATH: the job has the carl that is sent.
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    gcs, dashboard, client = free_ports(3)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want a short path
+        many = Machines(folder, environment, f"{HERE}:{gcs}", f"http://{HERE}:{dashboard}")
+        try:
+            many.start("--head", "--port", gcs, "--dashboard-port", dashboard, "--ray-client-server-port", client)
+            many.join()
+            yield many
+        finally:
+            if alive := kill(psutil.Process().children(recursive=True)):
+                raise RuntimeError(f"{len(alive)} processes outlived their node: {alive}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -42,103 +95,130 @@ def free_ports(count: int) -> list[int]:
         return [stack.enter_context(socket.create_server((HERE, 0))).getsockname()[1] for _ in range(count)]
 
 
-@dataclass
-class Machines:
-    """A head and another node; ``environment`` is that of somebody who has their cluster's token."""
-
-    dashboard: str
-    environment: Mapping[str, str]
-    head: subprocess.Popen[bytes]
-    node: subprocess.Popen[bytes]
-
-
-@contextmanager
-def machines() -> Iterator[Machines]:
-    """Two nodes that ask for a token. What they started is dead afterwards, even if its parents died before it."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever loses its parent becomes our child
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    # The job gets carl from what is submitted alone, and each node its own folder: nodes that share one take the job's
-    # files from each other.
-    bare = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")} | token
-    gcs, dashboard, client = free_ports(3)
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        folder = Path(name)
-        ports = ["--port", gcs, "--dashboard-port", dashboard, "--ray-client-server-port", client]
-        try:
-            head = ray_start(folder / "head", bare, "--head", *ports)
-            node = ray_start(folder / "node", bare, "--address", f"{HERE}:{gcs}")
-            yield Machines(f"http://{HERE}:{dashboard}", {**os.environ, **token}, head, node)
-        finally:
-            gone, alive = kill(psutil.Process().children(recursive=True))
-            if alive:
-                raise RuntimeError(f"{len(alive)} processes outlived their node: {alive}")
-
-
-def ray_start(folder: Path, environment: Mapping[str, str], *more: Any) -> subprocess.Popen[bytes]:
-    """A node, and the process that holds all of it; returns once it is up."""
-    agent, metrics = free_ports(2)
-    ports = ["--dashboard-agent-listen-port", agent, "--metrics-export-port", metrics]
-    ports += ["--min-worker-port", 0, "--max-worker-port", 0]
-    where = ["--node-ip-address", HERE, "--temp-dir", folder, "--num-cpus", CPUS]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-    command += map(str, [*where, *ports, *more])
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = b""
-    for line in process.stdout or ():
-        said += line
-        if b"Ray runtime started" in line:
-            return process
-    raise RuntimeError(f"a node did not start: {said.decode()}")
-
-
-def kill(processes: list[psutil.Process]) -> tuple[list[psutil.Process], list[psutil.Process]]:
+def kill(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Returns those that do not die."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    return psutil.wait_procs(processes, timeout=30.0)
+    return psutil.wait_procs(processes, timeout=30.0)[1]
 
 
-def lose(machine: subprocess.Popen[bytes]) -> dict[str, int]:
-    """Kill a node and all that it started, at once; nobody is left who could clean up."""
-    root = psutil.Process(machine.pid)
-    processes = [root, *root.children(recursive=True)]
-    titles = [" ".join(process.cmdline()) for process in processes]
+def named(words: str, *nodes: psutil.Popen) -> dict[psutil.Process, str]:
+    """The processes of ``nodes`` whose command lines hold ``words``, with these."""
+    found = {}
+    for process in (process for node in nodes for process in node.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            if words in (line := " ".join(process.cmdline())):
+                found[process] = line
+    return found
+
+
+def whole_again(many: Machines) -> float:
+    """Seconds until all env runners are there."""
+    started = time.monotonic()
+    while len(named(RUNNER, *(node for node in many.nodes if node.is_running()))) < RUNNERS:
+        if time.monotonic() - started > 120.0:
+            raise RuntimeError("the env runners are not back")
+        time.sleep(0.1)
+    return round(time.monotonic() - started, 1)
+
+
+# What goes wrong
+
+
+def runner_killed(many: Machines) -> dict[str, Any]:
+    """An env runner on the head."""
+    kill(list(named(RUNNER, many.nodes[0]))[:1])
+    return {"started_again_after_s": whole_again(many)}
+
+
+def node_lost(many: Machines) -> dict[str, Any]:
+    """The newest node and all that it started, at once; nobody is left who could clean up."""
+    node = many.nodes.pop()
+    runners = named(RUNNER, node)
+    processes = [node, *node.children(recursive=True)]
     kill(processes)
-    return {"processes": len(processes), "env_runners": sum("CodeRewardRunner" in title for title in titles)}
+    return {"processes": len(processes), "env_runners": len(runners)}
 
 
-def lost() -> dict[str, Any]:
-    """The second node is lost while the job trains."""
-    return submitted(lose_a_node=True)
+def node_joined(many: Machines) -> dict[str, Any]:
+    many.join()
+    return {"runner_started_after_s": whole_again(many)}
+
+
+def node_drained(many: Machines) -> dict[str, Any]:
+    """The newest node is told that it will be gone in ten seconds, as a spot instance is, and then is."""
+    (raylet,) = (line.split() for line in named(RAYLET, many.nodes[-1]).values())
+    (node_id,) = (word.removeprefix("--node_id=") for word in raylet if word.startswith("--node_id="))
+    told_to_drain(many.gcs, node_id, 10.0, many.environment)
+    time.sleep(10.0)
+    return node_lost(many)
+
+
+def driver_killed(many: Machines) -> dict[str, Any]:
+    """On the head, with the shell that Ray started it by."""
+    drivers = list(named(DRIVER, many.nodes[0]))
+    kill(drivers)
+    return {"processes": len(drivers)}
+
+
+# What comes of it
 
 
 def kept() -> dict[str, Any]:
-    """The same job while nothing happens."""
-    return submitted(lose_a_node=False)
+    """Nothing goes wrong."""
+    return measured([{}])
 
 
-def submitted(*, lose_a_node: bool) -> dict[str, Any]:
-    """Submit the job as a user does, and follow it; returns what its run directory says afterwards."""
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name, machines() as two:
-        path = Path(name) / "run"
-        sets = [f"run_dir={path}", f"train.env_runners={RUNNERS}"]
-        command = [sys.executable, "-m", "carl", "submit", str(JOB), "--address", two.dashboard]
-        command += [part for setting in sets for part in ("--set", setting)]
-        environment = {**two.environment, LINES: "1"}
-        started = time.monotonic()
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as submit:
-            for line in submit.stdout or ():
-                steps = trained(line)
-                if steps is None:
-                    print(line, end="", file=sys.stderr)
-                elif steps >= LOST_AFTER and lose_a_node and "lost" not in found:
-                    found["lost"] = lose(two.node) | {"at_env_steps": steps}
-        return found | {
-            "exit_code": submit.returncode,
-            "seconds": round(time.monotonic() - started),
-            **outcome(path),
-        }
+def lost() -> dict[str, Any]:
+    """A node is lost while the job trains."""
+    return measured([{20_000: node_lost}])
+
+
+def shaken() -> dict[str, Any]:
+    """One after the other, in a training that goes on when the task is solved."""
+    faults = {15_000: runner_killed, 50_000: node_lost, 60_000: node_joined, 120_000: node_drained}
+    return measured([faults], "train.stop_at_success=null")
+
+
+def driver() -> dict[str, Any]:
+    """The driver is killed, and the same command given again."""
+    return measured([{40_000: driver_killed}, {}])
+
+
+Faults = Mapping[int, Callable[[Machines], dict[str, Any]]]
+"""What goes wrong, by the environment step after which it does."""
+
+
+def measured(attempts: list[Faults], *settings: str) -> dict[str, Any]:
+    """Submit the same job as often as there are attempts, as a user does; what the run says, and what happened."""
+    with tempfile.TemporaryDirectory() as folder, machines() as many:
+        path = Path(folder) / "run"
+        settings = (*settings, f"run_dir={path}", f"train.env_runners={RUNNERS}")
+        told = [followed(many, faults, settings) for faults in attempts]
+        return {"submitted": told, **outcome(path)}
+
+
+def followed(many: Machines, faults: Faults, settings: tuple[str, ...]) -> dict[str, Any]:
+    """`carl submit`, until it ends."""
+    command = [sys.executable, "-m", "carl", "submit", str(JOB), "--address", many.dashboard]
+    command += [part for setting in settings for part in ("--set", setting)]
+    # With PYTHONPATH, if there is one: the command is this carl's.
+    environment = {**os.environ, **many.environment, LINES: "1"}
+    ahead, begun, started = dict(sorted(faults.items())), {}, time.monotonic()
+    with (
+        ThreadPoolExecutor(1) as hand,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as submit,
+    ):
+        for line in submit.stdout or ():
+            steps = trained(line)
+            if steps is None:
+                print(line, end="", file=sys.stderr)
+            for after in [after for after in ahead if after <= (steps or 0)]:
+                fault = ahead.pop(after)
+                begun[fault.__name__] = steps, hand.submit(fault, many)
+    happened = {name: {"at_env_steps": steps, **future.result()} for name, (steps, future) in begun.items()}
+    return {"exit_code": submit.returncode, "seconds": round(time.monotonic() - started), **happened}
 
 
 def trained(line: str) -> int | None:
@@ -157,14 +237,15 @@ def outcome(path: Path) -> dict[str, Any]:
     return {
         "stopped_at_success": latest is not None and Progressed.read(latest / STATE).solved,
         "env_steps": result["env_steps"],
-        "env_steps_per_s": round(result["env_steps_per_s"]),
         "success": result["evaluation"]["success_rate"],
         "interval": result["evaluation"]["interval"],
-        "rework_steps": result["rework_steps"],
         "reward_versions": sorted({point["reward_version"] for point in curve}),
+        "rework_steps": result["rework_steps"],
         "seconds_of": result["seconds"],
+        "half_written": [found.name for found in path.rglob("*.new")],
     }
 
 
 if __name__ == "__main__":
-    run("job", {"lost": lost, "kept": kept}, cpus_of_each_node=CPUS, env_runners=RUNNERS)
+    sections = {"kept": kept, "lost": lost, "shaken": shaken, "driver": driver}
+    run("job", sections, cpus_of_each_node=CPUS, env_runners=RUNNERS)

@@ -1,12 +1,17 @@
-"""What is sent to a cluster, and what is made of what it answers. That a cluster takes it is tried by hand."""
+"""What is sent to a cluster, and what is made of what it answers; and once the whole of it, with a real cluster."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -27,6 +32,57 @@ JOBS = Path(__file__).parents[1] / "jobs"
 def _own_ray_token(monkeypatch):
     """What connecting sets for Ray must not reach the Ray of other tests."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The URL of a cluster by `ray start --head`, whose token is "right"."""
+    with ExitStack() as stack:
+        free = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5))
+        gcs, dashboard, *others = (server.getsockname()[1] for server in free)
+    names = ("ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
+    ports = [f"--{name}={port}" for name, port in zip(names, others, strict=True)]
+    ports += [f"--port={gcs}", f"--dashboard-port={dashboard}", "--min-worker-port=0", "--max-worker-port=0"]
+    # Without PYTHONPATH: the job has the carl that is sent.
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want a short path
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        command = [*start, "--num-cpus=2", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", *ports]
+        head = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            assert any("Ray runtime started" in line for line in head.stdout)
+            yield f"http://127.0.0.1:{dashboard}"
+        finally:
+            for process in [head, *head.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            head.wait(timeout=30)
+
+
+def submitted(config: Path, cluster: str, token: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "carl", "submit", config.name, "--address", cluster]
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    return subprocess.run(command, cwd=config.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_cluster_runs_it_and_what_it_made_comes_back(tmp_path, cluster):
+    config = tmp_path / "tiny.yaml"
+    tree = {
+        "task": "Empty-8x8",
+        "reward": {"source": "sparse"},
+        "train": {"env_runners": 1, "envs_per_runner": 8, "env_steps": 1000},
+        "evaluation": {"episodes": 2, "curve_episodes": 2},
+    }
+    config.write_text(yaml.safe_dump(tree))
+    command = submitted(config, cluster, "right")
+    assert command.returncode == 0, command.stdout + command.stderr
+    assert "2 evaluation episodes" in command.stdout
+    result = json.loads((tmp_path / "runs/Empty-8x8-0/result.json").read_text())
+    assert result["env_steps"] >= 1000
+    refused = submitted(config, cluster, "wrong")
+    assert refused.returncode == 1
+    assert "wants another token" in refused.stderr
 
 
 def installed(folder) -> str:
