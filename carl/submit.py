@@ -165,17 +165,24 @@ def clearly(address: str) -> Iterator[None]:
 
 
 def pack(folder: Path) -> Path:
-    """carl as it runs here, as a wheel in ``folder``: entry points and isolated interpreters work where it goes."""
+    """carl as it runs here, as a wheel in ``folder``: entry points and isolated interpreters work where it goes.
+
+    Its build tag is the hash of its content: a cluster that has installed a wheel installs no other of that name.
+    """
     info = f"{DISTRIBUTION.replace('-', '_')}-{carl.__version__}.dist-info"
-    path = folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
-    record = []
+    contents = dict(_contents(info))
+    record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in contents.items())
+    build = "0" + hashlib.sha256(record.encode()).hexdigest()[:12]  # it has to begin with a digit
+    contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    path = folder / f"{info.removesuffix('.dist-info')}-{build}-py3-none-any.whl"
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:
-        for name, content in _contents(info):
+        for name, content in contents.items():
             archive.writestr(name, content)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            record.append(f"{name},sha256={digest},{len(content)}\n")
-        archive.writestr(f"{info}/RECORD", "".join([*record, f"{info}/RECORD,,\n"]))
     return path
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
 def _contents(info: str) -> Iterator[tuple[str, bytes]]:

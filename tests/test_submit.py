@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -35,7 +36,17 @@ def _own_ray_token(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def bare(tmp_path_factory) -> Path:
+    """A Python that has all that this one has but carl, and is small: Ray copies it for every job."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "all.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="module")
+def cluster(bare) -> Iterator[str]:
     """The URL of a cluster by `ray start --head`, whose token is "right"."""
     with ExitStack() as stack:
         free = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5))
@@ -47,7 +58,7 @@ def cluster() -> Iterator[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right"}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want a short path
-        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        start = [bare, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
         command = [*start, "--num-cpus=2", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", *ports]
         head = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         try:
@@ -105,6 +116,14 @@ def test_the_wheel_installs_without_anything_else_and_has_its_entry_points(tmp_p
         "['carl.cli:main']",
     ]
     assert (tmp_path / "site" / "carl" / "nano" / "weights" / "model.safetensors").exists()
+
+
+def test_another_carl_is_another_wheel_and_the_same_is_the_same(tmp_path, monkeypatch):
+    """A cluster that has installed a wheel of that name does not install another."""
+    first, again = (submit.pack(tmp_path).name for _ in range(2))
+    contents = submit._contents
+    monkeypatch.setattr(submit, "_contents", lambda info: [*contents(info), ("carl/new.py", b"")])
+    assert first == again != submit.pack(tmp_path).name
 
 
 class Cluster:
