@@ -116,7 +116,7 @@ def named(words: str, *nodes: psutil.Popen) -> dict[psutil.Process, str]:
 def whole_again(many: Machines) -> float:
     """Seconds until all env runners are there."""
     started = time.monotonic()
-    while len(named(RUNNER, *(node for node in many.nodes if node.is_running()))) < RUNNERS:
+    while len(named(RUNNER, *many.nodes)) < RUNNERS:
         if time.monotonic() - started > 120.0:
             raise RuntimeError("the env runners are not back")
         time.sleep(0.1)

@@ -74,7 +74,7 @@ def cluster(bare) -> Iterator[str]:
 def submitted(config: Path, cluster: str, token: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "carl", "submit", config.name, "--address", cluster]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-    return subprocess.run(command, cwd=config.parent, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=config.parent, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_a_cluster_runs_it_and_what_it_made_comes_back(tmp_path, cluster):
