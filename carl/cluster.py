@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,17 +48,12 @@ def grows() -> bool:
     return bool(is_autoscaler_v2())
 
 
-def require(wanted: Mapping[str, float]) -> None:
-    """Raise ResourceError if no node has the ``wanted`` resources, as {"GPU": 1}, and none may come."""
-    import ray
+def alone() -> bool:
+    """Whether this process started the Ray that it uses, so that no other run gets its processes there."""
+    from ray._private import worker
 
-    everything: Any = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in everything if node["Alive"]]
-    if grows() or any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-        return
-    needed = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
-    most = ", ".join(f"{max(node.get(name, 0) for node in nodes):g} {name}" for name in wanted if wanted[name])
-    raise ResourceError(f"no node of the cluster has {needed} (the most of each: {most}), and it does not grow")
+    node: Any = worker._global_node
+    return node is not None and bool(node.is_head())
 
 
 def _start() -> None:

@@ -5,15 +5,16 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from carl.cluster import ray_running, require
+from carl.cluster import ray_running
 from carl.config import EMBEDDED_MODEL
 from carl.errors import ConfigError, ResourceError, VlmError
+from carl.resources import Need, room_for
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def serving(
     The port is a free one unless given. ``args`` are further fields of ServingConfig. On the way out this waits until
     replicas, proxy and controller are gone and their CPUs and GPUs are free again. Starts Ray if it is not running
     and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use,
-    ResourceError if the cluster has no room for it and does not grow.
+    ResourceError if the cluster has no room for it, and none comes.
     """
     with ray_running():
         if _serve_actors():
@@ -84,13 +85,18 @@ def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
         logger.warning("serving on %s without a token: whoever reaches that address can use the model", host)
     args.setdefault("num_gpus", _gpus(model))
     application = build({"model": model, **args})
-    require({"CPU": args.get("num_cpus", 1), "GPU": args["num_gpus"], **args.get("resources", {})})
     silent = {**QUIET, "log_level": "CRITICAL"}  # what fails is raised here; the controller need not print it too
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=silent)
-    try:
-        serve.run(application, name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
-        raise VlmError(f"the model {model!r} could not be served: {_cause()}") from error
+    with room_for([_need(args)]):
+        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=silent)
+        try:
+            serve.run(application, name=APPLICATION, route_prefix="/")
+        except RuntimeError as error:
+            raise VlmError(f"the model {model!r} could not be served: {_cause()}") from error
+
+
+def _need(args: Mapping[str, Any]) -> Need:
+    each = {"CPU": args.get("num_cpus", 1), "GPU": args["num_gpus"], **args.get("resources", {})}
+    return Need("VLM server", args.get("replicas", 1), each, "vlm.resources")
 
 
 def _cause() -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.appo import APPOConfig
@@ -13,13 +14,13 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from carl.config import TrainConfig
-from carl.errors import ConfigError
+from carl.errors import ConfigError, ResourceError
+from carl.resources import Need, room_for
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.appo import APPO, APPOLearner
 from carl.training.learner import PPOLearner
 from carl.training.replay import SAC
-from carl.training.resources import check_resources
 from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
 
 _PPOConfig: Any = PPOConfig  # RLlib leaves these untyped
@@ -51,8 +52,9 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
     """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes."""
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns about its own defaults
     config = configure(setup, train)
-    check_resources(config)
-    return config.build_algo()
+    _check_driver(config)
+    with room_for(needs_of(config)):
+        return config.build_algo()
 
 
 def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
@@ -79,6 +81,41 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
         .reporting(min_time_s_per_iteration=0)
     )
     return tell(config, train.rllib)
+
+
+def needs_of(config: AlgorithmConfig) -> list[Need]:
+    """The processes that RLlib starts for ``config``."""
+    rllib: Any = config
+    gpus = rllib.num_gpus_per_learner
+    cpus = rllib.num_cpus_per_learner
+    aggregators = rllib.num_learners * rllib.num_aggregator_actors_per_learner
+    return [
+        Need(
+            "env runner",
+            rllib.num_env_runners,
+            {"CPU": rllib.num_cpus_per_env_runner, "GPU": rllib.num_gpus_per_env_runner}
+            | rllib.custom_resources_per_env_runner,
+            "train.env_runners (0 samples in the driver), cpus_per_runner or gpus_per_runner",
+        ),
+        Need(
+            "learner",
+            rllib.num_learners,
+            {"CPU": (0 if gpus else 1) if cpus == "auto" else cpus, "GPU": gpus}
+            | (rllib.custom_resources_per_learner or {}),
+            "train.learners (0 learns in the driver) or gpus_per_learner",
+        ),
+        Need("aggregator", aggregators, {"CPU": 1}, "learners.num_aggregator_actors_per_learner in train.rllib"),
+    ]
+
+
+def _check_driver(config: AlgorithmConfig) -> None:
+    """A learner in the driver uses the driver's own GPU, which Ray does not hand out."""
+    rllib: Any = config
+    if not rllib.num_learners and rllib.num_gpus_per_learner and not torch.cuda.is_available():
+        raise ResourceError(
+            f"train.gpus_per_learner={rllib.num_gpus_per_learner:g} without train.learners learns in the driver, "
+            "which sees no GPU: set train.learners=1, so that a node with a GPU learns"
+        )
 
 
 def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> AlgorithmConfig:

@@ -20,9 +20,9 @@ def test_a_model_that_does_not_load_says_so_and_leaves_nothing(
     assert ray.available_resources()["CPU"] == free
 
 
-def test_what_no_node_has_is_missed_at_once_unless_one_may_come(tmp_path: Path, ray_cluster: None) -> None:
+def test_what_no_node_has_is_missed_at_once(tmp_path: Path, ray_cluster: None) -> None:
     wanted = VlmConfig(model=f"{tmp_path}/nothing", resources={"GPU": 1, "vlm": 0.5})
-    missing = r"no node of the cluster has 1 GPU, 0\.5 vlm \(the most of each: 0 GPU, 0 vlm\)"
+    missing = r"a further VLM server \(1 GPU, 0\.5 vlms\): nodes have 0 GPUs, 0 vlms\. Set vlm\.resources"
     with pytest.raises(ResourceError, match=missing), connect(wanted, tmp_path):
         pass
     there = VlmConfig(model=f"{tmp_path}/nothing", resources={"CPU": 1})

@@ -4,10 +4,8 @@ from pydantic import ValidationError
 from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError
 from carl.rewards.vector import Mix
-from carl.training import resources
-from carl.training.algorithms import build, configure
+from carl.training.algorithms import build, configure, needs_of
 from carl.training.channel import ChannelClient
-from carl.training.resources import check_resources
 from carl.training.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR, STEERED
 
@@ -19,73 +17,29 @@ def setup(task=CORRIDOR, run_seed: int = 0) -> RunnerSetup:
 
 
 def test_more_runners_than_cpus_is_an_error_that_says_what_to_set():
-    wanted = r"5 env runners \(1 CPU each\) need 5 CPUs, and after 2 of them .* Set train\.env_runners"
+    wanted = r"5 env runners \(1 CPU each\), 5 CPUs in all: after 2 of them .* Set train\.env_runners"
     with pytest.raises(ResourceError, match=wanted):
         build(setup(), TrainConfig(env_runners=5))
 
 
-def room(monkeypatch, *nodes: dict[str, float]) -> None:
-    """Nodes with these resources, all free."""
-    monkeypatch.setattr(resources, "_nodes", lambda: list(nodes))
-    monkeypatch.setattr(resources, "_free", lambda: list(nodes))
-
-
-GPU_NODE = {"CPU": 8.0, "GPU": 1.0, "memory": 1e9}
-CPU_NODE = {"CPU": 4.0}
-
-
-def test_every_process_has_to_fit_on_a_node(monkeypatch):
-    room(monkeypatch, GPU_NODE, GPU_NODE, CPU_NODE)
-    wide = configure(setup(), TrainConfig(env_runners=1, learners=1, gpus_per_learner=2))
-    with pytest.raises(
-        ResourceError, match=r"no node has room for a further learner \(2 GPUs\): nodes have 0 GPUs; 1 GPU"
-    ):
-        check_resources(wide, patience_s=0)
-    many = configure(setup(), TrainConfig(env_runners=1, learners=3, gpus_per_learner=1))
-    with pytest.raises(
-        ResourceError, match=r"after 2 of them no node has room .*Set train\.env_runners .*train\.learners"
-    ):
-        check_resources(many, patience_s=0)
-
-
-def test_processes_that_fit_are_let_through_and_fractions_share_a_gpu(monkeypatch):
-    room(monkeypatch, GPU_NODE, CPU_NODE)
-    train = TrainConfig(env_runners=4, gpus_per_runner=0.125, learners=1, gpus_per_learner=0.5, cpus_per_runner=2)
-    check_resources(configure(setup(), train), patience_s=0)
-    with pytest.raises(ResourceError, match="no node has room for a further env runner"):
-        check_resources(configure(setup(), train.model_copy(update={"env_runners": 5})), patience_s=0)
-
-
-def test_an_autoscaler_is_asked_for_what_it_may_add_and_waited_for(monkeypatch):
-    asked: list[int] = []
-    room(monkeypatch, CPU_NODE)
-    monkeypatch.setattr(resources, "grows", lambda: True)
-    monkeypatch.setattr(resources, "_free", lambda: [CPU_NODE, *[GPU_NODE] * len(asked)])
-    monkeypatch.setattr(resources, "_request", lambda needs: asked.append(sum(need.count for need in needs)))
-    check_resources(configure(setup(), TrainConfig(env_runners=2, learners=1, gpus_per_learner=1)), patience_s=0)
-    assert asked == [3, 0], "and what was asked is taken back"
+def test_learners_aggregators_and_parts_of_gpus_are_counted():
+    train = TrainConfig(
+        env_runners=4,
+        cpus_per_runner=2,
+        gpus_per_runner=0.125,
+        learners=2,
+        gpus_per_learner=0.5,
+        algorithm="appo",
+        rllib={"learners": {"num_aggregator_actors_per_learner": 3}},
+    )
+    needs = [(need.count, need.each) for need in needs_of(configure(setup(), train))]
+    assert needs == [(4, {"CPU": 2, "GPU": 0.125}), (2, {"CPU": 0, "GPU": 0.5}), (6, {"CPU": 1})]
 
 
 def test_a_learner_in_the_driver_needs_the_drivers_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ResourceError, match=r"sees no GPU: set train\.learners=1"):
-        check_resources(configure(setup(), TrainConfig(env_runners=0, gpus_per_learner=1)))
-
-
-def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named():
-    import ray
-
-    @ray.remote(num_cpus=1)
-    class Holder:
-        def ready(self) -> bool:
-            return True
-
-    holder = Holder.remote()
-    ray.get(holder.ready.remote())
-    with pytest.raises(ResourceError, match=r"\(2 CPUs\) too little is free: after 1 of them"):
-        check_resources(configure(setup(), TrainConfig(env_runners=2)), patience_s=0.5)
-    ray.kill(holder)
-    check_resources(configure(setup(), TrainConfig(env_runners=2)), patience_s=30)
+        build(setup(), TrainConfig(env_runners=0, gpus_per_learner=1))
 
 
 def test_the_task_chooses_the_algorithm_unless_the_user_does():
