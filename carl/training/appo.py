@@ -54,5 +54,5 @@ class APPOLearner(_APPOTorchLearner):  # type: ignore[misc]
             raise SystemExit from error  # ends the thread without a word; update has it
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        check_finite(loss_per_module)
+        check_finite(loss_per_module, together=self.distributed)
         return super().compute_gradients(loss_per_module, **kwargs)

@@ -115,13 +115,18 @@ class PPOLearner(PPOTorchLearner):
         return config.get_config_for_module(name), self.module[name].unwrapped()
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        check_finite(loss_per_module)
+        check_finite(loss_per_module, together=self.distributed)
         return super().compute_gradients(loss_per_module, **kwargs)
 
 
-def check_finite(losses: dict[str, Any]) -> None:
-    """Raise TaskError if one of ``losses`` is not a number."""
-    if not all(torch.isfinite(loss) for loss in losses.values()):
+def check_finite(losses: dict[str, Any], together: bool = False) -> None:
+    """Raise TaskError if one of ``losses`` is not a number; ``together``, if it is so for any learner: the others would
+    wait for the gradients of the one that raises.
+    """
+    total = torch.stack([loss.detach() for loss in losses.values()]).sum()
+    if together:
+        torch.distributed.all_reduce(total)
+    if not torch.isfinite(total):
         raise TaskError("the loss is not a number any more: look for NaN in what the task observes or pays")
 
 

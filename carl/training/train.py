@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from carl.config import EvaluationConfig, TrainConfig
-from carl.errors import ConfigError, ResourceError
+from carl.errors import CarlError, ConfigError, ResourceError
 from carl.metrics import forget, tell, tell_counts
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
@@ -241,7 +242,7 @@ class _Loop:
         started = time.perf_counter()
         if not self._asynchronous:
             send_weights_to_the_restarted(self.algorithm)
-        result = self.algorithm.train()
+        result = trained(self.algorithm)
         metrics: dict[str, Any] = result.get("env_runners", {})
         seconds = time.perf_counter() - started
         self._overview.look()
@@ -350,6 +351,17 @@ class _Loop:
     def _asynchronous(self) -> bool:
         """Whether runners are always at work: RLlib then notices that one was restarted, and gives it weights."""
         return isinstance(self.algorithm, APPO)
+
+
+def trained(algorithm: Any) -> dict[str, Any]:
+    """RLlib's result of an iteration; an error of ours in a learner's process is raised as it was there."""
+    try:
+        result: dict[str, Any] = algorithm.train()
+    except RayTaskError as error:
+        if isinstance(error.cause, CarlError):
+            raise error.cause from None  # its text would be a traceback
+        raise
+    return result
 
 
 def stop(algorithm: Any) -> None:

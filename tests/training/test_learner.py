@@ -1,9 +1,11 @@
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
@@ -11,7 +13,8 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from carl.errors import TaskError
 from carl.training.algorithms import _tuned, tell
-from carl.training.learner import Minibatches, PPOLearner
+from carl.training.learner import Minibatches, PPOLearner, check_finite
+from carl.training.train import trained
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
 BOOTSTRAPS = [3, 7]
@@ -130,3 +133,19 @@ def test_a_value_that_is_no_number_ends_the_training():
     data[POLICY][Postprocessing.VALUE_TARGETS][5] = float("nan")
     with pytest.raises(TaskError, match="not a number"):
         learner(DISCRETE)._update(data)
+@pytest.mark.parametrize("other", [0.5, float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_all_learners(monkeypatch, other):
+    """The others would wait for the gradients of the one that stops."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(other))
+    with nullcontext() if other == 0.5 else pytest.raises(TaskError, match="look for NaN"):
+        check_finite({"agent": torch.tensor(1.0, requires_grad=True)}, together=True)
+    check_finite({"agent": torch.tensor(1.0)})
+
+
+def test_what_a_learners_process_says_in_our_words_is_said_without_its_traceback():
+    class Remote:
+        def train(self):
+            raise RayTaskError("update", "a traceback", TaskError("look for NaN")).as_instanceof_cause()
+
+    with pytest.raises(TaskError, match="^look for NaN$"):
+        trained(Remote())
