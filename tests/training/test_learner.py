@@ -147,5 +147,5 @@ def test_what_a_learners_process_says_in_our_words_is_said_without_its_traceback
         def train(self):
             raise RayTaskError("update", "a traceback", TaskError("look for NaN")).as_instanceof_cause()
 
-    with pytest.raises(TaskError, match="^look for NaN$"):
+    with pytest.raises(TaskError, match=r"^look for NaN$"):
         trained(Remote())
