@@ -30,7 +30,12 @@ from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, 
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-HERE = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=8_000, evaluate_every=1, checkpoint_every=1)
+SMALL = {"training": {"train_batch_size_per_learner": 1_024, "minibatch_size": 256}}
+"""Half of PPO's batches: as many updates in half of the steps."""
+
+HERE = TrainConfig(
+    env_runners=0, envs_per_runner=8, env_steps=4_096, evaluate_every=1, checkpoint_every=1, rllib=SMALL
+)
 """Sampling in this process, which spares the tests the start of others."""
 
 
@@ -56,14 +61,14 @@ def test_ppo_learns_the_corridor_and_says_how(tmp_path):
     told = []
     trained = train(run, progress=lambda label, done, total=None: told.append((label, done, total)))
     points = curve(run)
-    assert trained.progressed.env_steps >= 8_000
+    assert trained.progressed.env_steps >= 4_096
     assert [point["env_steps"] for point in points] == sorted(point["env_steps"] for point in points)
     assert points[-1]["success_rate"] == 1.0
     assert points[-1]["mean_length"] < points[0]["mean_length"]
     assert points[-1]["reward_version"] == 1
     assert points[-1]["abstains"] == 0
     assert 0 < points[-1]["seconds"] <= trained.progressed.seconds + 1e-3
-    assert told[-1] == ("training", 8_000, 8_000)
+    assert told[-1] == ("training", 4_096, 4_096)
     final = Evaluator(workers=0).evaluate(run.exam, trained.policy, Role.EVALUATION, 20, greedy=True)
     assert (final.episodes, final.success_rate, final.mean_length) == (20, 1.0, 4.0)
     again = train(run)
@@ -73,7 +78,7 @@ def test_ppo_learns_the_corridor_and_says_how(tmp_path):
 def test_the_same_seed_gives_the_same_run(tmp_path):
     points = []
     for name in ("one", "two"):
-        run = training(tmp_path / name, config=HERE.model_copy(update={"env_steps": 4_096}))
+        run = training(tmp_path / name, config=HERE.model_copy(update={"env_steps": 2_048}))
         trained = train(run)
         weights = trained.policy._module.get_state()
         points.append(({k: v for k, v in curve(run)[0].items() if k != "seconds"}, weights))
@@ -91,7 +96,7 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
             raise Stopped
 
     train_calls: list[int] = []
-    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 12_000, "evaluate_every": 1}))
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 5_000}))
     with pytest.raises(Stopped):
         train(run, on_iteration=stop_at_the_second)
     kept = curve(run)
@@ -108,9 +113,9 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
     assert [point["env_steps"] for point in points] == sorted({point["env_steps"] for point in points})
     assert 7777 not in [point["env_steps"] for point in points]
     assert trained.progressed.iterations == len(points), "counters went on where they were"
-    assert trained.progressed.env_steps < 12_000 + 4_096
+    assert trained.progressed.env_steps < 5_000 + 2_048
     assert trained.progressed.generation == 1
-    assert trained.progressed.rework_steps == points[-1]["rework_steps"] == lost > 2_000
+    assert trained.progressed.rework_steps == points[-1]["rework_steps"] == lost > 1_000
     assert {version for seen in versions for version in seen.values()} == {1}, "the same source keeps its version"
     assert first is not None
     assert trained.checkpoint != first
@@ -147,7 +152,7 @@ def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
 
 
 def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_are_counted(tmp_path, caplog):
-    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 10_000}))
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 5_000}))
     iterations, refusals, names = [], [], set()
 
     def publish(channel):
@@ -176,14 +181,14 @@ def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_ar
     assert refusals[-1] == {"runner-0": (3, "BoxError: no room for a box")}
     assert caplog.text.count("runner-0 refused reward version 3: BoxError: no room for a box") == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("carl-")]
-    more = replace(run, train=HERE.model_copy(update={"env_steps": 12_000}))
+    more = replace(run, train=HERE.model_copy(update={"env_steps": 6_000}))
     assert train(more).progressed.reward_version == 3, "what was trained on before is another version than the second"
 
 
 def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
-    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 2_048}))
     train(run)
-    more = replace(run, source=Furthest(scale=2.0), train=HERE.model_copy(update={"env_steps": 12_000}))
+    more = replace(run, source=Furthest(scale=2.0), train=HERE.model_copy(update={"env_steps": 6_000}))
     trained = train(more)
     assert trained.progressed.reward_version == 2
     assert curve(more)[-1]["mean_return"] > 1.0
@@ -216,26 +221,26 @@ class Strict(Evaluator):
 def test_training_episodes_screen_and_selection_episodes_decide(tmp_path, success, selections):
     task = replace(CORRIDOR, success=success)
     evaluator = Strict()
-    run = training(tmp_path, task, config=HERE.model_copy(update={"env_steps": 16_000, "stop_at_success": 0.9}))
+    run = training(tmp_path, task, config=HERE.model_copy(update={"env_steps": 8_000, "stop_at_success": 0.9}))
     trained = train_with(run, evaluator=evaluator)
-    assert trained.progressed.env_steps >= 16_000
+    assert trained.progressed.env_steps >= 8_000
     assert not trained.progressed.solved
     assert (evaluator.selections > 0) is selections
 
 
 def test_fewer_steps_end_a_stopped_training_and_more_go_on(tmp_path):
-    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 4_096}))
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 2_048}))
     first = train(run)
-    fewer = replace(run, train=run.train.model_copy(update={"env_steps": 2_000}))
+    fewer = replace(run, train=run.train.model_copy(update={"env_steps": 1_000}))
     assert train(fewer) == first
     assert examine(fewer, Evaluator(workers=0))["env_steps"] == first.progressed.env_steps
-    more = replace(run, train=run.train.model_copy(update={"env_steps": 8_000}))
-    assert train(more).progressed.env_steps >= 8_000
+    more = replace(run, train=run.train.model_copy(update={"env_steps": 4_000}))
+    assert train(more).progressed.env_steps >= 4_000
 
 
 @pytest.mark.parametrize("change", [{"mix": Mix(env=0.5)}, {"run_seed": 4}])
 def test_a_training_of_something_else_is_not_continued(tmp_path, change):
-    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 2_000}))
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 1_000}))
     train(run)
     with pytest.raises(ConfigError, match="holds a training of"):
         train(replace(run, **change))
@@ -284,7 +289,11 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
 
 
 def test_sac_learns_to_steer(tmp_path):
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=2_000, evaluate_every=100, checkpoint_every=100)
+    sooner = {
+        "training": {"num_steps_sampled_before_learning_starts": 200},
+        "reporting": {"min_sample_timesteps_per_iteration": 250},
+    }
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, rllib=sooner)
     run = training(tmp_path, task=STEERED, config=config)
     versions = []
 
@@ -297,14 +306,14 @@ def test_sac_learns_to_steer(tmp_path):
     outcomes = play(trained.policy, run.exam, range(20), greedy=True, sampling_seed=0)
     assert {outcome.success for outcome in outcomes} == {True}
     assert versions == [1, 1, 2, 2]
-    replayed = 256 * 1_000 / 8
+    replayed = 256 * 500 / 8
     assert 0.3 * replayed < trained.progressed.stale_steps < replayed, "the replay buffer holds steps of both versions"
 
 
 def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_path):
     """The restarted runner comes back with its first configuration, and must come back with the second source, since
     the third cannot be opened."""
-    config = TrainConfig(env_runners=1, envs_per_runner=8, env_steps=24_000, evaluate_every=1, checkpoint_every=100)
+    config = HERE.model_copy(update={"env_runners": 1, "env_steps": 10_000, "checkpoint_every": 100})
     run = training(tmp_path, config=config)
     births, iterations = [], []
 
@@ -354,17 +363,17 @@ def test_a_restarted_runner_is_sent_the_weights(tmp_path):
 
 def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path):
     mark = tmp_path / "died"
-    config = TrainConfig(env_runners=1, envs_per_runner=8, env_steps=8_000, evaluate_every=100, checkpoint_every=100)
+    config = HERE.model_copy(update={"env_runners": 1, "evaluate_every": 100, "checkpoint_every": 100})
     births = []
     task = replace(DEADLY, make=_Mortal(str(mark)))
     trained = train(training(tmp_path, task=task, config=config), on_iteration=lambda c: births.append(c.births()))
     assert mark.exists()
     assert births[-1] == {"runner-1": 2}
-    assert trained.progressed.env_steps >= 8_000
+    assert trained.progressed.env_steps >= 4_096
 
 
 def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("carl.training.train.PATIENCE_S", 2.0)
+    monkeypatch.setattr("carl.training.train.PATIENCE_S", 1.0)
     task = replace(CORRIDOR, make=_Broken)
     config = TrainConfig(env_runners=1, envs_per_runner=2, env_steps=8_000)
     with pytest.raises(ResourceError, match="keep failing"):
@@ -373,7 +382,7 @@ def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch)
 
 def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner(tmp_path):
     config = TrainConfig(
-        algorithm="appo", env_runners=1, envs_per_runner=32, env_steps=20_000, evaluate_every=1, checkpoint_every=1
+        algorithm="appo", env_runners=1, envs_per_runner=32, env_steps=14_000, evaluate_every=1, checkpoint_every=1
     )
     run = training(tmp_path, config=config)
     iterations, births = [], []
@@ -426,15 +435,15 @@ def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_p
 
 def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, checkpoint_every=100)
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=700, evaluate_every=100, checkpoint_every=100)
     task = replace(get_task("MountainCarContinuous"), make=_short_drive)
     run = training(tmp_path, task=task, config=config, source=ProgramReward(program))
     trained = train(run)
-    assert trained.progressed.env_steps >= 1_000
+    assert trained.progressed.env_steps >= 700
     point = curve(run)[-1]
     assert point["abstains"] == 0
     counts = point["reward"]
-    assert counts["cache_hits"] + counts["cache_misses"] >= 1_000
+    assert counts["cache_hits"] + counts["cache_misses"] >= 700
     assert (counts["box_restarts"], counts["quarantined"]) == (0, 0)
     assert 0.0 < point["mean_return"] <= program.max_return
     push = trained.policy.act(np.zeros((3, 10), np.float32), greedy=False)
