@@ -126,12 +126,18 @@ def test_an_exam_without_a_channel_names_the_version_of_its_source():
     assert evaluator.evaluate(sparse, Always(1), Role.CURVE, 3, greedy=True).reward_version == 0
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_evaluating_processes_acknowledge_by_name():
-    with reward_channel() as channel, Evaluator(workers=2) as evaluator:
+@pytest.fixture(scope="module")
+def beside(ray_cluster):
+    """Two processes that examine."""
+    with Evaluator(workers=2) as evaluator:
+        yield evaluator
+
+
+def test_evaluating_processes_acknowledge_by_name(beside):
+    with reward_channel() as channel:
         channel.publish(Furthest(scale=2.0))
         exam = Exam(CORRIDOR, Mix(), None, 0, channel=channel, offers=tuple(channel.offers()))
-        assert evaluator.evaluate(exam, Always(1), Role.CURVE, 4, greedy=True).mean_return == 2.0
+        assert beside.evaluate(exam, Always(1), Role.CURVE, 4, greedy=True).mean_return == 2.0
         assert set(channel.wait_acknowledged(1, ["evaluator-0", "evaluator-1"], 10).seconds) == set(channel.births())
 
 
@@ -149,9 +155,7 @@ def test_summary():
     assert 0.0 < low < 0.5 < high < 1.0
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_processes_beside_the_training_answer_the_same():
+def test_processes_beside_the_training_answer_the_same(beside):
     exam = Exam(COIN_FLIP, SPARSE, None, 0)
-    with Evaluator(workers=2) as evaluator:
-        apart = evaluator.evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
+    apart = beside.evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
     assert apart == Evaluator(workers=0).evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)

@@ -33,10 +33,15 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 SMALL = {"training": {"train_batch_size_per_learner": 1_024, "minibatch_size": 256}}
 """Half of PPO's batches: as many updates in half of the steps."""
 
-HERE = TrainConfig(
-    env_runners=0, envs_per_runner=8, env_steps=4_096, evaluate_every=1, checkpoint_every=1, rllib=SMALL
-)
+HERE = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=4_096, evaluate_every=1, checkpoint_every=1, rllib=SMALL)
 """Sampling in this process, which spares the tests the start of others."""
+
+
+SOON = {
+    "training": {"num_steps_sampled_before_learning_starts": 200, "train_batch_size_per_learner": 128},
+    "reporting": {"min_sample_timesteps_per_iteration": 250},
+}
+"""SAC that learns after fewer steps, from fewer of them at a time."""
 
 
 def never(reward, terminated, truncated, info) -> bool:
@@ -289,11 +294,7 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
 
 
 def test_sac_learns_to_steer(tmp_path):
-    sooner = {
-        "training": {"num_steps_sampled_before_learning_starts": 200},
-        "reporting": {"min_sample_timesteps_per_iteration": 250},
-    }
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, rllib=sooner)
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, rllib=SOON)
     run = training(tmp_path, task=STEERED, config=config)
     versions = []
 
@@ -306,7 +307,7 @@ def test_sac_learns_to_steer(tmp_path):
     outcomes = play(trained.policy, run.exam, range(20), greedy=True, sampling_seed=0)
     assert {outcome.success for outcome in outcomes} == {True}
     assert versions == [1, 1, 2, 2]
-    replayed = 256 * 500 / 8
+    replayed = 128 * 500 / 8
     assert 0.3 * replayed < trained.progressed.stale_steps < replayed, "the replay buffer holds steps of both versions"
 
 
@@ -435,15 +436,15 @@ def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_p
 
 def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=700, evaluate_every=100, checkpoint_every=100)
+    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=500, evaluate_every=100, rllib=SOON)
     task = replace(get_task("MountainCarContinuous"), make=_short_drive)
     run = training(tmp_path, task=task, config=config, source=ProgramReward(program))
     trained = train(run)
-    assert trained.progressed.env_steps >= 700
+    assert trained.progressed.env_steps >= 500
     point = curve(run)[-1]
     assert point["abstains"] == 0
     counts = point["reward"]
-    assert counts["cache_hits"] + counts["cache_misses"] >= 700
+    assert counts["cache_hits"] + counts["cache_misses"] >= 500
     assert (counts["box_restarts"], counts["quarantined"]) == (0, 0)
     assert 0.0 < point["mean_return"] <= program.max_return
     push = trained.policy.act(np.zeros((3, 10), np.float32), greedy=False)
