@@ -133,6 +133,8 @@ def test_a_value_that_is_no_number_ends_the_training():
     data[POLICY][Postprocessing.VALUE_TARGETS][5] = float("nan")
     with pytest.raises(TaskError, match="not a number"):
         learner(DISCRETE)._update(data)
+
+
 @pytest.mark.parametrize("other", [0.5, float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_all_learners(monkeypatch, other):
     """The others would wait for the gradients of the one that stops."""
