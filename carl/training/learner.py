@@ -47,6 +47,8 @@ class PPOLearner(PPOTorchLearner):
         batch: Any = self._make_batch_if_necessary(training_data)  # type: ignore[no-untyped-call]
         return Minibatches(batch, asked["minibatch_size"], asked["num_epochs"], asked.get("num_total_minibatches", 0))
 
+    _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
+
     def build(self) -> None:
         super().build()
         if self._has_two_networks():
@@ -74,10 +76,10 @@ class PPOLearner(PPOTorchLearner):
             optimizer.zero_grad(set_to_none=True)
         critic = self._critic.submit(self._learn_values, name, rows)
         policy_loss, figures = self._learn_policy(name, rows)
-        value_loss, more = critic.result()
+        value_loss, values = critic.result()
         losses = {name: policy_loss + value_loss}
         check_finite(losses)
-        self.metrics.log_dict(figures | more, key=name, window=1)
+        self._last = name, figures, values, rows[Postprocessing.VALUE_TARGETS]
         gradients = {key: parameter.grad for key, parameter in self._params.items()}
         self.apply_gradients(self.postprocess_gradients(gradients))
         return {}, losses, {}
@@ -95,20 +97,28 @@ class PPOLearner(PPOTorchLearner):
         loss.backward()
         return loss.detach(), {POLICY_LOSS_KEY: surrogate.detach(), ENTROPY_KEY: entropy.detach()}
 
-    def _learn_values(self, name: str, rows: Any) -> tuple[torch.Tensor, Figures]:
-        """Gradients of the values' squared error."""
+    def _learn_values(self, name: str, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the values' squared error; returns the loss and the values."""
         config, module = self._told(name)
-        values, targets = module.compute_values(rows), rows[Postprocessing.VALUE_TARGETS]
-        errors = torch.square(values - targets)
-        clipped = torch.clamp(errors, 0, config.vf_clip_param).mean()
-        loss = config.vf_loss_coeff * clipped
+        values = module.compute_values(rows)
+        errors = torch.square(values - rows[Postprocessing.VALUE_TARGETS])
+        loss = config.vf_loss_coeff * torch.clamp(errors, 0, config.vf_clip_param).mean()
         loss.backward()
-        with torch.no_grad():
-            return loss.detach(), {
-                VF_LOSS_KEY: clipped.detach(),
+        return loss.detach(), values.detach()
+
+    def after_gradient_based_update(self, **told: Any) -> None:
+        """Tell the figures of the last minibatch, as RLlib does, but without those of all before it."""
+        if self._last:
+            name, figures, values, targets = self._last
+            config, _ = self._told(name)
+            errors = torch.square(values - targets)
+            figures |= {
+                VF_LOSS_KEY: torch.clamp(errors, 0, config.vf_clip_param).mean(),
                 LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY: errors.mean(),
                 LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: _explained_variance(targets, values),
             }
+            self.metrics.log_dict(figures, key=name, window=1)
+        super().after_gradient_based_update(**told)
 
     def _told(self, name: str) -> tuple[Any, Any]:
         config: Any = self.config

@@ -109,6 +109,8 @@ def test_two_threads_make_the_updates_that_rllib_makes(actions, training):
     for mine, other, old in zip(ours._params.values(), theirs._params.values(), before, strict=True):
         torch.testing.assert_close(mine, other)
         assert not torch.equal(mine, old)
+    for each in (ours, theirs):
+        each.after_gradient_based_update(timesteps={})
     told, known = (each.metrics.reduce()[POLICY] for each in (ours, theirs))
     for key, value in told.items():
         assert float(value) == pytest.approx(float(known[key]), rel=1e-4, abs=1e-6), key
