@@ -44,8 +44,7 @@ class Machines:
 
     folder: str
     environment: Mapping[str, str]
-    gcs: str
-    dashboard: str
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
     nodes: list[psutil.Popen] = field(default_factory=list)
 
     def start(self, *more: Any) -> None:
@@ -66,6 +65,18 @@ class Machines:
                 return
         raise RuntimeError(f"a node did not start: {said}")
 
+    @property
+    def gcs(self) -> str:
+        return f"{HERE}:{self.ports[0]}"
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{HERE}:{self.ports[1]}"
+
+    def lead(self) -> None:
+        gcs, dashboard, client = self.ports
+        self.start("--head", "--port", gcs, "--dashboard-port", dashboard, "--ray-client-server-port", client)
+
     def join(self) -> None:
         self.start("--address", self.gcs)
 
@@ -77,11 +88,10 @@ def machines() -> Iterator[Machines]:
     # Without PYTHONPATH: the job has the carl that is sent.
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    gcs, dashboard, client = free_ports(3)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want a short path
-        many = Machines(folder, environment, f"{HERE}:{gcs}", f"http://{HERE}:{dashboard}")
+        many = Machines(folder, environment)
         try:
-            many.start("--head", "--port", gcs, "--dashboard-port", dashboard, "--ray-client-server-port", client)
+            many.lead()
             many.join()
             yield many
         finally:
@@ -162,6 +172,16 @@ def driver_killed(many: Machines) -> dict[str, Any]:
     return {"processes": len(drivers)}
 
 
+def cluster_restarted(many: Machines) -> dict[str, Any]:
+    """The head is lost, with the driver and all that Ray knows of jobs, and with it the other node; both come anew."""
+    processes = [each for node in many.nodes for each in (node, *node.children(recursive=True))]
+    many.nodes.clear()
+    kill(processes)
+    many.lead()
+    many.join()
+    return {"processes": len(processes)}
+
+
 # What comes of it
 
 
@@ -184,6 +204,11 @@ def shaken() -> dict[str, Any]:
 def driver() -> dict[str, Any]:
     """The driver is killed, and the same command given again."""
     return measured([{40_000: driver_killed}, {}])
+
+
+def head() -> dict[str, Any]:
+    """The head is lost, and the same command given to the one that takes its place."""
+    return measured([{40_000: cluster_restarted}, {}])
 
 
 Faults = Mapping[int, Callable[[Machines], dict[str, Any]]]
@@ -247,5 +272,5 @@ def outcome(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sections = {"kept": kept, "lost": lost, "shaken": shaken, "driver": driver}
+    sections = {"kept": kept, "lost": lost, "shaken": shaken, "driver": driver, "head": head}
     run("job", sections, cpus_of_each_node=CPUS, env_runners=RUNNERS)

@@ -239,14 +239,15 @@ def show(run: RunName) -> None:
 def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As carl show.")] = False) -> None:
     """Show how far a run is, again and again until it is through; Ctrl-C ends the watching, not the run.
 
-    One that failed, or gives no sign of life, is watched no more: that is exit status 1.
+    One that failed, or gives no sign of life, is watched no more: that is exit status 1. Where the output is no
+    terminal, it is shown once.
     """
     from carl.watch import follow, look, picture
 
     if once or not console.is_terminal:
         glance = look(run)
         console.print(picture(glance))
-        raise typer.Exit(bool(glance.failed))
+        raise typer.Exit(glance.given_up)
     # A console of its own, which folds long lines: in a live display they would be cut.
     with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         for glance in follow(run):

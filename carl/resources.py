@@ -2,13 +2,14 @@
 
 ``room_for`` asks Ray for a placement group, and so an autoscaler for what is not free, whatever others ask for. RLlib
 and Serve start no processes inside a group that a driver holds, so it is given up before they do; until they are up,
-the other runs on the cluster wait for their turn.
+the other runs on the cluster wait for their turn. Ray then places them one by one: processes of very different sizes
+may still block each other.
 """
 
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,10 @@ _log = logging.getLogger(__name__)
 _ray: Any = ray  # Ray leaves these untyped
 
 RESOURCE_PATIENCE_S = 15.0
-"""How long to wait for what others are about to give back, such as replicas that were just told to stop."""
+"""How long to wait at a time, and in all where nobody else is: replicas that were just told to stop take a moment."""
 
 GROWTH_PATIENCE_S = 900.0
-"""How long to wait for an autoscaler's nodes: machines have to start, and images to be fetched."""
+"""How long to wait in all for an autoscaler's nodes, and for other runs: machines have to start, and arms to end."""
 
 TURN_PATIENCE_S = 2 * GROWTH_PATIENCE_S
 """How long to wait while other runs get their processes."""
@@ -56,7 +57,8 @@ class Need:
 def room_for(needs: Sequence[Need]) -> Iterator[None]:
     """Begins when the nodes have room for ``needs``; other runs on the cluster do not take it while the context lasts.
 
-    What is busy is waited for a while, and an autoscaler longer. Raises ResourceError, which says what is missing.
+    What is busy is waited for, on a cluster that others may share as long as an autoscaler. In between, others get
+    their turn. Raises ResourceError, which says what is missing.
     """
     needs = [need for need in needs if need.count and any(need.each.values())]
     if not needs:
@@ -64,9 +66,16 @@ def room_for(needs: Sequence[Need]) -> Iterator[None]:
         return
     if missing_of(needs, _nodes()) and not grows():
         raise ResourceError(_lack(needs))
-    with _turn():
-        _wait(needs)
-        yield
+    patience_s = RESOURCE_PATIENCE_S if alone() else GROWTH_PATIENCE_S
+    began = time.monotonic()
+    while True:
+        with _turn():
+            if _granted(needs):
+                yield
+                return
+        if time.monotonic() > began + patience_s:
+            raise ResourceError(_lack(needs))
+        _log.warning("too little is free for %s. Waiting, %g s at most", _asked(needs), patience_s)
 
 
 @contextmanager
@@ -79,7 +88,8 @@ def _turn() -> Iterator[None]:
     try:
         yield
     finally:
-        ray.kill(sign)
+        with suppress(Exception):  # where Ray is gone, so is the sign
+            ray.kill(sign)
 
 
 def _take_turn() -> Any:
@@ -106,27 +116,25 @@ class _Sign:
     """Says by being there that a run is getting its processes."""
 
 
-def _wait(needs: Sequence[Need]) -> None:
-    """Until all ``needs`` fit at one time into what is free; raises ResourceError if that takes too long."""
+def _granted(needs: Sequence[Need]) -> bool:
+    """Whether all ``needs`` fit at one time into what is free, or will in a moment."""
     each = [{key: much for key, much in need.each.items() if much} for need in needs for _ in range(need.count)]
     group = placement_group(each)
     try:
-        ready = [group.ready()]
-        found, _ = ray.wait(ready, timeout=RESOURCE_PATIENCE_S)
-        if not found and grows():
-            _log.warning("too little is free. Waiting for the autoscaler, %g s at most", GROWTH_PATIENCE_S)
-            found, _ = ray.wait(ready, timeout=GROWTH_PATIENCE_S)
-        if not found:
-            raise ResourceError(_lack(needs))
+        return bool(ray.wait([group.ready()], timeout=RESOURCE_PATIENCE_S)[0])
     finally:
         remove_placement_group(group)
 
 
+def _asked(needs: Sequence[Need]) -> str:
+    total = _told(_sum({key: need.count * much for key, much in need.each.items()} for need in needs))
+    return f"{' and '.join(map(str, needs))}, {total} in all"
+
+
 def _lack(needs: Sequence[Need]) -> str:
     """What the cluster lacks or has not free, and what to do."""
-    asked, settings = " and ".join(map(str, needs)), "; ".join(need.settings for need in needs)
-    total = _told(_sum({key: need.count * much for key, much in need.each.items()} for need in needs))
-    asked = f"{asked}, {total} in all" + (f", and the autoscaler had {GROWTH_PATIENCE_S:g} s" if grows() else "")
+    settings = "; ".join(need.settings for need in needs)
+    asked = _asked(needs) + (f", and the autoscaler had {GROWTH_PATIENCE_S:g} s" if grows() else "")
     if missing := missing_of(needs, _nodes()):
         return f"{asked}: {missing}. Set {settings}, or give the cluster more"
     there, missing = _told(_sum(_nodes())), missing_of(needs, _free()) or "never all at one time"

@@ -97,7 +97,8 @@ class RunDirectory:
     def _undo_after(self, name: str) -> None:
         stages = self.read(STAGES, {})
         later = ORDER[ORDER.index(name) + 1 :]
-        self.write(STAGES, {key: stage | {"done": stage["done"] and key not in later} for key, stage in stages.items()})
+        undone = {key: _without(stage, "failed") | {"done": False} for key, stage in stages.items() if key in later}
+        self.write(STAGES, stages | undone)
 
     @contextmanager
     def attempt(self, stage: str) -> Iterator[None]:
@@ -123,8 +124,9 @@ class RunDirectory:
         """What to say if that is why ``error`` was raised."""
         while error is not None:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or self.path
                 return ResourceError(
-                    f"no space is left on the disk of {self.path} ({error}): make room, and the same command goes on"
+                    f"no space is left on the disk of {where} ({error}): make room, and the same command goes on"
                 )
             error = error.__cause__ or error.__context__
         return None

@@ -108,6 +108,11 @@ class Glance:
         return self.result is not None and not self.runs and not self.failed
 
     @property
+    def given_up(self) -> bool:
+        """It is not over, and nothing goes on: it failed, or gave no sign of life for as long as it should."""
+        return not self.over and (self.failed is not None or self.silent_s >= self.patience_s)
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last sign of life."""
         return max(0.0, time.time() - self.changed)

@@ -102,10 +102,11 @@ def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named(monkeypatch
 @pytest.mark.parametrize("count", [2, 3])
 def test_an_autoscaler_is_asked_for_what_is_busy_or_not_there_and_waited_for(monkeypatch, count):
     monkeypatch.setattr(resources, "grows", lambda: True)
-    monkeypatch.setattr(resources, "RESOURCE_PATIENCE_S", 0.1)
+    monkeypatch.setattr(resources, "RESOURCE_PATIENCE_S", 1.0)
     monkeypatch.setattr(resources, "GROWTH_PATIENCE_S", 1.0)
     seen: list[dict[str, float]] = []
     threading.Timer(0.5, lambda: seen.extend(_demand())).start()
+    monkeypatch.setattr(resources, "alone", lambda: False)
     wanted = rf"{count} CPUs in all, and the autoscaler had 1 s: .*after {count - 1} of them"
     with pytest.raises(ResourceError, match=wanted), room_for([runners(count)]):
         pass

@@ -149,6 +149,7 @@ def test_watching_ends_where_the_driver_is_gone_and_says_how_to_go_on(
     assert not any(glance.over for glance in follow(str(run.path), every_s=0.01))
     assert "No sign of life for 2 h: its driver is gone." in shown(run.path)
     assert f"To go on: carl run DoorKey-8x8 --run-dir '{run.path}'" in shown(run.path)
+    assert CliRunner().invoke(app, ["watch", "--once", str(run.path)]).exit_code == 1
     with run.stage("train"):
         assert "gone" not in shown(run.path)
     monkeypatch.setattr(watch, "FAR_SILENT_S", 0.0)
@@ -172,11 +173,16 @@ def test_a_failure_is_seen_until_its_stage_is_begun_again(run: RunDirectory) -> 
     assert (glance.failed, glance.over) == ("synthesize", False)
     assert "synthesize failed 0 s ago. VlmError: no answer [yet]" in shown(run.path)
     assert CliRunner().invoke(app, ["watch", str(run.path)]).exit_code == 1
-    with run.stage("collect"):
-        assert look(str(run.path)).failed is None, "something runs"
-    assert look(str(run.path)).failed == "synthesize"
     with pytest.raises(KeyboardInterrupt, match="None"), run.attempt("synthesize"):
         raise KeyboardInterrupt(look(str(run.path)).failed)
+    assert look(str(run.path)).failed is None
+
+
+def test_a_failure_counts_no_more_once_a_stage_before_it_is_done_again(run: RunDirectory) -> None:
+    with pytest.raises(VlmError), run.attempt("synthesize"):
+        raise VlmError("no answer")
+    with run.stage("collect"):
+        assert look(str(run.path)).failed is None, "something runs"
     assert look(str(run.path)).failed is None
 
 

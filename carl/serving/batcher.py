@@ -27,7 +27,7 @@ Waiting = tuple[Prompt, asyncio.Future[Completion]]
 
 
 class Batcher:
-    """Collects prompts while the engine is busy, and for a moment when it is not; then asks it in a thread.
+    """Collects prompts while the engine is busy, and then for a moment unless that makes a batch; asks it in a thread.
 
     Serve's own ``serve.batch`` closes a batch that moment after its first prompt although another is still under way:
     with 32 clients who always asked, batches of at most 16 held 4 to 7 prompts.
@@ -55,7 +55,7 @@ class Batcher:
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting.append((prompt, future))
         self._arrived.set()
-        if self._worker is None:  # its context is nobody's, as it works for many requests
+        if self._worker is None or self._worker.done():  # its context is nobody's, as it works for many requests
             self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
         return future
 
@@ -63,11 +63,15 @@ class Batcher:
         """Batch after batch, as long as somebody waits."""
         while self._waiting:
             await self._company()
-            wanted = [(prompt, future) for prompt, future in self._waiting if not future.done()]  # some hung up
-            self._waiting = wanted[self._max_batch_size :]
-            if batch := wanted[: self._max_batch_size]:
+            self._forget_who_hung_up()
+            batch, self._waiting = self._waiting[: self._max_batch_size], self._waiting[self._max_batch_size :]
+            if batch:
                 await self._settle(batch)
+                self._forget_who_hung_up()
         self._worker = None
+
+    def _forget_who_hung_up(self) -> None:
+        self._waiting = [(prompt, future) for prompt, future in self._waiting if not future.done()]
 
     async def _company(self) -> None:
         """Wait until a batch is full, but no longer than a moment."""
@@ -81,6 +85,8 @@ class Batcher:
         prompts, futures = zip(*batch, strict=True)
         try:
             answers: Sequence[Answer | Exception] = await asyncio.to_thread(self._answer, prompts)
+            if len(answers) != len(batch):
+                raise RuntimeError(f"the engine gave {len(answers)} answers to {len(batch)} prompts")
         except Exception as error:  # whatever an engine raises is told to all who asked it
             answers = [error] * len(batch)
         for future, answer in zip(futures, answers, strict=True):

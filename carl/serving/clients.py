@@ -26,7 +26,9 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    requests_per_day: int | None = Field(default=None, ge=0, description="Requests that were answered.")
+    requests_per_day: int | None = Field(
+        default=None, ge=0, description="Requests that were answered, or whose caller hung up."
+    )
     tokens_per_day: int | None = Field(default=None, ge=0, description="Tokens of prompts and answers together.")
 
 
@@ -132,8 +134,11 @@ class Ledger:
         budget = self._budgets.get(client, Budget())
         most = budget.requests_per_day
         if most is not None and spent.requests >= most:
-            message = f"the budget of {client!r} is used up until 00:00 UTC: {spent.requests} of {most} requests today"
-            return Refusal(message, self._reset_s())
+            message = f"{spent.requests} of {most} requests today"
+            if any(name == client for name, _ in self._under_way.values()):
+                message = f"the budget of {client!r} has no room unless an answer under way fails: {message}"
+                return Refusal(message, RETRY_S, used_up=False)
+            return Refusal(f"the budget of {client!r} is used up until 00:00 UTC: {message}", self._reset_s())
         most = budget.tokens_per_day
         if most is None or spent.tokens + spent.under_way + tokens <= most:
             return None

@@ -103,7 +103,7 @@ class VlmFront:
             raise ApiError(404, f"no model {model!r} here; this is {self._config.model!r}", "model_not_found", "model")
         most = most_tokens(prompts)
         settle = await self._admit(client, most)
-        cost: int | None = most  # of a caller who hangs up: what was begun is finished in any case
+        cost: int | None = most  # the price of hanging up
         start = asyncio.get_running_loop().time()
         try:
             completion = chat_completion(model, await self._ask(prompts))

@@ -41,7 +41,13 @@ FIELDS = {
 }
 """Arguments that have fields of their own."""
 
-OURS = ("env_runner_cls", "learner_class", "env_to_module_connector", "module_to_env_connector")
+OURS = (
+    "env_runner_cls",
+    "learner_class",
+    "env_to_module_connector",
+    "module_to_env_connector",
+    "shuffle_batch_per_epoch",
+)
 """Arguments that carl itself must set, or whose effect its env runner does not have."""
 
 PROBE_S = 0.1
@@ -128,6 +134,8 @@ def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> 
             if name in FIELDS or name in OURS:
                 raise ConfigError(f"{where}.{name}: " + (f"set {FIELDS[name]}" if name in FIELDS else "is carl's own"))
         try:
+            if (arguments.get("model_config") or {}).get("use_lstm"):
+                raise ValueError("use_lstm: carl's env runner keeps no state between steps")
             getattr(config, method)(**_with_our_network(config, arguments))
         except (TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"{where} cannot be used: {error}") from error

@@ -33,6 +33,8 @@ class PPOLearner(PPOTorchLearner):
     RLlib would go on and learn nothing.
     """
 
+    _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
+
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         parameters = self.get_parameters(self.module[module_id])
         optimizer = torch.optim.Adam(parameters, fused=True)
@@ -41,13 +43,8 @@ class PPOLearner(PPOTorchLearner):
         )
 
     def _create_iterator_if_necessary(self, *, training_data: Any, **asked: Any) -> Iterable[MultiAgentBatch]:
-        modules: Any = self.module
-        if any(module.is_stateful() for module in modules.values()):
-            return super()._create_iterator_if_necessary(training_data=training_data, **asked)
         batch: Any = self._make_batch_if_necessary(training_data)  # type: ignore[no-untyped-call]
         return Minibatches(batch, asked["minibatch_size"], asked["num_epochs"], asked.get("num_total_minibatches", 0))
-
-    _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
 
     def build(self) -> None:
         super().build()
@@ -56,15 +53,14 @@ class PPOLearner(PPOTorchLearner):
             self._possibly_compiled_update = self._update_side_by_side
 
     def _has_two_networks(self) -> bool:
-        """Whether policy and value share nothing, learn on this process's CPU, and have no losses beside theirs."""
+        """Whether policy and value share nothing, learn on the driver's CPUs, and have no losses beside theirs."""
         config: Any = self.config
         modules: Any = self.module
         device: Any = self._device
         return (
             all(getattr(getattr(module, "encoder", None), "critic_encoder", None) for module in modules.values())
-            and not any(module.is_stateful() for module in modules.values())
             and device.type == "cpu"
-            and config.num_learners < 2
+            and not config.num_learners  # a learner's own process has one CPU
             and config.use_critic
             and not (config.use_kl_loss or config.torch_compile_learner or config._torch_grad_scaler_class)
         )
@@ -144,14 +140,15 @@ class Minibatches:
     """The valid rows of ``batch``, shuffled ``epochs`` times and cut into minibatches of ``size``; what is left over is
     dropped. RLlib's own iterator slices, joins and wraps columns, and keeps the rows that only bootstrap values.
 
-    With ``total`` other than 0 there are so many: learners beside this one wait for each.
+    Without a ``size`` all of them are one. With ``total`` other than 0 there are so many: learners beside this one wait
+    for each.
     """
 
-    def __init__(self, batch: MultiAgentBatch, size: int, epochs: int, total: int = 0) -> None:
+    def __init__(self, batch: MultiAgentBatch, size: int | None, epochs: int, total: int = 0) -> None:
         policies: Any = batch.policy_batches
         ((self._module, self._rows),) = policies.items()
         self._valid = self._rows[Columns.LOSS_MASK].nonzero().squeeze(1)
-        self._size = min(size, len(self._valid))
+        self._size = min(size or len(self._valid), len(self._valid))
         self._total = total or epochs * len(self._valid) // self._size
 
     def __iter__(self) -> Iterator[MultiAgentBatch]:

@@ -56,6 +56,8 @@ class Slow:
         assert self.go.wait(10)
         if 99 in numbers:
             raise RuntimeError("CUDA error")
+        if 77 in numbers:
+            return []
         return [Completion(str(number), "stop", 1, 1) for number in numbers]
 
 
@@ -96,3 +98,17 @@ def test_what_an_engine_raises_reaches_all_who_asked_and_nobody_else(ray_cluster
     assert [str(first), str(second)] == ["CUDA error"] * 2
     assert isinstance(third, list)
     assert third[0].text == "3"
+
+
+def test_an_engine_that_loses_answers_is_told_of_and_asked_again(ray_cluster: None) -> None:
+    engine = Slow()
+    engine.go.set()
+    batcher = Batcher(engine, max_batch_size=2, wait_s=0)
+
+    async def ask() -> Completion:
+        with pytest.raises(RuntimeError, match="0 answers to 1 prompts"):
+            await batcher.answer([numbered(77)])
+        [answer] = await asyncio.wait_for(batcher.answer([numbered(1)]), 10)
+        return answer
+
+    assert asyncio.run(ask()).text == "1"

@@ -73,8 +73,12 @@ def refused(ledger: Ledger, client: str, tokens: int = 10) -> Refusal:
 def test_a_budget_of_requests_lasts_until_midnight() -> None:
     now = 10.5 * DAY_S
     ledger = Ledger({"alice": Budget(requests_per_day=2)}, lambda: now)
-    for _ in range(2):
-        admitted(ledger, "alice")  # both under way, or their callers hung up: they count
+    requests = [admitted(ledger, "alice") for _ in range(2)]
+    refusal = refused(ledger, "alice")
+    assert "has no room unless an answer under way fails: 2 of 2 requests today" in refusal.message
+    assert not refusal.used_up
+    for request in requests:
+        ledger.settle(request, 10)
     refusal = refused(ledger, "alice")
     assert refusal.message == "the budget of 'alice' is used up until 00:00 UTC: 2 of 2 requests today"
     assert (refusal.retry_s, refusal.used_up) == (DAY_S // 2, True)
@@ -110,7 +114,7 @@ def test_a_request_that_was_not_answered_costs_nothing() -> None:
     ledger = Ledger({"alice": Budget(requests_per_day=1, tokens_per_day=10)}, lambda: 0.0)
     for _ in range(3):
         ledger.settle(admitted(ledger, "alice"), None)
-    admitted(ledger, "alice")
+    ledger.settle(admitted(ledger, "alice"), 10)
     assert refused(ledger, "alice").used_up
 
 

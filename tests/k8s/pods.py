@@ -99,6 +99,10 @@ def probes(manifests: list[Manifest]) -> Problems:
                 yield f"{role}: no {probe} at a port of its own"
 
 
+AUTOSCALER = "RAY_enable_autoscaler_v2"
+"""What Ray believes without being told wherever KubeRay runs; carl then waits for nodes that never come."""
+
+
 def tokens(manifests: list[Manifest]) -> Problems:
     if cluster_of(manifests).get("authOptions") != {"mode": "token"}:
         yield "Ray asks for no token"
@@ -107,7 +111,7 @@ def tokens(manifests: list[Manifest]) -> Problems:
             yield "the VLM asks for no token"
     for container in containers(manifests):
         for variable in container.get("env", []):
-            if "value" in variable:
+            if "value" in variable and variable["name"] != AUTOSCALER:
                 yield f"{container['name']}: {variable['name']} is written out; secrets come by reference"
     if named(manifests, "Secret"):
         yield "a secret is written out"
@@ -221,5 +225,9 @@ def autoscaling(manifests: list[Manifest]) -> Problems:
             yield f"{group['groupName']}: {group['replicas']} replicas are out of its bounds"
         if group["minReplicas"] < group["maxReplicas"] and not cluster.get("enableInTreeAutoscaling"):
             yield f"{group['groupName']} would never change its size"
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    told = {variable["name"]: variable.get("value") for variable in head.get("env", [])}
+    if told.get(AUTOSCALER) != str(int(bool(cluster.get("enableInTreeAutoscaling")))):
+        yield f"{AUTOSCALER} does not say whether there is an autoscaler"
     if cluster.get("enableInTreeAutoscaling") and not cluster["autoscalerOptions"].get("idleTimeoutSeconds"):
         yield "nothing says when a pod is idle"

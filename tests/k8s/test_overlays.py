@@ -186,6 +186,8 @@ BROKEN: list[tuple[Check, str, str, Break]] = [
     (disruptions, "cpu", "is about no pod", lambda m: budget(m, selector={"matchLabels": {"carl/role": "no"}})),
     (disruptions, "cpu", "head has no", lambda m: m.remove(named(m, "PodDisruptionBudget")["carl-head"])),
     (autoscaling, "gpu", "never change its size", lambda m: cluster_of(m).pop("enableInTreeAutoscaling")),
+    (autoscaling, "cpu", "whether there is an autoscaler", lambda m: first(m).pop("env")),
+    (autoscaling, "gpu", "whether there is an autoscaler", lambda m: first(m)["env"][0].update(value="0")),
     (autoscaling, "gpu", "out of its bounds", lambda m: group(m).update(replicas=99)),
     (autoscaling, "gpu", "when a pod is idle", lambda m: scaler(m).pop("idleTimeoutSeconds")),
     (images, "gpu", "ray-worker runs", lambda m: first(m, "vlm").update(image="registry.example/carl:0.1.0")),

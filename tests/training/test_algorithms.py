@@ -76,6 +76,8 @@ def test_rllib_is_told_its_own_settings():
         ("env_runners", {"num_env_runners": 3}, r"env_runners\.num_env_runners: set train\.env_runners"),
         ("env_runners", {"env_runner_cls": "mine"}, r"env_runner_cls: is carl's own"),
         ("training", {"minibatch_size": 100_000}, "RLlib refuses the settings"),
+        ("training", {"shuffle_batch_per_epoch": False}, r"shuffle_batch_per_epoch: is carl's own"),
+        ("rl_module", {"model_config": {"use_lstm": True}}, "keeps no state between steps"),
     ],
 )
 def test_settings_that_rllib_does_not_have_are_refused(method, arguments, message):

@@ -56,7 +56,8 @@ def test_minibatches_are_all_of_the_size_and_cross_epochs():
 
 
 def test_a_batch_below_the_size_is_a_minibatch():
-    assert [len(rows) for rows in chosen(Minibatches(batch(), size=512, epochs=2))] == [10, 10]
+    for size in (512, None):
+        assert [len(rows) for rows in chosen(Minibatches(batch(), size=size, epochs=2))] == [10, 10]
 
 
 def test_a_learner_beside_others_makes_as_many_as_it_is_told():
