@@ -143,7 +143,7 @@ def packed(runner: Any) -> tuple[int, bytes]:
 
 def gathered(actors: list[Any]) -> float:
     """Seconds of this process's processor time that a round of fragments takes, each let go before the next is fetched,
-    as a driver does that hands them on; metrics included.
+    as a driver may that only hands them on (RLlib's PPO holds all of a batch); metrics included.
     """
     import ray
     from ray.rllib.utils.metrics.metrics_logger import MetricsLogger

@@ -31,6 +31,11 @@ GROWTH_PATIENCE_S = 900.0
 TURN_PATIENCE_S = 2 * GROWTH_PATIENCE_S
 """How long to wait while other runs get their processes."""
 
+PAUSE_S = 1.0
+"""How long a run that found no room leaves the turn to others, who look for it every RETRY_S."""
+
+RETRY_S = 0.2
+
 SMALLEST = 1e-4
 """Ray counts resources in these; what is left of a sum of fractions below it is rounding."""
 
@@ -68,6 +73,7 @@ def room_for(needs: Sequence[Need]) -> Iterator[None]:
         raise ResourceError(_lack(needs))
     patience_s = RESOURCE_PATIENCE_S if alone() else GROWTH_PATIENCE_S
     began = time.monotonic()
+    told = False
     while True:
         with _turn():
             if _granted(needs):
@@ -75,7 +81,10 @@ def room_for(needs: Sequence[Need]) -> Iterator[None]:
                 return
         if time.monotonic() > began + patience_s:
             raise ResourceError(_lack(needs))
-        _log.warning("too little is free for %s. Waiting, %g s at most", _asked(needs), patience_s)
+        if not told:
+            _log.warning("too little is free for %s. Waiting, %g s at most", _asked(needs), patience_s)
+            told = True
+        time.sleep(PAUSE_S)
 
 
 @contextmanager
@@ -109,7 +118,7 @@ def _take_turn() -> Any:
         if not told:
             _log.warning("another run is getting its processes. Waiting for it, %g s at most", TURN_PATIENCE_S)
             told = True
-        time.sleep(0.2)
+        time.sleep(RETRY_S)
 
 
 class _Sign:

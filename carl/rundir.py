@@ -110,7 +110,7 @@ class RunDirectory:
             self._note(stage, done=False)
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is noted and raised
             full = self._disk_is_full(error)
             told = full or error
             failed = {"error": type(told).__name__, "message": str(told), "time": round(time.time(), 3)}

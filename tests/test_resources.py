@@ -100,17 +100,19 @@ def test_cpus_that_others_hold_are_waited_for_a_while_and_then_named(monkeypatch
 
 @pytest.mark.usefixtures("held_cpu")
 @pytest.mark.parametrize("count", [2, 3])
-def test_an_autoscaler_is_asked_for_what_is_busy_or_not_there_and_waited_for(monkeypatch, count):
+def test_an_autoscaler_is_asked_for_what_is_busy_or_not_there_and_waited_for(monkeypatch, caplog, count):
     monkeypatch.setattr(resources, "grows", lambda: True)
     monkeypatch.setattr(resources, "RESOURCE_PATIENCE_S", 1.0)
-    monkeypatch.setattr(resources, "GROWTH_PATIENCE_S", 1.0)
+    monkeypatch.setattr(resources, "GROWTH_PATIENCE_S", 2.5)
     seen: list[dict[str, float]] = []
     threading.Timer(0.5, lambda: seen.extend(_demand())).start()
     monkeypatch.setattr(resources, "alone", lambda: False)
-    wanted = rf"{count} CPUs in all, and the autoscaler had 1 s: .*after {count - 1} of them"
+    wanted = rf"{count} CPUs in all, and the autoscaler had 2\.5 s: .*after {count - 1} of them"
     with pytest.raises(ResourceError, match=wanted), room_for([runners(count)]):
         pass
     assert seen == [{"CPU": 1.0}] * count
+    assert caplog.text.count("too little is free") == 1
+    assert "another run" not in caplog.text, "there is none: its own turn was over"
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 

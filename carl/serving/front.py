@@ -111,7 +111,7 @@ class VlmFront:
             cost = usage["total_tokens"]
         except asyncio.CancelledError as error:
             raise ApiError(HUNG_UP, "the caller hung up") from error
-        except Exception:
+        except Exception:  # whatever failed is not the caller's to pay, and is raised
             cost = None
             raise
         finally:
