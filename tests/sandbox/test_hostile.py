@@ -44,7 +44,8 @@ class Outside:
         self._shown = np.frombuffer(b"quokka" * 32, np.uint8).reshape(1, 8, 8, 3).copy()
         self._zygote = supervisor.supervise()._process.pid
         self.places = canaries.places | {"neighbour": self.neighbour.pid, "zygote": self._zygote}
-        gc.collect()  # what other tests have left is not to be given back during these
+        gc.collect()  # what other tests have left is not to be given back during these,
+        gc.freeze()  # nor to be gone through by each of them
         self._before = self._held()
 
     def check(self) -> None:
@@ -68,6 +69,7 @@ def outside() -> Iterator[Outside]:
             outside = Outside(canaries)
             yield outside
             outside.neighbour.close()
+    gc.unfreeze()
 
 
 def answered(source: str, limits: Limits, lies: bool = False) -> Judgement:
