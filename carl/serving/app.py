@@ -8,10 +8,11 @@ from ray.serve import Application
 from ray.serve.config import DeploymentActorConfig
 
 from carl.errors import ConfigError
-from carl.serving.clients import RETRY_S, Clients, Ledger
+from carl.serving.clients import Clients, Ledger
 from carl.serving.config import ServingConfig
 from carl.serving.front import LEDGER, VlmFront
 from carl.serving.model import VlmModel
+from carl.serving.weights import context_of
 
 __all__ = ["QUIET", "ServingConfig", "build"]
 
@@ -19,6 +20,9 @@ QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 HEALTH_S = 3.0
 """Seconds between Serve's looks at a replica: one that died is missed only then."""
+
+UNBOUNDED = 1_000_000
+"""More requests than a front can hold; Serve wants a number."""
 
 LOOK_BACK_S = 12.0
 """Seconds over which requests are averaged: the least that Serve wants, as it counts them every 10 s."""
@@ -38,21 +42,23 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def _front(config: ServingConfig, clients: Clients) -> Application:
-    """One replica, which the queue's limit is counted in. The Ledger outlives it."""
+    """One replica, which the queue's limit is counted in. The Ledger outlives it.
+
+    It takes all that comes, and turns away what is too much itself: Serve would do so without OpenAI's error object,
+    and let probes of its health wait.
+    """
     deployment: Any = VlmFront
     ledger = DeploymentActorConfig(
         name=LEDGER, actor_class=ray.remote(Ledger), init_args=(clients.budgets,), actor_options={"num_cpus": 0}
     )
     application: Application = deployment.options(
         num_replicas=1,
-        max_ongoing_requests=2 * config.capacity,  # it must take the requests that it turns away as well
-        max_queued_requests=config.capacity,
-        backpressure_config={"status_code": 429, "retry_after_s": RETRY_S},
+        max_ongoing_requests=UNBOUNDED,
         ray_actor_options={"num_cpus": 0},
         deployment_actors=[ledger] if clients.budgets else [],
         logging_config=QUIET,
         **_shutdown(config),
-    ).bind(config, clients, _model(config))
+    ).bind(config, clients, context_of(config.model), _model(config))
     return application
 
 

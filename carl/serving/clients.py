@@ -130,6 +130,12 @@ class Ledger:
             spent.tokens += tokens or 0
             spent.requests -= tokens is None
 
+    def charge(self, client: str, tokens: int) -> None:
+        """Count a request of ``client`` that was refused for its size: it took a place and bandwidth all the same."""
+        spent = self._today(client)
+        spent.requests += 1
+        spent.tokens += tokens
+
     def _refusal(self, client: str, tokens: int, spent: Spent) -> Refusal | None:
         budget = self._budgets.get(client, Budget())
         most = budget.requests_per_day
@@ -154,7 +160,7 @@ class Ledger:
 
     def _roll_over(self) -> None:
         day = int(self._now() // DAY_S)
-        if day != self._day:
+        if day > self._day:  # a clock that is set back begins no new day
             self._day, self._spent, self._under_way = day, {}, {}
 
     def _reset_s(self) -> int:

@@ -50,6 +50,12 @@ class ServingConfig(BaseModel):
     )
     default_max_tokens: int = Field(default=1024, ge=1, description="Longest answer unless a request says.")
     max_body_mb: float = Field(default=32, gt=0, description="Largest request, in MiB.")
+    max_images: int = Field(default=64, ge=1, description="Most pictures of a request.")
+    max_megapixels: float = Field(default=64, gt=0, description="Most pixels of all its pictures, in 2**20.")
+    body_timeout_s: float = Field(default=60, gt=0, description="Seconds that a request may take to arrive.")
+    max_requests_per_client: int = Field(
+        default=64, ge=1, description="Requests of one client under way at once; without tokens, of one address."
+    )
     threads: int | None = Field(
         default=None, ge=1, description="Cores for torch; none: all of them, but one for the embedded model."
     )

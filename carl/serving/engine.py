@@ -4,7 +4,6 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -14,20 +13,10 @@ from carl.config import EMBEDDED_MODEL
 from carl.errors import VlmError
 from carl.serving.prompt import Completion, Prompt, PromptError
 from carl.serving.sampling import RowSampler, RowStops, before_stop
+from carl.serving.weights import locate
 
 hub: Any = transformers
 """transformers, whose annotations are partial."""
-
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
-
-
-def locate(model: str) -> str:
-    """The folder or Hugging Face name that ``model`` means; raises VlmError if the embedded model is not there."""
-    if model != EMBEDDED_MODEL:
-        return model
-    if not (EMBEDDED_FOLDER / "config.json").is_file():
-        raise VlmError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall carl, or set vlm.model")
-    return str(EMBEDDED_FOLDER)
 
 
 class VlmEngine:

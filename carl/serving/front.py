@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,11 +15,21 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.metrics import Counter, Histogram
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from carl.serving.clients import RETRY_S, Clients
+from carl.serving.clients import ANYONE, RETRY_S, Clients
 from carl.serving.config import ServingConfig
+from carl.serving.places import Places
 from carl.serving.prompt import Completion, Prompt, PromptError
-from carl.serving.protocol import ApiError, chat_completion, model_list, most_tokens, parse_request
+from carl.serving.protocol import (
+    ApiError,
+    RequestLimits,
+    chat_completion,
+    decoded,
+    model_list,
+    most_tokens,
+    parse_request,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +47,15 @@ api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 @api.middleware("http")
 async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Nothing but the health route answers without a token, unknown routes included."""
+    """Nothing but the health route answers without a token, unknown routes included, or when all places are taken."""
     if request.url.path.rstrip("/") == "/health":
         return await call_next(request)
     front: Any = serve.get_replica_context().servable_object
     request.state.client = "unknown"
     try:
         request.state.client = front.client(request.headers.get("authorization", ""))
-        response = await call_next(request)
+        with front.places.held(_caller(request)):
+            response = await call_next(request)
     except ApiError as error:
         response = _refusal(error)
     except asyncio.CancelledError:
@@ -66,6 +78,12 @@ async def http_error(request: Request, error: HTTPException) -> JSONResponse:
     return _refusal(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
 
 
+def _caller(request: Request) -> str:
+    """Who holds a place: a client by name, and where no token is asked for, an address."""
+    client: str = request.state.client
+    return client if client != ANYONE or request.client is None else request.client.host
+
+
 def _refusal(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), error.status, error.headers())
 
@@ -75,8 +93,12 @@ def _refusal(error: ApiError) -> JSONResponse:
 class VlmFront:
     """OpenAI's chat completions, handed on to the model. Small, and always there: the model may have no replica."""
 
-    def __init__(self, config: ServingConfig, clients: Clients, model: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self, config: ServingConfig, clients: Clients, context: int | None, model: DeploymentHandle[Any]
+    ) -> None:
         self._config, self._clients, self._model = config, clients, model
+        self._limits = RequestLimits(config.max_images, int(config.max_megapixels * 2**20), context)
+        self.places = Places(2 * config.capacity, config.max_requests_per_client)  # half of them arrive, say
         by_status: Any = ("client", "status")  # Ray annotates tags as a tuple of one
         self._requests = Counter("carl_vlm_requests", "Requests by client and status.", by_status)
         self._prompt_tokens = Counter("carl_vlm_prompt_tokens", "Tokens of prompts.", ("client",))
@@ -97,8 +119,14 @@ class VlmFront:
 
     @api.post("/v1/chat/completions")
     async def chat(self, request: Request) -> JSONResponse:
-        client, body = request.state.client, await self._body(request)
-        model, prompts = await asyncio.to_thread(parse_request, body, self._config.default_max_tokens)
+        client = request.state.client
+        try:
+            body = await self._body(request)
+            model, prompts = await asyncio.to_thread(parse_request, body, self._config.default_max_tokens, self._limits)
+        except ApiError as error:
+            if error.too_large:
+                self._charge(client)
+            raise
         if model != self._config.model:
             raise ApiError(404, f"no model {model!r} here; this is {self._config.model!r}", "model_not_found", "model")
         most = most_tokens(prompts)
@@ -106,6 +134,7 @@ class VlmFront:
         cost: int | None = most  # the price of hanging up
         start = asyncio.get_running_loop().time()
         try:
+            prompts = await asyncio.to_thread(decoded, prompts)
             completion = chat_completion(model, await self._ask(prompts))
             usage = completion["usage"]
             cost = usage["total_tokens"]
@@ -163,11 +192,25 @@ class VlmFront:
             raise ApiError(429, refusal.message, code, retry_s=refusal.retry_s)
         return lambda cost: ledger.settle.remote(name, cost)  # nobody waits for it
 
+    def _charge(self, client: str) -> None:
+        """What is refused for its size counts as a request that took ``default_max_tokens``."""
+        if self._clients.budgets:
+            with suppress(RayActorError, ValueError):  # Serve starts another ledger, in which budgets are full
+                serve.get_deployment_actor(LEDGER).charge.remote(client, self._config.default_max_tokens)
+
     async def _body(self, request: Request) -> bytes:
-        limit = int(self._config.max_body_mb * 2**20)
+        """The whole body; raises ApiError if it is too large, or takes too long to arrive."""
+        limit, seconds = int(self._config.max_body_mb * 2**20), self._config.body_timeout_s
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise ApiError(413, f"the request is larger than {self._config.max_body_mb:g} MiB", "request_too_large")
+        try:
+            async with asyncio.timeout(seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > limit:
+                        message = f"the request is larger than {self._config.max_body_mb:g} MiB"
+                        raise ApiError(413, message, "request_too_large")
+        except TimeoutError as error:
+            raise ApiError(408, f"the request did not arrive within {seconds:g} s", "request_timeout") from error
+        except ClientDisconnect as error:
+            raise ApiError(HUNG_UP, "the caller hung up") from error
         return bytes(body)

@@ -77,7 +77,7 @@ def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
     from ray import serve
 
     from carl.serving.app import QUIET, build
-    from carl.serving.engine import locate
+    from carl.serving.weights import locate
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     locate(model)

@@ -5,16 +5,18 @@ import binascii
 import io
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from carl.serving.prompt import Completion, Prompt, Sampling
+from carl.serving.prompt import Completion, Messages, Prompt, Sampling
 
 MAX_PIXELS = 16 * 1024 * 1024
-"""Largest image, in pixels, that is decoded."""
+"""Largest image, in pixels."""
 
 MAX_SAMPLES = 128
 """Most answers of one request, as in OpenAI's own API."""
@@ -22,8 +24,38 @@ MAX_SAMPLES = 128
 PIXELS_PER_TOKEN, CHARACTERS_PER_TOKEN = 28 * 28, 4
 """Of Qwen2-VL; other models are of that order."""
 
-UNSUPPORTED = ("stream", "tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio")
-"""Parameters that would change the answer's form and that this server refuses rather than ignore."""
+MOST_CHARACTERS_PER_TOKEN = 16
+"""Text is refused unread when each token of the model's context would have to hold more: four times the usual."""
+
+ASKS_FOR_TEXT: Mapping[str, Sequence[Any]] = {
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    **dict.fromkeys(("stream", "tools", "functions", "audio", "logit_bias"), ()),
+    **dict.fromkeys(("logprobs", "top_logprobs", "prompt_logprobs", "echo"), ()),
+    # vLLM's and SGLang's ways of asking for JSON, a regular expression or a grammar
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"), ()),
+    **dict.fromkeys(("json_schema", "regex", "ebnf"), ()),
+}
+"""Parameters that would change the answer's form, and their values that ask for the text that is answered anyway. With
+any other value but null, false, 0 and empties a request is refused: to ignore it would answer something else."""
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """What all parts of one request may add up to.
+
+    Attributes:
+        images: pictures.
+        pixels: pixels of them together, by their headers.
+        context: tokens of prompt and answer that the model takes; None: not known here, so left to the model.
+    """
+
+    images: int = 64
+    pixels: int = 4 * MAX_PIXELS
+    context: int | None = None
+
 
 _ERROR_TYPES = {
     401: "authentication_error",
@@ -44,6 +76,11 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.param, self.retry_s = status, code, param, retry_s
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the request was refused for its size."""
+        return self.status == 413 or self.code == "context_length_exceeded"
 
     def body(self) -> dict[str, Any]:
         kind = _ERROR_TYPES.get(self.status, "invalid_request_error")
@@ -95,10 +132,14 @@ class ChatRequest(_Lenient):
     stop: str | tuple[str, ...] | None = None
 
 
-def parse_request(body: bytes, default_max_tokens: int) -> tuple[str, list[Prompt]]:
-    """The model asked for, and one prompt per answer; raises ApiError."""
+def parse_request(
+    body: bytes, default_max_tokens: int, limits: RequestLimits = RequestLimits()
+) -> tuple[str, list[Prompt]]:
+    """The model asked for, and one prompt per answer, whose pictures are yet to be ``decoded``; raises ApiError."""
     request = _validated(body)
+    _check_count(request, limits)
     messages = tuple(_message(message) for message in request.messages)
+    _check_size(messages, limits)
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     prompts = [
         Prompt(
@@ -116,12 +157,51 @@ def parse_request(body: bytes, default_max_tokens: int) -> tuple[str, list[Promp
     return request.model, prompts
 
 
+def _check_count(request: ChatRequest, limits: RequestLimits) -> None:
+    parts = [part for message in request.messages if not isinstance(message.content, str) for part in message.content]
+    count = sum(isinstance(part, ImagePart) for part in parts)
+    if count > limits.images:
+        raise ApiError(413, f"{count} images in a request; at most {limits.images} pass", "too_many_images")
+
+
+def _check_size(messages: Messages, limits: RequestLimits) -> None:
+    """Raise ApiError(413) for pictures that are too large, and ApiError(400) for more text than the model takes."""
+    pixels, characters = _pixels(messages), _characters(messages)
+    if pixels > limits.pixels:
+        raise ApiError(413, f"images of {pixels} pixels in a request; at most {limits.pixels} pass", "image_too_large")
+    if limits.context is not None and characters > MOST_CHARACTERS_PER_TOKEN * limits.context:
+        message = f"{characters} characters are more than the model's {limits.context} tokens can hold"
+        raise ApiError(400, message, "context_length_exceeded", "messages")
+
+
+def decoded(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """``prompts`` of one request with their pictures read, as RGB, once for all of them; raises ApiError."""
+    messages = tuple(
+        {**message, "content": [_decoded(part) for part in message["content"]]} for message in prompts[0].messages
+    )
+    return [replace(prompt, messages=messages) for prompt in prompts]
+
+
+def _decoded(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    with _image_errors():
+        return {**part, "image": part["image"].convert("RGB")}
+
+
+def _pixels(messages: Messages) -> int:
+    pictures = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
+    return sum(picture.width * picture.height for picture in pictures)
+
+
+def _characters(messages: Messages) -> int:
+    return sum(len(part["text"]) for message in messages for part in message["content"] if part["type"] == "text")
+
+
 def most_tokens(prompts: Sequence[Prompt]) -> int:
     """What a request takes at most: its prompt, once and about, before a model has read it; and its longest answers."""
-    parts = [part for message in prompts[0].messages for part in message["content"]]
-    pixels: int = sum(part["image"].width * part["image"].height for part in parts if part["type"] == "image")
-    characters = sum(len(part["text"]) for part in parts if part["type"] == "text")
-    asked = pixels // PIXELS_PER_TOKEN + characters // CHARACTERS_PER_TOKEN
+    messages = prompts[0].messages
+    asked = _pixels(messages) // PIXELS_PER_TOKEN + _characters(messages) // CHARACTERS_PER_TOKEN
     return asked + sum(prompt.sampling.max_tokens for prompt in prompts)
 
 
@@ -134,8 +214,8 @@ def _validated(body: bytes) -> ChatRequest:
         raise ApiError(400, f"the body is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ApiError(400, "the body is not a JSON object")
-    for name in UNSUPPORTED:
-        if values.get(name):
+    for name, harmless in ASKS_FOR_TEXT.items():
+        if values.get(name) and values[name] not in harmless:
             raise ApiError(400, f"{name!r} is not supported by this server", "unsupported_parameter", name)
     try:
         return ChatRequest.model_validate({key: value for key, value in values.items() if value is not None})
@@ -154,22 +234,33 @@ def _message(message: Message) -> dict[str, Any]:
 def _part(part: TextPart | ImagePart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    return {"type": "image", "image": decode_image(part.image_url.url)}
+    return {"type": "image", "image": open_image(part.image_url.url)}
 
 
-def decode_image(url: str) -> Image.Image:
-    """The picture in a ``data:`` URL of base64 PNG or JPEG, as RGB; raises ApiError. Nothing is ever fetched."""
+def open_image(url: str) -> Image.Image:
+    """The PNG or JPEG in a ``data:`` URL of base64, of which only the header is read; raises ApiError.
+
+    Nothing is ever fetched.
+    """
     head, comma, data = url.partition(",")
     if not head.startswith("data:"):
         raise ApiError(400, "images must be data: URLs; this server fetches nothing", "invalid_image_url")
     if not comma or not head.endswith(";base64"):
         raise ApiError(400, "the image's data: URL is not base64", "invalid_image_url")
-    try:
+    with _image_errors():
         picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG", "JPEG"])
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ApiError(413, f"an image of {picture.width}x{picture.height} pixels is too large", "image_too_large")
-        return picture.convert("RGB")
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ApiError(413, f"an image of {picture.width}x{picture.height} pixels is too large", "image_too_large")
+    return picture
+
+
+@contextmanager
+def _image_errors() -> Iterator[None]:
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise ApiError(413, f"an image is too large: {error}", "image_too_large") from error
+    except (binascii.Error, OSError, ValueError, SyntaxError) as error:
         raise ApiError(400, "the image is no readable base64 PNG or JPEG", "invalid_image") from error
 
 

@@ -2,12 +2,15 @@
 
 import itertools
 import json
+from contextlib import ExitStack
 
 import pytest
 
 from carl.errors import ConfigError
 from carl.serving.app import ServingConfig, build
 from carl.serving.clients import ANYONE, DAY_S, Budget, Clients, Ledger, Refusal
+from carl.serving.places import Places
+from carl.serving.protocol import ApiError
 
 BOTH = {
     "alice": {"token": "secret of alice", "requests_per_day": 2},
@@ -127,6 +130,43 @@ def test_what_was_set_aside_yesterday_is_paid_yesterday() -> None:
     ledger.settle("of a ledger that was lost", 1000)
     admitted(ledger, "alice")
     assert refused(ledger, "alice").message.endswith("1 of 1 requests today")
+
+
+def test_a_clock_that_is_set_back_begins_no_new_day() -> None:
+    now = 10.5 * DAY_S
+    ledger = Ledger({"alice": Budget(requests_per_day=1)}, lambda: now)
+    ledger.settle(admitted(ledger, "alice"), 10)
+    for now in (9.5 * DAY_S, 10.9 * DAY_S):  # noqa: B007  the ledger's clock
+        assert refused(ledger, "alice").used_up
+    now = 11.1 * DAY_S
+    admitted(ledger, "alice")
+
+
+def test_what_was_refused_for_its_size_is_paid() -> None:
+    ledger = Ledger({"alice": Budget(requests_per_day=1), "bob": Budget(tokens_per_day=100)}, lambda: 0.0)
+    for client in ("alice", "bob"):
+        ledger.charge(client, 95)
+        assert refused(ledger, client).used_up
+
+
+def test_places_are_few_in_all_and_for_each() -> None:
+    places, held = Places(3, 2), ExitStack()
+    with held:
+        for _ in range(2):
+            held.enter_context(places.held("alice"))
+        for caller, code in (("alice", "too_many_requests"), ("bob", None), ("carol", "server_full")):
+            if code is None:
+                held.enter_context(places.held(caller))
+                continue
+            with pytest.raises(ApiError) as raised, places.held(caller):
+                pass
+            assert (raised.value.status, raised.value.code, raised.value.headers()) == (
+                429,
+                code,
+                {"retry-after": "5", "x-should-retry": "true"},
+            )
+    with places.held("carol"), places.held("alice"), places.held("alice"):
+        pass
 
 
 def test_arguments_that_contradict_each_other() -> None:
