@@ -7,15 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from carl.actions import cast
 from carl.errors import CarlError, TaskError
 from carl.progress import Progress, silent
-from carl.task import Actor, Environment, Task
-from carl.trajectory import Part, Trajectory, TrajectoryStore
+from carl.task import Actor, Environment, Task, overlong
+from carl.trajectory import Part, Reel, Trajectory, TrajectoryStore
 
 Role = Literal["expert", "random"]
-
-LONGEST = 10_000
-"""Steps after which an episode is cut when neither the environment nor the caller ends it sooner."""
 
 PARTS_PER_CPU = 4
 """Pieces of work for each CPU: several, so that long episodes even out and progress shows."""
@@ -26,7 +24,7 @@ def rollout(task: Task, seed: int, role: Role, max_steps: int | None = None, wit
 
     Args:
         role: "expert" follows the task's expert and has to succeed; "random" draws actions uniformly.
-        max_steps: cut the episode after so many steps.
+        max_steps: cut the episode after so many steps. One that outlasts ``carl.task.LONGEST`` is truncated there.
         with_events: record the task's oracle events as well, for measuring only.
 
     Raises TaskError if the environment or the expert does not do what a Task promises.
@@ -40,36 +38,55 @@ def play(
 ) -> Trajectory:
     """``rollout`` in an environment that is already made, from a reset on."""
     with environment_errors(task, seed):
-        trajectory = _record(task, env, seed, role, max_steps or LONGEST, with_events)
+        trajectory = _record(task, env, seed, role, max_steps, with_events)
     if role == "expert" and not trajectory.success:
         raise TaskError(
             f"task {task.name!r}: its expert failed in the episode of seed {seed} ({len(trajectory)} steps); "
             "expert episodes have to succeed, so mend the expert, or what the Task calls success"
         )
+    if role == "expert":
+        check_visible(task, trajectory)
     return trajectory
 
 
-def _record(task: Task, env: Environment, seed: int, role: Role, max_steps: int, with_events: bool) -> Trajectory:
+def check_visible(task: Task, trajectory: Trajectory) -> None:
+    """Raise TaskError if all frames of a solved episode are alike, however short it is: no program can tell that it
+    was solved. Random play may well change nothing.
+    """
+    frames = trajectory.frames
+    if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
+        raise TaskError(
+            f"task {task.name!r}: the {len(frames)} frames of the solved episode of seed {trajectory.seed} are all "
+            "alike, so no program can see it being solved; point the Task's camera at what changes"
+        )
+
+
+def _record(
+    task: Task, env: Environment, seed: int, role: Role, max_steps: int | None, with_events: bool
+) -> Trajectory:
     observation, _ = env.reset(seed=seed)
     act = _actor(task, env, seed, role)
-    frames, events = [task.frame(env)], [_events(task, env, with_events)]
+    reel, events = Reel(), [_events(task, env, with_events)]
+    reel.add(task.frame(env))
+    who = f"task {task.name!r}: {'its expert' if role == 'expert' else 'random play'} in the episode of seed {seed}"
     actions: list[Any] = []
     rewards: list[float] = []
     terminated = truncated = success = False
-    while not (terminated or truncated) and len(actions) < max_steps:
-        action = act(observation)
+    while not (terminated or truncated or len(actions) == max_steps):
+        action = cast(env.action_space, act(observation), who)
+        actions.append(np.array(action))
         observation, reward, terminated, truncated, info = env.step(action)
-        success = bool(task.success(float(reward), bool(terminated), bool(truncated), info))
-        frames.append(task.frame(env))
-        actions.append(np.asarray(action))
+        truncated = bool(truncated) or (not terminated and overlong(len(actions)))
+        success = bool(task.success(float(reward), bool(terminated), truncated, info))
+        reel.add(task.frame(env))
         rewards.append(float(reward))
         events.append(_events(task, env, with_events))
     return Trajectory(
-        frames=np.stack(frames),
+        frames=reel.frames(),
         actions=np.stack(actions),
         rewards=np.array(rewards),
         terminated=bool(terminated),
-        truncated=bool(truncated),
+        truncated=truncated,
         success=success,
         seed=seed,
         source=role,

@@ -12,7 +12,7 @@ from rich.text import Text
 from carl.config import Arm, RunConfig
 from carl.rewards.vector import Mix
 from carl.rundir import RunDirectory
-from carl.task import Task
+from carl.task import LONGEST, Task
 
 PACKAGES = (
     "code-as-reward",
@@ -60,6 +60,7 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "seconds": run_dir.seconds,
         "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
+        "cut": main.get("cut", 0),
         "reward_counts": main["counts"],
         "rework_steps": main["rework_steps"],
         "versions": versions(),
@@ -95,7 +96,8 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
     head = Text(
         f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure", style="bold"
     )
-    return Group(head, table, Text(_vlm(result)), Text(_seconds(result)))
+    lines = (_vlm(result), *_cut(arms), _seconds(result))
+    return Group(head, table, *map(Text, lines))
 
 
 def _rate(evaluation: Mapping[str, Any] | None) -> str:
@@ -114,6 +116,18 @@ def _vlm(result: Mapping[str, Any]) -> str:
         f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); candidates tried: {result['candidates']}, "
         f"program {result['program_id']}."
     )
+
+
+def _cut(arms: Mapping[str, Any]) -> list[str]:
+    """A line if episodes had to be cut."""
+    trained = sum(arm.get("cut", 0) for arm in arms.values())
+    evaluated = sum((arm.get(mode) or {}).get("cut", 0) for arm in arms.values() for mode in ("sampled", "greedy"))
+    if not trained + evaluated:
+        return []
+    return [
+        f"{trained} episodes of training and {evaluated} of evaluation were cut after {LONGEST:,} steps: the "
+        "environment sets no time limit. Give it one in the task's make(), such as gymnasium.wrappers.TimeLimit."
+    ]
 
 
 def _seconds(result: Mapping[str, Any]) -> str:

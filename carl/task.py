@@ -23,6 +23,14 @@ Actor = Callable[[Any], Any]
 
 ENTRY_POINT_GROUP = "carl.tasks"
 
+LONGEST = 10_000
+"""Steps after which an episode is truncated if its environment ends it no sooner, wherever it is played."""
+
+
+def overlong(steps: Any) -> Any:
+    """Whether an episode of so many steps is truncated as too long: a bool for an int, and a mask for an array."""
+    return steps >= LONGEST
+
 
 class Expert(Protocol):
     """Where expert actions come from: a planner, a script or a trained policy."""

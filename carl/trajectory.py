@@ -53,6 +53,35 @@ class Trajectory:
         return len(self.actions)
 
 
+class Reel:
+    """Copies of an episode's frames in one array that grows in place; stacking a list would hold each frame twice."""
+
+    ROOM = 64
+    """Frames by which it grows."""
+
+    def __init__(self) -> None:
+        self._frames: Frame = np.empty((0, 0, 0, 3), np.uint8)
+        self._count = 0
+
+    def add(self, frame: Frame) -> None:
+        """Copy ``uint8[H, W, 3]``; raises ValueError if it has another size than the first."""
+        if not self._count:
+            self._frames = np.empty((0, *frame.shape), np.uint8)
+        elif frame.shape != self._frames.shape[1:]:
+            raise ValueError(f"a frame is {list(frame.shape)} where the first one was {list(self._frames.shape[1:])}")
+        if self._count == len(self._frames):
+            self._frames.resize((self._count + self.ROOM, *frame.shape), refcheck=False)  # nobody else has it yet
+        self._frames[self._count] = frame
+        self._count += 1
+
+    def frames(self) -> Frame:
+        """All of them, ``uint8[T, H, W, 3]``; ends the reel."""
+        frames, self._frames = self._frames, np.empty((0, 0, 0, 3), np.uint8)
+        frames.resize((self._count, *frames.shape[1:]), refcheck=False)
+        self._count = 0
+        return frames
+
+
 MANIFEST = "manifest.json"
 FORMAT = 1
 EVENT = "event:"

@@ -31,6 +31,7 @@ BEGUN = ("reward", "begun")
 
 FAULTS = {
     ("reward", "abstains"): "abstains",
+    ("reward", "cut"): "episodes cut",
     ("reward", "box_restarts"): "boxes replaced",
     ("reward", "quarantined"): "quarantines",
     ("rework_steps",): "steps trained again",

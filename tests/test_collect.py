@@ -66,6 +66,125 @@ def test_events_are_recorded_only_when_asked_for() -> None:
     assert all(len(event) == len(events) + 1 for event in events.events.values())
 
 
+class Canvas(Corridor):
+    """Draws into one array that it hands out every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.canvas = np.zeros((8, 8, 3), np.uint8)
+
+    def render(self) -> np.ndarray:
+        self.canvas[:] = super().render()
+        return self.canvas
+
+
+def test_frames_are_copied_when_they_are_kept() -> None:
+    frames = rollout(replace(CORRIDOR, make=Canvas), 1, "expert").frames
+    assert frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_frames_of_a_long_episode_are_all_kept() -> None:
+    long = replace(CORRIDOR, make=lambda: Corridor(length=200, patience=1000))
+    frames = rollout(long, 1, "expert").frames
+    assert frames[:, 0, 0, 0].tolist() == list(range(201))
+    assert frames.base is None or frames.base.nbytes == frames.nbytes, "nothing larger is kept alive"
+
+
+class Pushed(Corridor):
+    """Takes actions of any space, which it checks and then changes; whatever it takes is a step to the right."""
+
+    def __init__(self, space: gym.Space) -> None:
+        super().__init__()
+        self.action_space = space
+        self.taken: list[object] = []
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.taken.append(action)
+        if isinstance(action, np.ndarray):
+            action[...] = 0
+        return super().step(1)
+
+
+def acting(space: gym.Space, *actions: object) -> Task:
+    """The corridor with actions in ``space``, whose expert writes ``actions`` and repeats the last."""
+
+    def expert(env: gym.Env):
+        left = list(actions)
+        return lambda observation: left.pop(0) if len(left) > 1 else left[0]
+
+    return replace(CORRIDOR, make=lambda: Pushed(space), expert=expert)
+
+
+@pytest.mark.parametrize(
+    ("space", "written", "kept"),
+    [
+        (gym.spaces.Discrete(3), [1, 1.0, np.float32(1), np.array(1)], [1, 1, 1, 1]),
+        (gym.spaces.Discrete(3, start=5), [[6], np.array([7]), True + 5, np.uint8(5)], [6, 7, 6, 5]),
+        (gym.spaces.Box(-2, 2, (1,), np.float32), [1, 0.5, [1], np.float64(0.25)], [[1], [0.5], [1], [0.25]]),
+        (gym.spaces.Box(-2, 2, (1, 2), np.float64), [[1, 0], ([0.5, 1],)], [[[1, 0]], *[[[0.5, 1]]] * 3]),
+        (gym.spaces.Box(-np.inf, np.inf, (2,), np.float32), [(9, 1e9)], [[9, 1e9]] * 4),
+        (gym.spaces.MultiBinary(2), [[True, False], [0, 1]], [[1, 0], [0, 1], [0, 1], [0, 1]]),
+        (gym.spaces.MultiDiscrete([2, 3]), [[1.0, 2.0]], [[1, 2]] * 4),
+    ],
+    ids=lambda value: str(value) if isinstance(value, gym.Space) else "",
+)
+def test_actions_are_kept_as_their_space_has_them(space: gym.Space, written: list[object], kept: list[object]) -> None:
+    actions = rollout(acting(space, *written), 0, "expert").actions
+    assert (actions.dtype, actions.shape) == (space.dtype, (4, *space.shape))
+    assert actions.tolist() == kept, "what the environment does with an action afterwards changes nothing"
+
+
+def test_experts_that_write_numbers_in_several_ways_fill_one_store(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    ways = iter([1, 1.0, np.float32(1), [1], True])
+
+    def expert(env: gym.Env):
+        way = next(ways)
+        return lambda observation: way
+
+    task = replace(CORRIDOR, expert=expert)
+    assert {t.actions.dtype for t in collect(task, range(5), "expert", str(tmp_path))} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "reason"),
+    [
+        (gym.spaces.Discrete(3), 3, r"action 3, which is outside Discrete\(3\)"),
+        (gym.spaces.Discrete(3), 0.5, "action 0.5, which cannot be cast to Discrete"),
+        (gym.spaces.Discrete(3), "1", "action '1', which cannot be cast"),
+        (gym.spaces.Discrete(3), None, "action None, which cannot be cast"),
+        (gym.spaces.Box(-1, 1, (2,), np.float32), [0.5], r"action \[0.5\], which cannot be cast"),
+        (gym.spaces.Box(-1, 1, (2,), np.float32), [[1], [1, 2]], "which cannot be cast"),
+        (gym.spaces.Box(-1, 1, (2,), np.float32), [0.5, 1.5], "which is outside Box"),
+        (gym.spaces.Box(-np.inf, np.inf, (1,), np.float32), np.nan, "action nan, which is outside Box"),
+        (gym.spaces.Dict(a=gym.spaces.Discrete(2)), {"a": 1}, "acts in Dict.* which is not one array"),
+    ],
+)
+def test_an_action_that_is_none_is_named(space: gym.Space, action: object, reason: str) -> None:
+    with pytest.raises(TaskError, match=rf"^task 'corridor': its expert in the episode of seed 7 .*{reason}"):
+        rollout(acting(space, action), 7, "expert")
+
+
+class Unlit(Corridor):
+    """Shows the same whatever happens."""
+
+    def render(self) -> np.ndarray:
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_solved_episode_in_which_nothing_is_seen_to_change_says_so(length: int) -> None:
+    unlit = replace(CORRIDOR, make=lambda: Unlit(length))
+    with pytest.raises(TaskError, match=rf"'corridor': the {length + 1} frames of the .* seed 3 are all alike"):
+        rollout(unlit, 3, "expert")
+    assert len(rollout(unlit, 3, "random", 4)) <= 4, "random play may change nothing"
+
+
+def test_one_step_that_changes_one_pixel_is_an_episode() -> None:
+    assert len(rollout(replace(CORRIDOR, make=lambda: Corridor(length=1)), 0, "expert")) == 1
+
+
 # Whose fault it was
 
 
@@ -76,9 +195,12 @@ def test_a_failing_expert_is_named_with_its_seed() -> None:
 
 
 def test_an_episode_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carl.collect.LONGEST", 30)
+    monkeypatch.setattr("carl.task.LONGEST", 30)
     endless = replace(CORRIDOR, make=lambda: Corridor(length=1000, patience=1000))
-    assert len(rollout(endless, 0, "random")) == 30
+    trajectory = rollout(endless, 0, "random")
+    assert (len(trajectory), trajectory.terminated, trajectory.truncated) == (30, False, True), "as a vector cuts it"
+    survivor = replace(endless, success=lambda reward, terminated, truncated, info: truncated)
+    assert rollout(survivor, 0, "expert").success
 
 
 def test_a_task_without_expert_says_so() -> None:

@@ -105,6 +105,8 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("environment steps per second", result.get("env_steps_per_s")),
         ("environment steps trained again after stops", result.get("rework_steps")),
         ("abstains in rollouts", result.get("abstains")),
+        ("training episodes cut, as the environment sets no time limit", result.get("cut") or None),
+        ("evaluation episodes cut so", as_record(result.get("evaluation")).get("cut") or None),
         ("judgements known from the cache", known(counts)),
         ("programs' processes replaced", counts.get("box_restarts")),
         ("env runners that put the program into quarantine", counts.get("quarantined")),

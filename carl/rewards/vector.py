@@ -3,23 +3,28 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from carl.config import RewardConfig
 from carl.errors import BoxError, TaskError
+from carl.rewards.finite import check_finite, finite
 from carl.rewards.frames import Frames
+from carl.rewards.infos import RawInfos
 from carl.rewards.source import PROGRESS_SLOTS, Judged, RewardSession, RewardSource
-from carl.task import Frame, Task
+from carl.task import Frame, Task, overlong
 
 Mask = NDArray[np.bool_]
+
+JUDGED = ("reward_version", "env_reward", "abstained", "success", "cut")
+"""What CodeReward adds to ``info``."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,17 +63,22 @@ class CodeReward(gym.vector.VectorWrapper):
     in the masked slots at once.
 
     A source handed over by ``set_source``, from whichever thread, is adopted by each slot at its next episode start,
-    so that no episode mixes two. ``info`` gets arrays of length N: ``reward_version`` (int64, the version that judged
-    this step; 0 for none), ``abstained`` and ``success`` (bool), ``env_reward`` (float64, measured whatever its
-    weight). A session that raises BoxError is asked no more: from there on its slots abstain.
+    so that no episode mixes two. A session that raises BoxError is asked no more: from there on its slots abstain.
+
+    ``info`` gets the arrays JUDGED, of length N: ``reward_version`` (int64, the version that judged this step; 0 for
+    none), ``env_reward`` (float64, measured whatever its weight), and as bool ``abstained``, ``success`` (the task's,
+    read from the sub-environment's own info) and ``cut`` (truncated here, because the environment sets no time limit;
+    see ``carl.task.LONGEST``. In a SyncVectorEnv only).
 
     Attributes:
         idle: ``bool[N]``; slots set here are neither looked at nor paid. The caller does not care for them.
         abstains: frames that could not be judged so far, initial ones included.
+        cut: episodes that were truncated here so far.
 
     Raises:
-        TaskError: the environment resets in another mode, hides its sub-environments, or observes something else
-            than a flat float32 Box while progress has to be appended.
+        TaskError: the environment resets in another mode, hides its sub-environments or their infos, or observes
+            something else than a flat float32 Box while progress has to be appended; from ``reset`` and ``step``: an
+            observation or a reward is NaN or infinite.
     """
 
     def __init__(
@@ -91,7 +101,9 @@ class CodeReward(gym.vector.VectorWrapper):
         _check_autoreset(env)
         self._frames = Frames(task, _sub_environments(env) if self.mix.looks else [])
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
-        self.abstains = 0
+        self.abstains = self.cut = 0
+        self._infos = RawInfos(env)
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._closed_counts: Counter[str] = Counter()
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
         self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
@@ -133,25 +145,35 @@ class CodeReward(gym.vector.VectorWrapper):
             options = dict(options)
         observations, infos = self._inner.reset(seed=seed, options=options)
         self._ended[began] = False
+        self._lengths[began] = 0
+        check_finite(self.task.name, "the observation", observations, self._lengths)
         _, abstained = self._judge(began, np.zeros_like(began))
         nothing = np.zeros(self.num_envs)
-        return self._observe(observations), self._inform(infos, abstained, nothing, nothing.astype(bool))
+        no = nothing.astype(bool)
+        return self._observe(observations), self._inform(infos, abstained, nothing, success=no, cut=no)
 
     def step(  # type: ignore[override]  # gymnasium's own types here are free variables
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], Mask, Mask, dict[str, Any]]:
         observations, env_rewards, terminated, truncated, infos = self._inner.step(actions)
         began, stepped = self._ended, ~self._ended
+        self._lengths += stepped
+        self._lengths[began] = 0
+        check_finite(self.task.name, "the observation", observations, self._lengths)
+        cut = self._cut(terminated, truncated)
         earned, abstained = self._judge(began, stepped)
-        success = self._success(stepped & ~self.idle, env_rewards, terminated, truncated, infos)
-        self._ended = terminated | truncated
         rewards = self.mix.code * earned + self.mix.env * np.where(stepped, env_rewards, 0.0)
+        if not finite(rewards):
+            check_finite(self.task.name, "the environment's reward", env_rewards, self._lengths)
+            check_finite(self.task.name, "the source's reward", earned, self._lengths)
+        success = self._success(stepped & ~self.idle, env_rewards, terminated, truncated)
+        self._ended = terminated | truncated
         return (
             self._observe(observations),
             rewards,
             terminated,
             truncated,
-            self._inform(infos, abstained, env_rewards, success),
+            self._inform(infos, abstained, env_rewards, success=success, cut=cut),
         )
 
     def close(self, **kwargs: Any) -> None:
@@ -164,6 +186,16 @@ class CodeReward(gym.vector.VectorWrapper):
                 self._closed_counts.update(session.counts)
         _close(sessions)
         super().close(**kwargs)
+
+    def _cut(self, terminated: Mask, truncated: Mask) -> Mask:
+        """Truncate episodes of which the environment sees no end; returns where."""
+        cut: Mask = overlong(self._lengths) & ~(terminated | truncated | self.idle)
+        base = self._inner.unwrapped
+        if cut.any() and isinstance(base, SyncVectorEnv):
+            self.cut += int(cut.sum())
+            truncated |= cut
+            base._autoreset_envs |= cut  # has them reset in the next step, as if they had ended
+        return cut
 
     def _judge(self, began: Mask, stepped: Mask) -> tuple[NDArray[np.float64], Mask]:
         """Let every slot's version judge its frame; returns ``float64[N]`` earned and ``bool[N]`` abstained."""
@@ -209,10 +241,10 @@ class CodeReward(gym.vector.VectorWrapper):
 
     @property
     def counts(self) -> Counter[str]:
-        """``abstains``, and what the sessions counted so far (see RewardSession.counts)."""
+        """``abstains``, ``cut``, and what the sessions counted so far (see RewardSession.counts)."""
         with self._swapping:
             counts = Counter(self._closed_counts)
-            counts["abstains"] = self.abstains
+            counts.update(abstains=self.abstains, cut=self.cut)
             for session in self._sessions.values():
                 counts.update(session.counts)
         return counts
@@ -220,25 +252,19 @@ class CodeReward(gym.vector.VectorWrapper):
     def _observe(self, observations: Any) -> Any:
         return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations
 
-    def _success(
-        self, stepped: Mask, rewards: NDArray[np.float64], terminated: Mask, truncated: Mask, infos: dict[str, Any]
-    ) -> Mask:
+    def _success(self, stepped: Mask, rewards: NDArray[np.float64], terminated: Mask, truncated: Mask) -> Mask:
         success = np.zeros(self.num_envs, dtype=bool)
         for slot in np.flatnonzero(stepped).tolist():
             success[slot] = self.task.success(
-                float(rewards[slot]), bool(terminated[slot]), bool(truncated[slot]), info_of(infos, slot)
+                float(rewards[slot]), bool(terminated[slot]), bool(truncated[slot]), self._infos.raw[slot]
             )
         return success
 
     def _inform(
-        self, infos: dict[str, Any], abstained: Mask, env_rewards: NDArray[np.float64], success: Mask
+        self, infos: dict[str, Any], abstained: Mask, env_rewards: NDArray[np.float64], *, success: Mask, cut: Mask
     ) -> dict[str, Any]:
-        ours = {
-            "reward_version": self._versions.copy(),
-            "abstained": abstained,
-            "env_reward": env_rewards,
-            "success": success,
-        }
+        judged = (self._versions.copy(), env_rewards, abstained, success, cut)
+        ours = dict(zip(JUDGED, judged, strict=True))
         everyone = np.ones(self.num_envs, dtype=bool)
         return {**infos, **ours, **{f"_{key}": everyone for key in ours}}
 
@@ -246,15 +272,6 @@ class CodeReward(gym.vector.VectorWrapper):
 def _close(sessions: list[RewardSession]) -> None:
     for session in sessions:
         session.close()
-
-
-def info_of(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
-    """One slot's part of a vector environment's ``infos``."""
-    return {
-        key: info_of(value, slot) if isinstance(value, Mapping) else value[slot]
-        for key, value in infos.items()
-        if not key.startswith("_") and (f"_{key}" not in infos or infos[f"_{key}"][slot])
-    }
 
 
 def _check_autoreset(env: gym.vector.VectorEnv[Any, Any, Any]) -> None:

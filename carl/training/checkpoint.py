@@ -52,6 +52,11 @@ class Progressed:
         """Frames that could not be judged."""
         return self.counts.get("abstains", 0)
 
+    @property
+    def cut(self) -> int:
+        """Episodes that were truncated because the environment would not have ended them."""
+        return self.counts.get("cut", 0)
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises StoreError."""

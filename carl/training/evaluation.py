@@ -41,21 +41,23 @@ ROUND = 2 * SLOTS
 
 @dataclass(frozen=True)
 class Outcome:
-    """One episode: the task's word on its last step, its length, its return as training sees it, abstains, and the
-    version of the reward that paid it; 0 for none."""
+    """One episode: the task's word on its last step, its length, its return as training sees it, abstains, the
+    version of the reward that paid it (0 for none), and whether it was cut (see ``carl.task.LONGEST``)."""
 
     success: bool
     length: int
     ret: float
     abstains: int
     reward_version: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a policy achieved, and the reward version that paid it; 0 for none.
 
-    ``interval`` is the 95 % Wilson score interval of the success rate.
+    ``cut`` counts the episodes that the environment would not have ended (see ``carl.task.LONGEST``); ``interval`` is
+    the 95 % Wilson score interval of the success rate.
     """
 
     episodes: int
@@ -66,6 +68,7 @@ class Evaluation:
     abstains: int
     greedy: bool
     reward_version: int = 0
+    cut: int = 0
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
@@ -79,6 +82,7 @@ class Evaluation:
             abstains=sum(outcome.abstains for outcome in outcomes),
             greedy=greedy,
             reward_version=max(outcome.reward_version for outcome in outcomes),
+            cut=sum(outcome.cut for outcome in outcomes),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,9 +180,9 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
         abstains += info["abstained"]
         began = (terminated | truncated) & stepped
         for slot in np.flatnonzero(began):
-            success, length = bool(info["success"][slot]), int(lengths[slot])
+            success, length, cut = bool(info["success"][slot]), int(lengths[slot]), bool(info["cut"][slot])
             version = int(info[VERSION][slot])
-            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot]), version))
+            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot]), version, cut))
         lengths[began], returns[began], abstains[began] = 0, 0.0, 0
         remaining -= began
         env.idle = remaining == 0

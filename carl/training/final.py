@@ -17,7 +17,7 @@ from carl.training.checkpoint import STATE, Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
 from carl.training.train import Training
-from carl.trajectory import Trajectory, TrajectoryStore
+from carl.trajectory import Reel, Trajectory, TrajectoryStore
 
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""
@@ -40,6 +40,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "seconds": round(progressed.seconds, 3),
         "env_steps_per_s": round(progressed.env_steps / progressed.seconds, 1),
         "abstains": progressed.abstains,
+        "cut": progressed.cut,
         "counts": progressed.counts,
         "rework_steps": progressed.rework_steps,
         "reward_version": progressed.reward_version,
@@ -68,6 +69,7 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
     """One episode of the sampled policy, with its frames."""
     env = CodeReward(SyncVectorEnv([partial(exam.task.make)]), exam.task, exam.source, mix=exam.mix)
     camera = partial(exam.task.frame, env.unwrapped.envs[0])
+    reel = Reel()
     actions: list[Any] = []
     rewards: list[float] = []
     terminated = truncated = np.zeros(1, dtype=bool)
@@ -76,17 +78,17 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             observations, _ = env.reset(seed=[seed])
-            frames = [camera()]
+            reel.add(camera())
             while not (terminated[0] or truncated[0]):
                 action = policy.act(observations, greedy=False)
                 observations, _, terminated, truncated, info = env.step(action)
-                frames.append(camera())
+                reel.add(camera())
                 actions.append(action[0])
                 rewards.append(float(info["env_reward"][0]))
     finally:
         env.close()
     return Trajectory(
-        frames=np.stack(frames),
+        frames=reel.frames(),
         actions=np.stack(actions),
         rewards=np.array(rewards),
         terminated=bool(terminated[0]),

@@ -312,6 +312,7 @@ class _Loop:
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
             "abstains": self._progressed.abstains,
+            "cut": self._progressed.cut,
             "reward": self._progressed.counts,
             "stale_steps": self._progressed.stale_steps,
             "rework_steps": self._progressed.rework_steps,

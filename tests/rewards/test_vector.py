@@ -1,11 +1,13 @@
 import threading
+from dataclasses import replace
 from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from carl.collect import rollout
 from carl.config import RewardConfig
 from carl.errors import BoxError, TaskError
 from carl.rewards.source import PROGRESS_SLOTS
@@ -219,6 +221,7 @@ def test_nothing_large_travels_in_info():
             "abstained",
             "env_reward",
             "success",
+            "cut",
         }
         assert all(value.shape == (2,) for value in info.values())
 
@@ -256,6 +259,189 @@ def test_success_is_the_tasks_word():
     env = CodeReward(rooms(4, patience=1), task, Furthest())
     env.reset(seed=0)
     assert env.step(np.array([LEFT]))[-1]["success"].tolist() == [True]
+
+
+class Telling(Corridor):
+    """Puts in its info what ``tell`` makes of its position."""
+
+    tell = staticmethod(lambda position: {})
+
+    def step(self, action):
+        *stepped, _ = super().step(action)
+        return *stepped, type(self).tell(self.position)
+
+
+HABITS = {
+    "a bool that is compared by identity": (lambda at: {"won": at == 4}, lambda info: info["won"] is True),
+    "a number, then a word": (lambda at: {"event": "goal" if at == 4 else 0}, lambda info: info["event"] == "goal"),
+    "an array that grows": (lambda at: {"seen": np.arange(at)}, lambda info: len(info["seen"]) == 4),
+    "a list that grows": (lambda at: {"seen": [0] * at}, lambda info: len(info["seen"]) == 4),
+    "an integer, then a share": (lambda at: {"done": at / 4 if at else 0}, lambda info: info["done"] == 1.0),
+    "a key at the end alone": (lambda at: {"won": "yes"} if at == 4 else {}, lambda info: info.get("won") == "yes"),
+    "a key with an underscore": (lambda at: {"_won": at == 4}, lambda info: bool(info["_won"])),
+    "a dict, then a word": (lambda at: {"a": {"b": at} if at < 4 else "won"}, lambda info: info["a"] == "won"),
+    "the very object": (lambda at: {"all": (at, {"x": [at]})}, lambda info: info["all"] == (4, {"x": [4]})),
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_success_is_read_from_the_environments_own_info_alone_and_in_a_vector_alike(habit):
+    tell, won = HABITS[habit]
+    kind = type("Told", (Telling,), {"tell": staticmethod(tell)})
+    task = Task("told", "", kind, expert=lambda env: lambda seen: RIGHT, success=lambda *step: won(step[3]))
+    assert rollout(task, 0, "expert").success
+    env = CodeReward(SyncVectorEnv([kind] * 3), task, Furthest())
+    env.reset(seed=0)
+    successes = [env.step(np.array([RIGHT, LEFT, RIGHT]))[4]["success"].tolist() for _ in range(5)]
+    assert successes == [[False] * 3] * 3 + [[True, False, True]] + [[False] * 3], "nothing is won by the reset"
+
+
+def test_what_cannot_be_batched_travels_as_objects():
+    kind = type("Told", (Telling,), {"tell": staticmethod(lambda at: {"at": at, "seen": np.arange(at)})})
+    env = CodeReward(SyncVectorEnv([kind] * 3), CORRIDOR, Furthest())
+    env.reset(seed=0)
+    env.step(np.array([RIGHT, LEFT, RIGHT]))
+    info = env.step(np.array([RIGHT, RIGHT, LEFT]))[4]
+    assert info["at"].tolist() == [2, 1, 0]
+    assert [seen.tolist() for seen in info["seen"]] == [[0, 1], [0], []]
+    assert info["_seen"].all()
+
+
+def test_infos_of_other_processes_reach_success_too():
+    task = replace(CORRIDOR, make=Won, success=lambda *step: step[3].get("won") is True)
+    env = CodeReward(AsyncVectorEnv([Won] * 2), task, mix=Mix(0.0, 1.0, progress=False))
+    try:
+        env.reset(seed=0)
+        successes = [env.step(np.array([LEFT, RIGHT]))[4]["success"].tolist() for _ in range(4)]
+        assert successes == [[False, False]] * 3 + [[False, True]]
+    finally:
+        env.close()
+
+
+class Won(Telling):
+    tell = staticmethod(lambda position: {"won": position == 4})
+
+
+class Batched(gym.vector.VectorEnv):
+    """A vector environment without sub-environments."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  gymnasium's convention
+    num_envs = 2
+    single_observation_space = gym.spaces.Box(0.0, 1.0, (3,), np.float32)
+    single_action_space = gym.spaces.Discrete(2)
+
+
+def test_a_vector_without_infos_of_its_slots_is_refused():
+    with pytest.raises(TaskError, match="does not hand on its sub-environments' own info"):
+        CodeReward(Batched(), CORRIDOR, mix=Mix(0.0, 1.0, progress=False))
+
+
+# Numbers that are none
+
+
+class Failing(Corridor):
+    """Gives ``number`` where ``what`` says, at position 2."""
+
+    def __init__(self, what: str, number: float) -> None:
+        super().__init__()
+        self.what, self.number = what, number
+        if what == "dict":
+            self.observation_space = gym.spaces.Dict(at=self.observation_space, count=gym.spaces.Discrete(9))
+
+    def step(self, action):
+        observation, reward, *ended = super().step(action)
+        return observation, self.number if self.what == "reward" and self.position == 2 else reward, *ended
+
+    def _observation(self):
+        found = super()._observation()
+        if self.position == 2 and self.what != "reward":
+            found[3] = self.number
+        return {"at": found, "count": self.position} if self.what == "dict" else found
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("observation", r"the observation of slot 1 is {} at \[3\] in step 2 "),
+        ("dict", r"the observation\['at'\] of slot 1 is {} at \[3\] in step 2 "),
+        ("reward", "the environment's reward of slot 1 is {} in step 2 "),
+    ],
+)
+def test_a_number_that_is_none_is_named_where_it_first_appears(what, words, number):
+    env = CodeReward(SyncVectorEnv([partial(Failing, what, number)] * 2), CORRIDOR, mix=Mix(0.0, 1.0, progress=False))
+    env.reset(seed=0)
+    env.step(np.array([LEFT, RIGHT]))
+    with pytest.raises(TaskError, match=r"'corridor': " + words.format(number)):
+        env.step(np.array([RIGHT, RIGHT]))
+
+
+def test_an_environments_reward_that_is_none_ends_it_whatever_its_weight():
+    env = CodeReward(SyncVectorEnv([partial(Failing, "reward", np.nan)]), CORRIDOR, Furthest(), mix=Mix(env=0.0))
+    env.reset(seed=0)
+    env.step(np.array([RIGHT]))
+    with pytest.raises(TaskError, match="environment's reward of slot 0 is nan"):
+        env.step(np.array([RIGHT]))
+
+
+def test_a_source_that_pays_a_number_that_is_none_is_named():
+    env, _ = code_reward(4, 4, source=Furthest(scale=np.inf))
+    env.reset(seed=0)
+    with pytest.raises(TaskError, match=r"source's reward of slot 0 is (nan|inf) in step 1"), np.errstate(all="ignore"):
+        env.step(np.array([RIGHT, RIGHT]))
+
+
+def test_an_initial_observation_that_is_none_is_named():
+    class Unset(Corridor):
+        def _observation(self):
+            return np.full(5, np.nan, np.float32)
+
+    with pytest.raises(TaskError, match=r"observation of slot 0 is nan at \[0\] in step 0"):
+        CodeReward(SyncVectorEnv([Unset]), CORRIDOR, Furthest()).reset(seed=0)
+
+
+# Episodes without end
+
+
+def test_an_episode_that_never_ends_is_truncated_and_begun_anew(monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 3)
+    env, source = code_reward(4, 4, patience=1_000)
+    env.reset(seed=0)
+    env.unwrapped.envs[0].position = 2
+    ends = []
+    for _ in range(6):
+        _, _, terminated, truncated, info = env.step(np.array([RIGHT, LEFT]))
+        ends.append((terminated.tolist(), truncated.tolist(), info["cut"].tolist()))
+    no = [False, False]
+    assert ends == [
+        (no, no, no),
+        ([True, False], no, no),
+        (no, [False, True], [False, True]),
+        (no, no, no),
+        (no, no, no),
+        (no, [True, False], [True, False]),
+    ]
+    seen = [row for row in source.opened[0].seen if row[1] == 1]
+    assert [row[0] for row in seen] == ["reset", "step", "step", "step", "reset", "step", "step"]
+    assert [row[4] for row in seen] == [1, 1, 1, 1, 2, 2, 2], "the last frame is the old episode's"
+    assert env.cut == env.counts["cut"] == 2
+
+
+def test_success_hears_that_an_episode_was_cut(monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 2)
+    survives = Task("t", "", Corridor, success=lambda reward, terminated, truncated, info: truncated)
+    env = CodeReward(rooms(9, patience=1_000), survives, Furthest())
+    env.reset(seed=0)
+    assert [bool(env.step(np.array([RIGHT]))[4]["success"][0]) for _ in range(2)] == [False, True]
+
+
+def test_idle_slots_are_not_cut(monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 2)
+    env, _ = code_reward(9, 9, patience=1_000)
+    env.reset(seed=0)
+    env.idle[0] = True
+    cut = [env.step(np.array([LEFT, LEFT]))[4]["cut"].tolist() for _ in range(3)]
+    assert cut == [[False, False], [False, True], [False, False]]
 
 
 class Interrupted(np.ndarray):

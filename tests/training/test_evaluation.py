@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -5,6 +8,7 @@ from carl.rewards.vector import Mix
 from carl.seeding import Role, seeds_of
 from carl.training.channel import reward_channel
 from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, play
+from carl.training.final import record
 from tests.fakes.corridor import COIN_FLIP, CORRIDOR, CoinFlip, Corridor, Furthest, Shut
 from tests.fakes.near_channel import NearChannel
 
@@ -144,6 +148,25 @@ def test_evaluating_processes_acknowledge_by_name(beside):
 def test_roles_share_no_seed():
     roles = (Role.CURVE, Role.SELECTION, Role.EVALUATION, Role.TRAINING)
     assert len({seed for role in roles for seed in seeds_of(0, role, 200)}) == 800
+
+
+def test_an_episode_that_never_ends_is_cut_and_counted(monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 30)
+    played = []
+    reset = Corridor.reset
+
+    def remember(self, *, seed=None, options=None):
+        played.append(seed)
+        return reset(self, seed=seed, options=options)
+
+    monkeypatch.setattr(Corridor, "reset", remember)
+    exam = Exam(replace(CORRIDOR, make=partial(Corridor, 4, 1_000)), Mix(), Furthest(), 0)
+    outcomes = play(Always(0), exam, range(20), greedy=True, sampling_seed=0)
+    assert outcomes == [Outcome(False, 30, 0.0, 0, reward_version=1, cut=True)] * 20
+    assert sorted(played) == list(range(20)), "each slot goes on with its share"
+    assert Evaluation.of(outcomes, greedy=True).cut == 20
+    assert not any(outcome.cut for outcome in play(Always(1), exam, [1, 2], greedy=True, sampling_seed=0))
+    assert len(record(Always(0), exam, 5)) == 30
 
 
 def test_summary():

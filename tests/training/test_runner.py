@@ -319,6 +319,14 @@ def test_a_dead_channel_is_an_error_when_building(channel):
         runner(channel)
 
 
+def test_episodes_that_never_end_are_truncated_and_counted(channel, monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 5)
+    made = runner(channel, task=replace(CORRIDOR, make=lambda: Corridor(length=99, patience=1_000)))
+    ended = [episode for episode in made.sample(num_timesteps=36) if episode.is_done]
+    assert [(len(episode), episode.is_truncated, episode.is_terminated) for episode in ended] == [(5, True, False)] * 6
+    assert made.get_metrics()["reward"]["cut"].peek() == 6
+
+
 def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channel):
     channel.publish(Furthest(blind=frozenset({0, 1})))
     made = runner(channel)
