@@ -152,12 +152,13 @@ def test_experts_that_write_numbers_in_several_ways_fill_one_store(tmp_path: Pat
     [
         (gym.spaces.Discrete(3), 3, r"action 3, which is outside Discrete\(3\)"),
         (gym.spaces.Discrete(3), 0.5, "action 0.5, which cannot be cast to Discrete"),
+        (gym.spaces.MultiBinary(2), [257, 0], r"\[257, 0\], which cannot be cast"),
         (gym.spaces.Discrete(3), "1", "action '1', which cannot be cast"),
         (gym.spaces.Discrete(3), None, "action None, which cannot be cast"),
         (gym.spaces.Box(-1, 1, (2,), np.float32), [0.5], r"action \[0.5\], which cannot be cast"),
         (gym.spaces.Box(-1, 1, (2,), np.float32), [[1], [1, 2]], "which cannot be cast"),
         (gym.spaces.Box(-1, 1, (2,), np.float32), [0.5, 1.5], "which is outside Box"),
-        (gym.spaces.Box(-np.inf, np.inf, (1,), np.float32), np.nan, "action nan, which is outside Box"),
+        (gym.spaces.Box(-np.inf, np.inf, (1,), np.float32), np.nan, "action nan, which cannot be cast to Box"),
         (gym.spaces.Dict(a=gym.spaces.Discrete(2)), {"a": 1}, "acts in Dict.* which is not one array"),
     ],
 )

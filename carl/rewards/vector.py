@@ -104,6 +104,7 @@ class CodeReward(gym.vector.VectorWrapper):
         self.abstains = self.cut = 0
         self._infos = RawInfos(env)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
+        self._cuts = isinstance(env.unwrapped, SyncVectorEnv)
         self._closed_counts: Counter[str] = Counter()
         self._ended: Mask = np.zeros(self.num_envs, dtype=bool)
         self._progress = np.zeros((self.num_envs, PROGRESS_SLOTS), dtype=np.float32)
@@ -189,12 +190,11 @@ class CodeReward(gym.vector.VectorWrapper):
 
     def _cut(self, terminated: Mask, truncated: Mask) -> Mask:
         """Truncate episodes of which the environment sees no end; returns where."""
-        cut: Mask = overlong(self._lengths) & ~(terminated | truncated | self.idle)
-        base = self._inner.unwrapped
-        if cut.any() and isinstance(base, SyncVectorEnv):
+        cut: Mask = overlong(self._lengths) & ~(terminated | truncated | self.idle) & self._cuts
+        if cut.any():
             self.cut += int(cut.sum())
             truncated |= cut
-            base._autoreset_envs |= cut  # has them reset in the next step, as if they had ended
+            self._inner.unwrapped._autoreset_envs |= cut  # has them reset in the next step, as if they had ended
         return cut
 
     def _judge(self, began: Mask, stepped: Mask) -> tuple[NDArray[np.float64], Mask]:

@@ -292,8 +292,8 @@ def test_success_is_read_from_the_environments_own_info_alone_and_in_a_vector_al
     assert rollout(task, 0, "expert").success
     env = CodeReward(SyncVectorEnv([kind] * 3), task, Furthest())
     env.reset(seed=0)
-    successes = [env.step(np.array([RIGHT, LEFT, RIGHT]))[4]["success"].tolist() for _ in range(5)]
-    assert successes == [[False] * 3] * 3 + [[True, False, True]] + [[False] * 3], "nothing is won by the reset"
+    successes = [env.step(np.array([LEFT, RIGHT, RIGHT]))[4]["success"].tolist() for _ in range(5)]
+    assert successes == [[False] * 3] * 3 + [[False, True, True]] + [[False] * 3], "nothing is won by the reset"
 
 
 def test_what_cannot_be_batched_travels_as_objects():
@@ -387,7 +387,7 @@ def test_an_environments_reward_that_is_none_ends_it_whatever_its_weight():
 def test_a_source_that_pays_a_number_that_is_none_is_named():
     env, _ = code_reward(4, 4, source=Furthest(scale=np.inf))
     env.reset(seed=0)
-    with pytest.raises(TaskError, match=r"source's reward of slot 0 is (nan|inf) in step 1"), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), pytest.raises(TaskError, match=r"source's reward of slot 0 is (nan|inf) in step 1"):
         env.step(np.array([RIGHT, RIGHT]))
 
 
