@@ -11,6 +11,7 @@ from pygments.lexers import PythonLexer
 from carl.program import RewardProgram
 from carl.report import words
 from carl.report.artefacts import Candidate, Record, Run, as_record
+from carl.report.gate import in_words
 from carl.report.strips import Progress, Strip, strip
 from carl.trajectory import Trajectory
 
@@ -65,13 +66,11 @@ def checks(report: Record) -> list[Check]:
 
 
 def _check(check: Record) -> Check:
-    figures = as_record(check.get("figures"))
-    shown = ", ".join(f"{str(name).replace('_', ' ')} {words.figure(value)}" for name, value in figures.items())
     frames = check.get("frames")
     return Check(
         name=str(check.get("name", "check")).replace("_", " "),
         passed=bool(check.get("passed")),
-        figures=shown,
+        figures=in_words(str(check.get("name")), as_record(check.get("figures"))),
         evidence=words.cut(str(check.get("evidence") or check.get("message") or "")),
         frames=[as_record(one) for one in (frames if isinstance(frames, list) else [])],
     )

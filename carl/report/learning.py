@@ -17,8 +17,9 @@ SOLVED = 0.95
 
 
 class Mode(NamedTuple):
-    """What an arm reached acting greedily, or sampling its actions; ``headline`` is what the head reports."""
+    """What an arm reached acting greedily, or sampling its actions; ``headline`` is what the head reports first."""
 
+    mode: str
     rate: str
     interval: str
     headline: bool
@@ -37,10 +38,12 @@ class ArmRow(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A bar of the comparison at the head: percentages of success, with the interval's ends."""
+    """A bar of the comparison at the head: percentages of success, with the interval's ends, and how the policy acts
+    ("sampled" or "greedy"; empty if that is not recorded)."""
 
     style: str
     name: str
+    mode: str
     said: str
     share: float
     low: float
@@ -62,9 +65,10 @@ def charts(run: Run) -> list[tuple[str, Markup]]:
                 _series(arm, points, over, key, head_start if over == "seconds" and arm == "code" else 0.0)
                 for arm, points in curves.items()
             ]
-            chart = line_chart(f"{title} over {label}", label, series[::-1], y_range, percent=key == "success_rate")
+            name = f"{title} over {label}"
+            chart = line_chart(name, label, series[::-1], y_range, percent=key == "success_rate")
             if chart:
-                drawn.append((title, chart))
+                drawn.append((name, chart))
     return drawn
 
 
@@ -87,8 +91,8 @@ def _measured(point: Record, key: str) -> float | None:
 
 def _interval(point: Record) -> list[tuple[float, float]]:
     """The 95 % interval of a point's success rate, or nothing if its number of episodes is unknown."""
-    found = words.outcome("", as_record(point.get("evaluation")))
-    return [found.rate.interval] if found else []
+    found = words.rate(point.get("evaluation"))
+    return [found.interval] if found else []
 
 
 def _before_training(run: Run) -> float:
@@ -111,8 +115,9 @@ def outcomes(run: Run) -> dict[str, words.Outcome]:
 def scores(run: Run) -> list[Score]:
     """The comparison of the evaluated arms."""
     return [
-        Score(style(arm), words.ARM_NAMES[arm], words.percent(one.rate.share), *_percentages(one.rate))
+        Score(style(arm), words.ARM_NAMES[arm], mode, words.percent(rate.share), *_percentages(rate))
         for arm, one in outcomes(run).items()
+        for mode, rate in {one.mode: one.rate, **one.others}.items()
     ]
 
 
@@ -149,13 +154,13 @@ def arms(run: Run) -> list[ArmRow]:
 
 
 def _mode(evaluation: Record, mode: str) -> Mode:
-    found = words.outcome("", evaluation, mode=mode)
-    headline = found is not None and evaluation.get("headline", "greedy") == mode
-    return Mode(words.percent(found.rate.share), found.rate.range, headline) if found else Mode(words.DASH, "", False)
+    found = words.rate(evaluation.get(mode))
+    headline = found is not None and words.headline(evaluation) == mode
+    return Mode(mode, words.percent(found.share), found.range, headline) if found else Mode(mode, words.DASH, "", False)
 
 
 def _length(evaluation: Record) -> str:
-    shown = as_record(evaluation.get(str(evaluation.get("headline", "greedy")))) or evaluation
+    shown = as_record(evaluation.get(words.headline(evaluation))) or evaluation
     length = words.number(shown.get("mean_length"))
     return words.DASH if length is None else f"{length:.1f}"
 

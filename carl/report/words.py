@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from carl.statistics import wilson_interval
@@ -36,22 +36,44 @@ class Rate:
         return f"{low:g} to {high:g}\u00a0%"
 
 
+ACTING: Mapping[str, str] = {"sampled": "sampling its actions", "greedy": "acting greedily"}
+"""Modes of evaluation: a policy draws each action from its distribution, or takes the likeliest one."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What an arm reached, and after how many environment steps (None if the run does not say)."""
+    """What an arm reached acting in ``mode``, after how many environment steps (None if the run does not say), and
+    its success rates in the other modes that were evaluated."""
 
     arm: str
     rate: Rate
     env_steps: int | None
+    mode: str = ""
+    others: Mapping[str, Rate] = field(default_factory=dict)
 
 
-def outcome(arm: str, evaluation: Mapping[str, Any], env_steps: int | None = None, mode: str = "") -> Outcome | None:
-    """Read an arm's evaluation in ``mode`` ("greedy" or "sampled"; else the headline's); None if there is none."""
-    found = evaluation.get(mode or str(evaluation.get("headline", "greedy")), {} if mode else evaluation)
-    share, episodes = (number(found.get(key)) if found else None for key in ("success_rate", "episodes"))
-    if share is None or not episodes:
+def headline(evaluation: Mapping[str, Any]) -> str:
+    """The mode whose figure stands for an arm."""
+    return str(evaluation.get("headline", "greedy"))
+
+
+def rate(evaluation: Any) -> Rate | None:
+    """The success rate of one evaluation; None if it says none."""
+    found = evaluation if isinstance(evaluation, Mapping) else {}
+    share, episodes = number(found.get("success_rate")), number(found.get("episodes"))
+    return Rate(min(max(share, 0.0), 1.0), int(episodes)) if share is not None and episodes else None
+
+
+def outcome(arm: str, evaluation: Mapping[str, Any], env_steps: int | None = None) -> Outcome | None:
+    """Read an arm's evaluation, or one that was made in a single mode; None if there is none."""
+    rates = {mode: found for mode in ACTING if (found := rate(evaluation.get(mode)))}
+    mode = headline(evaluation)
+    if not rates:
+        only = rate(evaluation)
+        return Outcome(arm, only, env_steps) if only else None
+    if mode not in rates:
         return None
-    return Outcome(arm, Rate(min(max(share, 0.0), 1.0), int(episodes)), env_steps)
+    return Outcome(arm, rates.pop(mode), env_steps, mode, rates)
 
 
 def verdict(code: Outcome | None, baselines: Sequence[Outcome], weighed: bool) -> str:
@@ -64,13 +86,25 @@ def verdict(code: Outcome | None, baselines: Sequence[Outcome], weighed: bool) -
     name = "code reward, with the environment's own mixed in," if weighed else "code reward"
     steps = "" if code.env_steps is None else f" after {count(code.env_steps)} environment steps"
     said = (
-        f"Trained on the {name} the policy solves {percent(code.rate.share)} of {code.rate.episodes} unseen episodes"
-        f"{steps} (95\u00a0% interval {code.rate.range})."
+        f"Trained on the {name} the policy{_acting(code)} solves {percent(code.rate.share)} of {code.rate.episodes} "
+        f"unseen episodes{steps} (95\u00a0% interval {code.rate.range}){_otherwise(code)}."
     )
     if not baselines:
         return f"{said} No baseline was trained, so it is not known whether the sparse reward would have done as well."
     best = max(baselines, key=lambda one: one.rate.share)
     return f"{said} {_beside(baselines, code)} {_compared(code, best)}"
+
+
+def _acting(one: Outcome) -> str:
+    return f", {ACTING[one.mode]}," if one.mode else ""
+
+
+def _otherwise(one: Outcome) -> str:
+    """The figures of the other modes."""
+    return "".join(
+        f", and {ACTING[mode]} {percent(found.share)} of {found.episodes} ({found.range})"
+        for mode, found in one.others.items()
+    )
 
 
 def _beside(baselines: Sequence[Outcome], code: Outcome) -> str:

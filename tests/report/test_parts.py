@@ -2,15 +2,17 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from carl.report.charts import Series, line_chart, ticks
+from carl.report.gate import in_words
 from carl.report.pictures import MAX_FRAMES, MAX_SIDE, TONES, animation, still, thinned
 from carl.report.strips import MAX_CELLS, telling
-from carl.report.words import Outcome, Rate, count, cut, figure, seconds, verdict
+from carl.report.words import Outcome, Rate, count, cut, figure, outcome, seconds, verdict
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 65_536), (-3.2, 0.4), (0, 0), (5, 5), (0, 1e-9)])
@@ -78,6 +80,39 @@ def test_overlapping_intervals_and_other_numbers_of_steps_are_admitted() -> None
     assert "At the same number of steps the sparse reward without progress in it reaches 20" in same
     assert "The intervals are apart" in same
     assert "does as well" in verdict(code, [Outcome("sparse", Rate(0.97, 200), 1000)], weighed=False)
+
+
+def test_both_ways_of_acting_are_at_the_head() -> None:
+    evaluation = {
+        "headline": "sampled",
+        "sampled": {"success_rate": 0.98, "episodes": 200},
+        "greedy": {"success_rate": 0.645, "episodes": 200},
+    }
+    code = outcome("code", evaluation, 1000)
+    assert code is not None
+    said = verdict(code, [], weighed=False).replace("\u00a0", " ")
+    assert "the policy, sampling its actions, solves 98 % of 200 unseen episodes" in said
+    assert ", and acting greedily 64.5 % of 200 (57.7 to 70.8 %)." in said
+    assert outcome("code", evaluation | {"headline": "greedy"}) == replace(
+        code, rate=Rate(0.645, 200), env_steps=None, mode="greedy", others={"sampled": Rate(0.98, 200)}
+    )
+
+
+def test_the_gate_s_figures_are_words() -> None:
+    figures = {"share": 0.015, "interval": [0.005, 0.043], "limit": 0.1, "episodes": 200, "solved": 2}
+    said = in_words("random_completion", figures | {"done_per_subtask": [85.0, 3.0]}).replace("\u00a0", " ")
+    assert said == (
+        "every sub-task is done in 3 of 200 random episodes (1.5 %, 95 % interval 0.5 % to 4.3 %; "
+        "at most 10 % may be); "
+        "sub-task 1 done in 85 of 200 random episodes; sub-task 2 done in 3 of 200 random episodes; "
+        "2 of 200 random episodes solve the task"
+    )
+    assert in_words("experts_complete", {"completed": 55, "episodes": 60, "stuck": 5}) == (
+        "55 of 60 expert episodes complete every sub-task; in 5 this one never gets done"
+    )
+    assert in_words("abstains", {"frames": 10, "abstains": 0}) == "0 of 10 frames got no answer"
+    assert in_words("abstains", {"frames": "many"}) == "frames many"
+    assert in_words("a_check_of_tomorrow", {"some_share": 0.5}) == "some share 0.5"
 
 
 def test_numbers_are_said_shortly() -> None:
