@@ -66,7 +66,11 @@ class VerifyConfig(Section):
         default=0.10, ge=0, le=1, description="Largest share of random episodes that may complete every sub-task."
     )
     min_randoms: int = Field(default=200, ge=1, description="Fewest random episodes on which that share is judged.")
-    deadline_s: float = Field(default=1.0, gt=0, description="Seconds a program may take for one frame.")
+    deadline_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds of processor time that a program may take for one frame; ten times as many on the wall.",
+    )
     memory_mb: int = Field(default=1024, gt=0, description="Address space of the process that runs a program, in MiB.")
 
 

@@ -2,7 +2,8 @@
 
 The child is a clean, isolated interpreter, never a fork of this process. It gets an almost empty environment, the
 folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; it is ended when one
-frame takes too long. Frames cross through shared memory, results come back through it and are checked again here.
+frame takes too much processor time, or far too long on the wall. Frames cross through shared memory, results come back
+through it and are checked again here.
 
 What the child gives up, and how, is in ``carl.sandbox.lockdown``. What that does not stop: a value that is a plain
 lie, which is for verification to notice; using up the limits; and, for code that gets past the static policy, to

@@ -23,8 +23,13 @@ from carl.task import Frame
 ATTEMPTS = 3
 """How often something is tried while processes are ended from outside: by hand, or for want of memory."""
 
-LOOKS = 8
-"""How often within a deadline it is looked whether the child has come further: a frame may take an eighth longer."""
+LOOKS = 16
+"""How often within a deadline it is looked whether the child has come further: a frame may take an eighth longer, one
+look until the first reading of its clock and one after the last."""
+
+CPU_CLOCK = 2
+"""``CPUCLOCK_SCHED`` of linux/posix-timers.h: with the complement of a process's number, the clock of the processor
+time that the kernel has counted for it."""
 
 _COUNTING = np.arange(MAX_ROWS)
 
@@ -34,13 +39,16 @@ class Limits:
     """What a program may use.
 
     Attributes:
-        deadline_s: seconds of wall-clock time for one frame.
+        deadline_s: seconds of the child's processor time for one frame.
+        wall_factor: so many times ``deadline_s`` may go by on the wall while one frame is judged. Ten leave a program
+            its deadline where ten processes want each core; a child that waits for something ends then.
         memory_mb: MiB of address space beyond what the interpreter and its libraries take.
         max_kills: a sub-task that ended its process so often in one call of ``judge`` is not run again in that call.
         start_s: seconds in which a process has to be ready.
     """
 
     deadline_s: float = 1.0
+    wall_factor: float = 10.0
     memory_mb: int = 1024
     max_kills: int = 3
     start_s: float = START_S
@@ -145,11 +153,10 @@ class Child:
         shared.cursor[0] = 0
         self._follow()
         self._ask(JUDGE, rows, height, width, *frames, *initials)
-        reply = self._judged(rows)
-        ended = None
-        finished = rows
+        ended, finished = None, rows
+        reply, late = self._judged(rows)
         if reply != FINISHED:
-            ended = self._how_it_ended(late=reply is None)
+            ended = self._how_it_ended(late)
             finished = min(max(int(shared.cursor[0]), 0), rows - 1)
         return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
 
@@ -180,16 +187,30 @@ class Child:
         except BlockingIOError as error:
             raise ConnectionError("the child answers without reading what it is asked") from error
 
-    def _judged(self, rows: int) -> bytes | None:
-        """The reply; None if the child takes too long at one row, or comes back to it."""
-        deadline_s, row, since = self._limits.deadline_s, 0, time.monotonic()
+    def _judged(self, rows: int) -> tuple[bytes | None, str]:
+        """The reply and ""; or None and how the child took too long at one row, or came back to it."""
+        reply = self._receive(self._limits.deadline_s / LOOKS)
+        return (reply, "") if reply is not None else self._watched(rows)
+
+    def _watched(self, rows: int) -> tuple[bytes | None, str]:
+        deadline_s, wall_s = self._limits.deadline_s, self._limits.wall_factor * self._limits.deadline_s
+        row, used, since = 0, self._used_s(), time.monotonic()
         while (reply := self._receive(deadline_s / LOOKS)) is None:
-            reached, now = min(int(self._fork.shared.cursor[0]), rows - 1), time.monotonic()
+            reached = min(int(self._fork.shared.cursor[0]), rows - 1)
             if reached > row:
-                row, since = reached, now
-            elif now - since >= deadline_s:
-                return None
-        return reply
+                row, used, since = reached, self._used_s(), time.monotonic()
+            elif self._used_s() - used >= deadline_s:
+                return None, f"ran past its deadline of {deadline_s:g} s"
+            elif time.monotonic() - since >= wall_s:
+                return None, f"gave no answer for {wall_s:g} s, which it mostly waited"
+        return reply, ""
+
+    def _used_s(self) -> float:
+        """Seconds of processor time that the child has used; of the wall's where the kernel does not say."""
+        try:
+            return time.clock_gettime(~self.pid << 3 | CPU_CLOCK)
+        except OSError:
+            return time.monotonic()
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """What the child says: two bytes are one too many. b"" if it hung up, None if it took too long."""
@@ -198,14 +219,12 @@ class Child:
         except ConnectionResetError:
             return b""
 
-    def _how_it_ended(self, late: bool) -> str:
+    def _how_it_ended(self, late: str) -> str:
         self.stop()
         code = self._ended
         if code is None:
             raise ConnectionError("the zygote is gone, and has taken its children along")
-        if late:
-            return f"ran past its deadline of {self._limits.deadline_s:g} s"
-        return f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+        return late or f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
     def stop(self) -> None:
         """End the process, and give back descriptors and memory; harmless when called twice."""

@@ -95,7 +95,7 @@ def test_answers_say_who_acknowledged_when_who_refused_and_who_is_missing():
         assert answers.refused == {"fallen": "why not"}
         assert answers.missing == {"mute"}
         assert set(answers.seconds) == {"early", "late"}
-        assert 0.0 <= answers.seconds["early"] < 0.02 <= answers.seconds["late"] == answers.latency_s
+        assert 0.0 <= answers.seconds["early"] < answers.seconds["late"] == answers.latency_s
         answers = await channel.answers(2, ["late", "stranger"], 0.05)
         assert (set(answers.seconds), set(answers.refused)) == ({"stranger"}, {"late"})
         waiting = asyncio.create_task(channel.answers(2, ["early"], 10))
@@ -123,7 +123,7 @@ def test_publishing_can_wait_for_all_who_listen():
         large = Furthest(scale=2.0, blind=frozenset(range(SMALL_BYTES)))
         answers = client.wait_acknowledged(client.publish(large), [f"follower-{index}" for index in range(5)])
         assert len(answers.seconds) == 5
-        assert 0.0 < answers.latency_s < 10.0
+        assert 0.0 < answers.latency_s == max(answers.seconds.values())
         assert opened[5:] == [(2, "furthest-2.0")] * 5
         answers = client.wait_acknowledged(client.publish(Shut()))
         assert answers.refused == {f"follower-{index}": "BoxError: no room for a box" for index in range(5)}

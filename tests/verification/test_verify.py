@@ -1,6 +1,5 @@
 """The gate passes what is right and rejects what is wrong, and says which sub-task, which frame, and why."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -169,9 +168,7 @@ BAD = {
 
 @pytest.mark.parametrize(("expression", "reason"), BAD.values(), ids=BAD.keys())
 def test_what_gives_no_number_is_rejected_with_the_reason(expression, reason):
-    start = time.monotonic()
     report = judged(program(KEY_GONE, returning(expression)))
-    assert time.monotonic() - start < 20
     check = only_failure(report)
     assert (check.name, check.subtask) == ("abstains", 1)
     assert reason in check.frames[0].got
