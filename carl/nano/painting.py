@@ -41,9 +41,10 @@ def _object(kind: str, colour: str, state: str) -> WorldObj:
 
 
 @cache
-def _tile(thing: Thing | None, direction: int | None) -> Frame:
-    tile = Grid.render_tile(_object(*thing) if thing else None, direction, tile_size=TILE)
-    return np.asarray(tile, dtype=np.uint8)
+def tile(thing: Thing | None, direction: int | None) -> Frame:
+    """A thing, or the floor, with the agent on it that looks in ``direction``, if one does: ``uint8[8, 8, 3]``."""
+    drawn = Grid.render_tile(_object(*thing) if thing else None, direction, tile_size=TILE)
+    return np.asarray(drawn, dtype=np.uint8)
 
 
 WALL: Thing = ("wall", "grey", "")
@@ -51,11 +52,11 @@ WALL: Thing = ("wall", "grey", "")
 
 @cache
 def _empty_room(width: int, height: int) -> Frame:
-    room = np.tile(_tile(None, None), (height, width, 1))
+    room = np.tile(tile(None, None), (height, width, 1))
     for x in range(width):
         for y in range(height):
             if x in (0, width - 1) or y in (0, height - 1):
-                _paste(room, (x, y), _tile(WALL, None))
+                _paste(room, (x, y), tile(WALL, None))
     return room
 
 
@@ -68,8 +69,8 @@ def paint(size: Cell, walls: Iterable[Cell], state: State) -> Frame:
     """The full view of a room of ``size`` (columns, rows), as ``uint8[8 * rows, 8 * columns, 3]``."""
     frame = _empty_room(*size).copy()
     for cell in walls:
-        _paste(frame, cell, _tile(WALL, None))
+        _paste(frame, cell, tile(WALL, None))
     for cell, thing in state.things.items():
-        _paste(frame, cell, _tile(thing, None))
-    _paste(frame, state.agent, _tile(state.things.get(state.agent), state.direction))
+        _paste(frame, cell, tile(thing, None))
+    _paste(frame, state.agent, tile(state.things.get(state.agent), state.direction))
     return frame
