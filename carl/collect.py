@@ -1,5 +1,6 @@
 """Expert and random rollouts, in parallel on Ray where it runs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as changed
@@ -10,6 +11,7 @@ import numpy as np
 from carl.actions import cast
 from carl.errors import CarlError, TaskError
 from carl.progress import Progress, silent
+from carl.rewards.finite import finite
 from carl.task import Actor, Environment, Task, overlong
 from carl.trajectory import Part, Reel, Trajectory, TrajectoryStore
 
@@ -68,6 +70,7 @@ def _record(
     act = _actor(task, env, seed, role)
     reel, events = Reel(), [_events(task, env, with_events)]
     reel.add(task.frame(env))
+    _check_numbers(task, seed, 0, observation)
     who = f"task {task.name!r}: {'its expert' if role == 'expert' else 'random play'} in the episode of seed {seed}"
     actions: list[Any] = []
     rewards: list[float] = []
@@ -76,6 +79,7 @@ def _record(
         action = cast(env.action_space, act(observation), who)
         actions.append(np.array(action))
         observation, reward, terminated, truncated, info = env.step(action)
+        _check_numbers(task, seed, len(actions), observation, float(reward))
         truncated = bool(truncated) or (not terminated and overlong(len(actions)))
         success = bool(task.success(float(reward), bool(terminated), truncated, info))
         reel.add(task.frame(env))
@@ -92,6 +96,16 @@ def _record(
         source=role,
         events={name: np.array([row[name] for row in events]) for name in events[0]},
     )
+
+
+def _check_numbers(task: Task, seed: int, step: int, observation: Any, reward: float = 0.0) -> None:
+    """Raise TaskError for what ``carl.rewards.vector.CodeReward`` refuses in training."""
+    for what, fine in (("observation", finite(observation)), ("reward", math.isfinite(reward))):
+        if not fine:
+            raise TaskError(
+                f"task {task.name!r}: the {what} in step {step} of the episode of seed {seed} holds NaN or an "
+                "infinity; mend the environment, or replace such numbers in the task's make()"
+            )
 
 
 def _actor(task: Task, env: Environment, seed: int, role: Role) -> Actor:
@@ -192,6 +206,7 @@ def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
     for index, trajectory in enumerate(recorded, skip):
         if not trajectory.success:
             raise TaskError(f"task {task.name!r}: demonstration {index} in {store.uri} is no success; leave it out")
+        check_visible(task, trajectory)
         if trajectory.frames.shape[1:] != shape:
             raise TaskError(
                 f"task {task.name!r}: demonstration {index} in {store.uri} has frames {trajectory.frames.shape[1:]} "

@@ -167,6 +167,20 @@ def test_an_action_that_is_none_is_named(space: gym.Space, action: object, reaso
         rollout(acting(space, action), 7, "expert")
 
 
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_a_number_that_is_none_is_named_with_its_step(what: str) -> None:
+    class Failing(Corridor):
+        def step(self, action: int):
+            observation, reward, *rest = super().step(action)
+            wrong = np.nan if self.steps == 3 else 0
+            return (
+                (observation + wrong, reward, *rest) if what == "observation" else (observation, reward + wrong, *rest)
+            )
+
+    with pytest.raises(TaskError, match=f"'corridor': the {what} in step 3 of the episode of seed 7 holds NaN"):
+        rollout(replace(CORRIDOR, make=Failing), 7, "random")
+
+
 class Unlit(Corridor):
     """Shows the same whatever happens."""
 
@@ -382,6 +396,13 @@ def test_a_failed_demonstration_is_named(tmp_path: Path) -> None:
     task = recorded(tmp_path / "mine", good, replace(good, success=False))
     with pytest.raises(TaskError, match=r"demonstration 1 .* is no success"):
         collect(task, [1, 2], "expert", str(tmp_path / "run"))
+
+
+def test_a_demonstration_in_which_nothing_is_seen_to_change_says_so(tmp_path: Path) -> None:
+    good = rollout(CORRIDOR, 9, "expert")
+    task = recorded(tmp_path / "mine", replace(good, frames=np.zeros_like(good.frames)))
+    with pytest.raises(TaskError, match=r"5 frames of the solved episode of seed 9 are all alike"):
+        collect(task, [1], "expert", str(tmp_path / "run"))
 
 
 def test_demonstrations_seen_by_another_camera_are_refused(tmp_path: Path) -> None:

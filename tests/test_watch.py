@@ -78,6 +78,11 @@ def test_a_glance_shows_what_happened_since_the_point_before(run: RunDirectory) 
     assert "runs, 65 s" in text
 
 
+def test_a_glance_counts_episodes_that_were_cut(run: RunDirectory) -> None:
+    lines(run / "training/code/curve.jsonl", point(1_000, 1.0, cut=2))
+    assert "2 episodes cut" in row(shown(run.path), "code reward")[-1]
+
+
 def test_between_two_points_it_shows_how_far_the_training_is(run: RunDirectory) -> None:
     played = ({"episodes": one["env_steps"] // 10, "succeeded": one["env_steps"] // 50} for one in (FIRST, SECOND))
     lines(run / "training/code/curve.jsonl", *(one | more for one, more in zip((FIRST, SECOND), played, strict=True)))

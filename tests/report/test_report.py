@@ -79,6 +79,16 @@ def test_complete_run_shows_everything(run: Path) -> None:
     assert sum(load.startswith("data:image/webp") for load in page.loads) == 1
 
 
+def test_episodes_that_were_cut_are_counted(run: Path) -> None:
+    said = "training episodes cut, as the environment sets no time limit"
+    assert said not in read(run).text
+    result = json.loads((run / "result.json").read_text())
+    edit(run / "result.json", cut=731, evaluation=result["evaluation"] | {"cut": 19})
+    text = " ".join(read(run).text.split())
+    assert f"{said} 731" in text
+    assert "evaluation episodes cut so 19" in text
+
+
 def test_page_is_self_contained_and_small(run: Path) -> None:
     path = build_report(run, traced)
     page = Page(path.read_text())

@@ -84,6 +84,16 @@ def test_an_episode_s_end_brings_its_sums():
     assert env.step(np.array([0, 0]))[3][0]["episode"]["l"] == 2, "a reset begins new episodes"
 
 
+def test_an_episode_that_never_ends_is_truncated_for_it_too(monkeypatch):
+    monkeypatch.setattr("carl.task.LONGEST", 3)
+    env = adapted(1_000, 1_000)
+    env.reset()
+    dones = [env.step(np.array([0, 0])) for _ in range(6)]
+    assert [done.all() for _, _, done, _ in dones] == [False, False, True] * 2
+    assert dones[2][3][0]["TimeLimit.truncated"]
+    assert env.get_attr("steps") == [0, 0], "begun anew"
+
+
 class Told(Corridor):
     def step(self, action):
         *stepped, _ = super().step(action)
