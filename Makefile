@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(VENV)/.installed
 	$(BIN)/python jobs/run.py jobs/demo.yaml
 
+# A test file is one process's at a time: much of a test is waiting, and files share servers and clusters.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
