@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 
@@ -16,6 +18,7 @@ def test_the_custom_task_is_the_one_that_is_tested() -> None:
     assert BLOCKS[0].strip() == tested.strip()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
     program = RewardProgram(
         subtasks=(

@@ -17,14 +17,13 @@ from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 LOOP, USE = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/cleanrl.md").read_text(), re.DOTALL)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    """Small networks take one thread: more of them wait for each other by spinning on busy cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _own_random_numbers() -> Iterator[None]:
     with torch.random.fork_rng():
         yield
-    torch.set_num_threads(threads)
 
 
 def loop() -> dict[str, Any]:

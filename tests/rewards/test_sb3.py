@@ -3,7 +3,6 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import SyncVectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -13,14 +12,7 @@ from carl.rewards.sb3 import Sb3VecEnv
 from carl.rewards.vector import CodeReward, Mix
 from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small networks take one thread: more of them wait for each other by spinning on busy cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def adapted(*patience: int, length: int = 4) -> Sb3VecEnv:
