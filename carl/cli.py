@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -24,6 +23,7 @@ from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.logs import quiet, structured
 from carl.progress import LINES, MARK, Progress, silent
+from carl.terminal import Terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train agents on rewards that a vision-language model wrote as code.",
 )
-console = Console(soft_wrap=True)
-errors = Console(stderr=True, soft_wrap=True)
+console = Terminal()
+errors = Terminal(stderr=True)
 _log = logging.getLogger(__name__)
 
 TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
@@ -77,10 +77,15 @@ def bars() -> Iterator[Progress]:
     if os.environ.get(LINES) or structured():
         yield Lines() if os.environ.get(LINES) else silent
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
     # A descriptor of their own: standard error is hushed while Ray starts.
     with os.fdopen(os.dup(2), "w") as file:
-        console = Console(file=file, soft_wrap=True)
+        console = Terminal(file=file)
         with RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             yield Bars(progress)
 
@@ -249,7 +254,7 @@ def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As ca
         console.print(picture(glance))
         raise typer.Exit(glance.given_up)
     # A console of its own, which folds long lines: in a live display they would be cut.
-    with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=Terminal(soft_wrap=False), auto_refresh=False) as live:
         for glance in follow(run):
             live.update(picture(glance), refresh=True)
         raise typer.Exit(not glance.over)
@@ -313,14 +318,14 @@ def submit(
         raise ConfigError("nothing to submit: give a configuration, such as jobs/demo.yaml, or --follow JOB")
     try:
         with bars() as progress:
-            code = watch(client, job, progress, lambda line: console.print(line, markup=False, highlight=False))
+            code = watch(client, job, progress, lambda line: console.print(line, highlight=False))
     except KeyboardInterrupt:
         errors.print(f"The job goes on. `carl submit --follow {job}` comes back to it, --stop {job} stops it.")
         raise typer.Exit(130) from None
     try:
         directory = fetch(client, job)
     except CarlError as error:
-        errors.print(f"What the job made could not be fetched: {error}", markup=False, highlight=False)
+        errors.print(f"What the job made could not be fetched: {error}", highlight=False)
     else:
         if directory:
             console.print(f"Everything of this job is in {directory}")
@@ -361,11 +366,11 @@ def guarded(command: Callable[[], Any]) -> int:
         if structured():
             _log.error("%s: %s", type(error).__name__, error)
             return 1
-        errors.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        errors.print(str(error), markup=False, highlight=False)
+        errors.print(f"{type(error).__name__}: ", style="bold red", end="")
+        errors.print(str(error), highlight=False)
         return 1
     except ModuleNotFoundError as error:
-        errors.print(missing(error), markup=False, highlight=False)
+        errors.print(missing(error), highlight=False)
         return 1
     return 0
 

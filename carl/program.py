@@ -64,8 +64,12 @@ class RewardProgram(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a program from a JSON file; raises ProgramError."""
+        """Read a program from a JSON file; raises ProgramError, also if a name holds what would steer a terminal."""
         try:
-            return cls.from_json(Path(path).read_text())
+            program = cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ProgramError(f"cannot read the reward program {path}: {error}") from error
+        for number, subtask in enumerate(program.subtasks, 1):
+            if not subtask.name.isprintable():
+                raise ProgramError(f"{path}: the name of sub-task {number} holds control characters: {subtask.name!a}")
+        return program

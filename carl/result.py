@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carl.config import Arm, RunConfig
+from carl.plain import plain
 from carl.rewards.vector import Mix
 from carl.rundir import RunDirectory
 from carl.task import LONGEST, Task
@@ -93,11 +94,9 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
             f"{arm['env_steps_per_s']:,.0f}",
             f"{arm['seconds']:.0f} s",
         )
-    head = Text(
-        f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure", style="bold"
-    )
-    lines = (_vlm(result), *_cut(arms), _seconds(result))
-    return Group(head, table, *map(Text, lines))
+    head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
+    lines = (plain(_vlm(result)), *_cut(arms), _seconds(result))
+    return Group(Text(head, style="bold"), table, *map(Text, lines))
 
 
 def _rate(evaluation: Mapping[str, Any] | None) -> str:
@@ -112,7 +111,7 @@ def _vlm(result: Mapping[str, Any]) -> str:
     if not vlm:
         return "No VLM was asked."
     return (
-        f"{vlm['model']}: {vlm['calls']} requests, {vlm['samples']} samples ({vlm['prompt_tokens']:,} tokens in, "
+        f"{vlm['model']}: {vlm['calls']} requests, {samples(vlm)} ({vlm['prompt_tokens']:,} tokens in, "
         f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); candidates tried: {result['candidates']}, "
         f"program {result['program_id']}."
     )
@@ -128,6 +127,12 @@ def _cut(arms: Mapping[str, Any]) -> list[str]:
         f"{trained} episodes of training and {evaluated} of evaluation were cut after {LONGEST:,} steps: the "
         "environment sets no time limit. Give it one in the task's make(), such as gymnasium.wrappers.TimeLimit."
     ]
+
+
+def samples(usage: Mapping[str, Any]) -> str:
+    """How many answers came, and of how many where some did not."""
+    came, wanted = usage["samples"], usage.get("wanted", 0)
+    return f"{came} of {wanted} samples" if wanted > came else f"{came} samples"
 
 
 def _seconds(result: Mapping[str, Any]) -> str:

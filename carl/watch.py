@@ -15,7 +15,8 @@ from rich.text import Text
 
 from carl.config import Arm, RunConfig
 from carl.errors import ConfigError, StoreError
-from carl.result import ARM_NAMES, summary
+from carl.plain import plain
+from carl.result import ARM_NAMES, samples, summary
 from carl.rundir import CONFIG, ORDER, STAGES
 from carl.storage import Storage
 
@@ -138,7 +139,7 @@ def look(run: str) -> Glance:
             stages=json.loads(files.read(STAGES) or "{}"),
             subtasks=tuple(part["name"] for part in json.loads(files.read(PROGRAM) or "{}").get("subtasks", ())),
             arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
-            usage=_sum([line["usage"] for line in _lines(files.read(EXCHANGES))]),
+            usage=_sum([_usage(line) for line in _lines(files.read(EXCHANGES))]),
             result=json.loads(files.read("result.json") or "null"),
             changed=files.changed([CONFIG, STAGES, EXCHANGES, PROGRAM, *CURVES.values(), *LIVES.values()]),
         )
@@ -178,6 +179,12 @@ def _live(text: str | None) -> Record | None:
     return {**live, "reward": live["counts"]}
 
 
+def _usage(exchange: Record) -> Record:
+    """What an exchange cost, and how many answers it was to bring; none are missed of one that failed."""
+    wanted = 0 if exchange.get("error") else exchange.get("draw", {}).get("n", 0)
+    return {**exchange["usage"], "wanted": wanted}
+
+
 def _sum(records: list[Record]) -> dict[str, float]:
     return {key: sum(record[key] for record in records) for key in (records[0] if records else {})}
 
@@ -187,15 +194,15 @@ def picture(glance: Glance) -> RenderableType:
     if glance.result is not None and glance.over:
         return summary(glance.result)
     head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
-    parts: list[RenderableType] = [Text(head, style="bold"), _stages(glance)]
+    parts: list[RenderableType] = [Text(plain(head), style="bold"), _stages(glance)]
     if glance.usage:
-        parts.append(Text(_vlm(glance)))
+        parts.append(Text(plain(_vlm(glance))))
     if glance.arms:
         parts.append(_arms(glance))
     if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
     if ended := _ended(glance):
-        parts += [Text(ended, style="bold red"), Text(_to_go_on(glance))]
+        parts += [Text(plain(ended), style="bold red"), Text(_to_go_on(glance))]
     return Group(*parts)
 
 
@@ -242,8 +249,8 @@ def _stage(stage: Record) -> str:
 def _vlm(glance: Glance) -> str:
     usage = glance.usage
     return (
-        f"{glance.config.vlm.model}: {usage['calls']} requests, {usage['samples']} samples ({usage['prompt_tokens']:,} "
-        f"tokens in, {usage['completion_tokens']:,} out, {usage['seconds']:.1f} s)"
+        f"{glance.config.vlm.model}: {usage['calls']} requests, {samples(usage)} "
+        f"({usage['prompt_tokens']:,} tokens in, {usage['completion_tokens']:,} out, {usage['seconds']:.1f} s)"
     )
 
 
@@ -279,7 +286,7 @@ def _subtasks(glance: Glance) -> Table:
     table = Table("sub-task", *columns, box=None, header_style="bold")
     for number, name in enumerate(glance.subtasks, 1):
         cells = (cell for trained in arms.values() for cell in _fired(trained, number))
-        table.add_row(f"{number} {name}", *cells)
+        table.add_row(Text(plain(f"{number} {name}")), *cells)
     return table
 
 

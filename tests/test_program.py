@@ -93,6 +93,15 @@ def test_unknown_fields_are_refused() -> None:
         RewardProgram.from_json(json.dumps(data))
 
 
+@pytest.mark.parametrize("name", ["\x1b[2Jtake", "take\nit", "take\u202e it"])
+def test_a_name_that_steers_a_terminal_is_refused_when_it_is_loaded(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    path.write_text(RewardProgram(subtasks=(SubTask(name=name, source=SOURCE),)).to_json())
+    with pytest.raises(ProgramError, match=r"program\.json: the name of sub-task 1 holds control characters") as raised:
+        RewardProgram.load(path)
+    assert str(raised.value).isprintable()
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"missing\.json"):
         RewardProgram.load(tmp_path / "missing.json")

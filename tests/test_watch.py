@@ -206,3 +206,17 @@ def test_what_is_no_run_is_an_error(run: RunDirectory, tmp_path: Path) -> None:
     (run / STAGES).write_text("{")
     with pytest.raises(ConfigError, match="cannot read"):
         look(str(run.path))
+
+
+def test_names_are_shown_as_they_are(run: RunDirectory) -> None:
+    run.write("program.json", {"subtasks": [{"name": "[/] [red]take\x1b[2J\nit"}, {"name": "open the door"}]})
+    text = shown(run.path)
+    assert "1 [/] [red]take it" in text
+    assert "\x1b" not in text
+    assert CliRunner().invoke(app, ["show", str(run.path)]).exit_code == 0
+
+
+def test_answers_that_did_not_come_are_seen(run: RunDirectory) -> None:
+    draw = {"n": 12, "temperature": 1, "max_tokens": 1, "seed": 0}
+    lines(run / "synthesis/exchanges.jsonl", {"usage": USAGE, "draw": draw}, {"usage": USAGE, "draw": draw})
+    assert "2 requests, 16 of 24 samples" in shown(run.path)
