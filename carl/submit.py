@@ -18,7 +18,7 @@ from platform import python_version
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import aiohttp
@@ -28,6 +28,7 @@ import carl
 from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError, ResourceError
 from carl.logs import LOG, structured
+from carl.network import is_loopback
 from carl.progress import LINES, MARK, Progress
 from carl.storage import Storage
 
@@ -95,7 +96,7 @@ def storage_for(storage: str | None, directory: Path, address: str) -> str:
     own = directory.as_uri()
     if storage and storage != own:
         return storage
-    if urlsplit(address).hostname not in ("localhost", "127.0.0.1", "::1"):
+    if not is_loopback(address):
         raise ConfigError(
             "a job's files stay on the cluster unless they have somewhere to go: --set storage=URI, of pyarrow.fs, "
             "that the cluster and this machine reach"
@@ -124,10 +125,19 @@ def connect(address: str) -> Any:
 
     if urlsplit(address).scheme not in ("http", "https"):
         raise ConfigError(f"--address {address} is no URL; give that of the cluster's dashboard, http://HOST:8265")
+
+    class Client(JobSubmissionClient):
+        """Ray's, which asks this machine's own cluster through no proxy."""
+
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            return super()._do_request(method, endpoint, **options, proxies=proxies)
+
+    proxies = dict.fromkeys(("http", "https", "all")) if is_loopback(address) else None
+    opener = build_opener(*([ProxyHandler({})] if is_loopback(address) else []))
     with clearly(address):
-        with suppress(HTTPError), urlopen(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S):
+        with suppress(HTTPError), opener.open(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S):
             pass  # Ray's client would wait for ever; what it says of tokens is said there
-        client = JobSubmissionClient(address)
+        client = Client(address)
         check_versions(client._do_request("GET", "/api/v0/cluster_metadata").json()["data"], address)
     return client
 

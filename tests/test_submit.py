@@ -9,7 +9,9 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import psutil
@@ -22,6 +24,7 @@ from carl import submit
 from carl.cli import app, bars, settings, sweep_of, work_of
 from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError, ResourceError
+from carl.network import is_loopback
 from carl.progress import LINES, MARK
 from carl.storage import Storage
 from tests.test_storage import run
@@ -310,3 +313,47 @@ def test_progress_as_lines(capsys, monkeypatch):
             lines("training", done, 4)
     shown = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
     assert [(line["done"], line["total"]) for line in shown] == [(0, 4), (4, 4)]
+
+
+def test_a_cluster_on_this_machine_is_reached_past_a_proxy(monkeypatch):
+    import platform
+
+    import ray
+
+    version = {"version": "4", "ray_version": ray.__version__, "ray_commit": "x", "session_name": "s"}
+    metadata = {"data": {"rayVersion": ray.__version__, "pythonVersion": platform.python_version()}}
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = json.dumps(version if self.path == "/api/version" else metadata).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            """Say nothing."""
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        submit.connect(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert {"/api/version", "/api/v0/cluster_metadata"} == set(asked)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        *[(host, True) for host in ("localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.1.2.3", "[::1]")],
+        *[(host, False) for host in ("10.0.0.1", "head", "localhost.example.org", "127.0.0.1.example.org", "[::2]")],
+        ("[::ffff:127.0.0.1]", True),
+    ],
+)
+def test_what_is_this_machine(host, here):
+    assert is_loopback(f"http://{host}:8265/x") == here

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
+from carl.network import is_loopback
 from carl.serving.app import ServingConfig, build
-from carl.synthesis.client import LOOPBACK
 
 CONFIGS = sorted((Path(__file__).parents[2] / "deployments").glob("*.yaml"))
 
@@ -30,7 +30,7 @@ def test_serve_takes_it_and_it_is_this_machines_alone(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     schema = ServeDeploySchema.model_validate(config)
     assert set(config) <= set(ServeDeploySchema.model_fields)
-    assert schema.http_options.host in LOOPBACK
+    assert is_loopback(f"http://{schema.http_options.host}")
     assert set(application(config)) <= set(type(schema.applications[0]).model_fields)
 
 
