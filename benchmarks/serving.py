@@ -22,8 +22,8 @@ from carl.collect import made
 from carl.config import EMBEDDED_MODEL, VlmConfig
 from carl.serving.local import serving
 from carl.synthesis.author import NAME_LINE
-from carl.synthesis.client import LiveModel
 from carl.synthesis.exchange import Draw, Question
+from carl.synthesis.live import LiveModel
 from carl.task import get_task
 
 TASK = "DoorKey-8x8"
@@ -71,7 +71,7 @@ def asked(model: LiveModel, about: list[Question], together: int) -> tuple[float
     draw = Draw(n=1, temperature=0, max_tokens=MAX_TOKENS, seed=0)
     start = time.perf_counter()
     with ThreadPoolExecutor(together) as pool:
-        answers = [answer for [answer], _ in pool.map(lambda question: model.answer(question, draw), about)]
+        answers = [got.texts[0] for got in pool.map(lambda question: model.answer(question, draw), about)]
     return time.perf_counter() - start, answers
 
 

@@ -33,10 +33,12 @@ class VlmConfig(Section):
     api_key_env: str = Field(
         default="CARL_VLM_API_KEY", description="Environment variable that holds the bearer token."
     )
-    timeout_s: float = Field(default=120.0, gt=0, description="Seconds to wait for one answer.")
+    timeout_s: float = Field(default=120.0, gt=0, description="Seconds after which a whole answer has to be there.")
     max_retries: int = Field(default=2, ge=0, description="Times a failed request is sent again.")
     patience_s: float = Field(
-        default=300.0, ge=0, description="Seconds to go on asking a server that is full or not up yet (429 or 503)."
+        default=300.0,
+        ge=0,
+        description="Seconds to go on asking a server that is full or not up yet, pauses included.",
     )
     temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
     max_tokens: int = Field(default=1024, gt=0, description="Longest answer, in tokens.")

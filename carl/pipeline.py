@@ -101,8 +101,8 @@ class Pipeline:
         self._keep_synthesis(result)
         if result.program is None:
             raise ProgramError(
-                f"no program survived verification: {result.stopped}. {self.dir / 'candidates'} holds what was tried "
-                "and why it was rejected; try another --seed, more synthesis.samples, or a larger model"
+                f"{result.outcome}. {self.dir / 'candidates'} holds what was tried and why it was rejected; try "
+                "another --seed, more synthesis.samples, or a larger model"
             )
         write_text(self.dir / "program.json", result.program.to_json())
 
@@ -239,7 +239,7 @@ class Pipeline:
     def _keep_synthesis(self, result: Any) -> None:
         for index, rejection in enumerate(result.rejections, 1):
             self.dir.write(f"candidates/answer-{index:02d}.json", {"rejected": rejection.reason, **asdict(rejection)})
-        usage = {"model": self.config.vlm.model, **result.usage.model_dump()}
+        usage = {"model": self.config.vlm.model, **result.usage.model_dump(), "wanted": result.wanted}
         self.dir.write(
             "synthesis.json", {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage}
         )

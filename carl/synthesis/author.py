@@ -3,17 +3,17 @@
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from carl.config import SynthesisConfig
-from carl.errors import ProgramError
 from carl.program import MAX_SUBTASKS
 from carl.progress import Progress
 from carl.seeding import Role, seed_of
 from carl.synthesis import prompts
 from carl.synthesis.client import VlmClient
-from carl.synthesis.exchange import Question
-from carl.synthesis.parse import Plan, parse_plan, parse_source
+from carl.synthesis.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question
+from carl.synthesis.parse import Plan, Unusable, parse_plan, parse_source
 from carl.task import Frame
 
 NAME_LINE = "Task: name the sub-tasks."
@@ -22,6 +22,12 @@ WRITE_LINE = "Task: write the program for sub-task {index} of {count}: {name}."
 
 FIRST = "It is looked at from the episode's first frame on."
 LATER = "It is looked at only once sub-task {index}, {name}, is done."
+
+ENDED = {
+    CUT_OFF: "the answer was cut off after vlm.max_tokens={max_tokens} tokens; raise vlm.max_tokens, or write less",
+    WITHHELD: "the server's content filter withheld the answer",
+}
+"""Why an answer is of no use that ended so, whatever its text."""
 
 NOTHING = "(nothing that could be used)"
 
@@ -34,12 +40,19 @@ class BudgetSpentError(Exception):
 
 @dataclass(frozen=True)
 class Rejection:
-    """An answer that is neither a plan nor a program. ``request`` counts from 1, ``sample`` from 0."""
+    """An answer that is neither a plan nor a program.
+
+    Attributes:
+        request: counts from 1.
+        sample: counts from 0.
+        reason: why, with what is this answer's own; ``kind`` without, so that equal kinds can be counted.
+    """
 
     request: int
     sample: int
     prompt: str
     reason: str
+    kind: str
 
 
 class Author:
@@ -111,18 +124,20 @@ class Author:
         question = Question(prompt.id, _filled(prompt, "system", values), _filled(prompt, "user", values), self._frames)
         self._progress("asking the VLM", self.requests, self._config.max_requests)
         seed = seed_of(self._seed, Role.SYNTHESIS, self.requests)
-        answers = self._client.ask(question, self._config.samples, seed)
+        exchange = self._client.exchange(question, self._config.samples, seed)
         self.requests += 1
         self._progress("asking the VLM", self.requests, self._config.max_requests)
-        return ranked(self._parsed(prompt.id, answers, parse), key)
+        return ranked(self._parsed(exchange, parse), key)
 
-    def _parsed(self, prompt: str, answers: Sequence[str], parse: Callable[[str], T]) -> list[T]:
+    def _parsed(self, exchange: Exchange, parse: Callable[[str], T]) -> list[T]:
         parsed = []
-        for sample, answer in enumerate(answers):
+        for sample, (answer, end) in enumerate(zip_longest(exchange.answers, exchange.ends, fillvalue=STOPPED)):
             try:
+                if end in ENDED:
+                    raise Unusable(ENDED[end].format(max_tokens=exchange.draw.max_tokens))
                 parsed.append(parse(answer))
-            except ProgramError as error:
-                self.rejections.append(Rejection(self.requests, sample, prompt, str(error)))
+            except Unusable as error:
+                self.rejections.append(Rejection(self.requests, sample, exchange.prompt, str(error), error.kind))
         return parsed
 
 

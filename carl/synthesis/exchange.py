@@ -65,8 +65,16 @@ class Draw(BaseModel):
     seed: int
 
 
+STOPPED, CUT_OFF, WITHHELD, REFUSED = "stop", "length", "content_filter", "refusal"
+"""How an answer ended: by itself, at vlm.max_tokens, by the server's content filter, or before it was one."""
+
+
 class Exchange(BaseModel):
-    """One request and what came of it: answers, or the error."""
+    """One request and what came of it: answers, or the error.
+
+    Attributes:
+        ends: how each answer ended; none in recordings that do not say, where all count as ``STOPPED``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,6 +84,7 @@ class Exchange(BaseModel):
     messages: tuple[Mapping[str, Any], ...]
     draw: Draw
     answers: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     usage: Usage = Usage()
     error: str | None = None
 

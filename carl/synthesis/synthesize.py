@@ -1,5 +1,6 @@
 """Decompose, write, verify, repair: the search for a program that passes verification."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,9 +22,13 @@ class Check(Protocol):
     """One check of a report; ``subtask`` (from 0) is the one to blame, None the plan."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def passed(self) -> bool: ...
     @property
     def subtask(self) -> int | None: ...
+    @property
+    def message(self) -> str: ...
 
 
 class Report(Protocol):
@@ -51,7 +56,11 @@ OnCandidate = Callable[[Candidate], None]
 
 @dataclass(frozen=True)
 class SynthesisResult:
-    """What came of a synthesis: the accepted program or None, all that was tried, and why it ended."""
+    """What came of a synthesis: the accepted program or None, all that was tried, and why it ended.
+
+    Attributes:
+        wanted: answers that were asked for; ``usage.samples`` came.
+    """
 
     program: RewardProgram | None
     candidates: tuple[Candidate, ...]
@@ -59,6 +68,32 @@ class SynthesisResult:
     requests: int
     usage: Usage
     stopped: str
+    wanted: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a sentence, with the commonest reason for which answers or programs were rejected."""
+        found = [_unusable(self.rejections, self.usage.samples)] if self.rejections else []
+        if not self.candidates:
+            return "; ".join([f"the model wrote no program that could be tried: {self.stopped}", *found])
+        if self.program:
+            return self.stopped
+        return "; ".join([f"no program survived verification: {self.stopped}", _failed(self.candidates), *found])
+
+
+def _unusable(rejections: Sequence[Rejection], samples: int) -> str:
+    kind, times = Counter(each.kind for each in rejections).most_common(1)[0]
+    example = next(each.reason for each in rejections if each.kind == kind)
+    often = "all for one reason" if times == len(rejections) else f"most often ({times} times) for this reason"
+    return f"{len(rejections)} of {samples} answers could not be used, {often}: {example}"
+
+
+def _failed(candidates: Sequence[Candidate]) -> str:
+    """The check that most programs failed first, and what it found last."""
+    failed = [next(check for check in each.report.checks if not check.passed) for each in candidates]
+    name, times = Counter(check.name for check in failed).most_common(1)[0]
+    message = next(check.message for check in reversed(failed) if check.name == name)
+    return f"{times} of {len(candidates)} programs failed at {name}: {message}"
 
 
 def synthesize(
@@ -82,7 +117,13 @@ def synthesize(
     program, stopped = search.run()
     progress("asking the VLM", author.requests, author.requests)
     return SynthesisResult(
-        program, tuple(search.candidates), tuple(author.rejections), author.requests, client.usage, stopped
+        program,
+        tuple(search.candidates),
+        tuple(author.rejections),
+        author.requests,
+        client.usage,
+        stopped,
+        client.wanted,
     )
 
 

@@ -2,8 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -34,18 +35,19 @@ class Asked:
 
     @property
     def n(self) -> int:
-        return int(self.body["n"])
+        return int(self.body.get("n", 1))
 
 
 @dataclass(frozen=True)
 class Status:
-    """Answer with an HTTP status, body and headers instead."""
+    """Answer with an HTTP status, body and headers instead; byte by byte, with pauses, if they are given."""
 
     code: int
     body: Any = field(
         default_factory=lambda: {"error": {"message": "scripted", "type": "t", "param": None, "code": None}}
     )
     headers: dict[str, str] = field(default_factory=dict)
+    pause_s: float = 0.0
 
 
 Script = Callable[[Asked], "list[str] | Status"]
@@ -70,7 +72,8 @@ class ScriptedVlm:
                 asked = Asked(body, {name.lower(): value for name, value in self.headers.items()})
                 fake.asked.append(asked)
                 reply = fake._script(asked)
-                self._send(reply if isinstance(reply, Status) else Status(200, completion(reply)))
+                with suppress(ConnectionError):  # whoever asked did not wait
+                    self._send(reply if isinstance(reply, Status) else Status(200, completion(filled(reply, asked.n))))
 
             def _send(self, reply: Status) -> None:
                 data = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
@@ -81,7 +84,12 @@ class ScriptedVlm:
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                if not reply.pause_s:
+                    self.wfile.write(data)
+                    return
+                for byte in data:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(reply.pause_s)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
@@ -98,6 +106,11 @@ class ScriptedVlm:
             self._server.shutdown()
             self._server.server_close()
             thread.join()
+
+
+def filled(answers: list[str], n: int) -> list[str]:
+    """As many answers as were asked for: what the script has, again and again."""
+    return [answers[index % len(answers)] for index in range(max(n, len(answers)))]
 
 
 def completion(answers: list[str]) -> dict[str, Any]:

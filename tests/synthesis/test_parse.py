@@ -10,6 +10,10 @@ def fenced(source: str, language: str = "python") -> str:
     return f"```{language}\n{source}```"
 
 
+def indented(source: str) -> str:
+    return "".join(f"   {line}\n" for line in source.splitlines())
+
+
 @pytest.mark.parametrize(
     ("answer", "steps"),
     [
@@ -67,6 +71,20 @@ def test_what_is_no_plan(answer: str, reason: str) -> None:
         fenced(GOOD.replace("1.0", "0.0")) + "\nBetter:\n" + fenced(GOOD),
         fenced(GOOD.replace("\n", "  \r\n")),
         GOOD,
+        f"1. The program:\n   ```python\n{indented(GOOD)}   ```\n",
+        f"<think>\n```python\ndef progress(frame, initial):\n    x = 1\nno.\n</think>\n{fenced(GOOD)}",
+        f"<think>\n{fenced(GOOD.replace('1.0', '0.0'))}\n</think>\n{fenced(GOOD)}",
+        fenced(GOOD) + "<|im_end|>",
+        fenced(GOOD) + "`",
+        fenced(GOOD, "tool_code"),
+        fenced(GOOD, "{.python}"),
+        fenced(GOOD, "javascript"),
+        fenced(GOOD.rstrip()),
+        f"Here it is: {fenced(GOOD)}",
+        f"````markdown\n{fenced(GOOD)}\n````",
+        fenced(GOOD.replace("    ", "\xa0   ")),
+        f"Here it is:\n\n{GOOD}",
+        f"Here it is:\n\n{GOOD}\nIt always returns 1.\n",
     ],
 )
 def test_sources(answer: str) -> None:
@@ -76,8 +94,11 @@ def test_sources(answer: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("", "progress"),
-        ("I am sorry, but I cannot see any picture.", "no Python program in the answer.*I am sorry"),
+        ("", "which is empty.*progress"),
+        ("The agent has to go.", "no Python program in the answer, which is prose: 'The agent"),
+        (f"<think>\n{fenced(GOOD)}\n</think>", "nothing but reasoning"),
+        (f"Here it is:\n\n{GOOD}\ndef helper(:\n", "no Python program"),
+        ("I am sorry, but I cannot see any picture.", "which is a refusal: 'I am sorry"),
         ("```python\ndef progress(frame, initial):\n    return", "not closed"),
         (fenced("function progress(frame, initial) { return 1; }\n", "javascript"), "in javascript, not in Python"),
         (fenced("def check(frame, initial):\n    return 1.0\n"), "defines check, not progress"),

@@ -8,7 +8,7 @@ from carl.synthesis import author as authors
 from carl.synthesis import prompts
 from carl.synthesis.author import Author, ranked
 from carl.synthesis.client import VlmClient
-from carl.synthesis.exchange import Question, Recording
+from carl.synthesis.exchange import Draw, Exchange, Question, Recording
 from carl.synthesis.parse import Plan, Step
 
 PLAN = Plan((Step("pick up the {key}", "it is gone"), Step("open the door")))
@@ -21,9 +21,10 @@ class Listener(VlmClient):
         super().__init__(VlmConfig(), Recording(path))  # type: ignore[arg-type]
         self.questions: list[Question] = []
 
-    def ask(self, question: Question, n: int, seed: int) -> tuple[str, ...]:
+    def exchange(self, question: Question, n: int, seed: int) -> Exchange:
         self.questions.append(question)
-        return ("prose",) * n
+        draw = Draw(n=n, temperature=0, max_tokens=9, seed=seed)
+        return Exchange(digest="", model="", prompt=question.prompt, messages=(), draw=draw, answers=("prose",) * n)
 
 
 @pytest.fixture

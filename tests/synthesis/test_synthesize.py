@@ -1,5 +1,6 @@
 """The whole loop against a server that speaks the protocol and mends its answers from what it is told."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from carl.errors import VlmError
 from carl.program import RewardProgram
 from carl.synthesis.client import connect
 from carl.synthesis.synthesize import Candidate, SynthesisResult, synthesize
-from tests.fakes.scripted_vlm import Asked, Script, ScriptedVlm, Status, scripted
+from tests.fakes.scripted_vlm import Asked, Script, ScriptedVlm, Status, completion, scripted
 
 PAIRS = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8))] * 3
 NAME = "Task: name the sub-tasks."
@@ -22,6 +23,8 @@ NAME = "Task: name the sub-tasks."
 class FakeCheck:
     passed: bool
     subtask: int | None
+    name: str = "threshold"
+    message: str = "it misses a threshold"
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def test_after_two_repairs_the_next_plan_is_tried(run: Callable[..., Run]) -> No
             return ["1. b", "1. a", "1. a"]
         return [fenced("1.0" if asked.task.endswith("b.") else next(values))]
 
-    done = run(script, wants("1.0"))
+    done = run(script, wants("1.0"), samples=3)
     assert [each.program.subtasks[0].source for each in done.candidates] == [
         source(value) for value in ("0.1", "0.2", "0.3", "1.0")
     ]
@@ -240,9 +243,53 @@ def test_a_model_that_learns_its_form_from_the_rejection(run: Callable[..., Run]
             return ["1. a"] if "no numbered sub-tasks" in asked.text else ["I see a room."]
         return [fenced("1.0")] if "in javascript" in asked.text else ["```javascript\nlet x = 1\n```"]
 
-    done = run(script, wants("1.0"))
+    done = run(script, wants("1.0"), samples=1)
     assert done.result.program is not None
     assert [each.request for each in done.result.rejections] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("plan", "program", "outcome"),
+    [
+        ("I see a room.", "", "8 of 8 .* all for one reason: no numbered sub-tasks in the answer, which is prose"),
+        ("I am sorry, I cannot.", "", "no numbered sub-tasks in the answer, which is a refusal: 'I am sorry"),
+        ("1. a", "It returns 1.", "all for one reason: no Python program in the answer, which is prose"),
+        ("1. a", "```python\ndef progress(frame", "cut off.*raise vlm.max_tokens"),
+    ],
+)
+def test_where_nothing_was_verified_the_outcome_says_why(
+    run: Callable[..., Run], plan: str, program: str, outcome: str
+) -> None:
+    done = run(lambda asked: [plan if asked.task == NAME else program], wants("1.0"))
+    assert done.candidates == []
+    assert "verif" not in done.result.outcome
+    assert re.search(outcome, done.result.outcome)
+    assert done.result.outcome.startswith("the model wrote no program that could be tried: the model names no further")
+
+
+@pytest.mark.parametrize("task", ["plan", "program"])
+def test_an_answer_that_was_cut_off_is_not_used_and_says_what_to_raise(run: Callable[..., Run], task: str) -> None:
+    def script(asked: Asked) -> list[str] | Status:
+        if (asked.task == NAME) != (task == "plan"):
+            return ["1. a"]
+        made = completion(["1. a\n2. b" if task == "plan" else fenced("1.0")] * asked.n)
+        for choice in made["choices"]:
+            choice["finish_reason"] = "length"
+        return Status(200, made)
+
+    done = run(script, wants("1.0"))
+    assert done.candidates == []
+    assert "cut off after vlm.max_tokens=1024 tokens; raise vlm.max_tokens" in done.result.outcome
+
+
+def test_the_outcome_names_the_check_that_most_programs_failed(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        return ["1. a"] if asked.task == NAME else [fenced("0.0"), "prose", fenced("0.5"), "prose"]
+
+    outcome = run(script, wants("1.0")).result.outcome
+    assert "no program survived verification" in outcome
+    assert "2 of 2 programs failed at threshold: it misses a threshold" in outcome
+    assert "could not be used, all for one reason: no Python program" in outcome
 
 
 def test_prose_only_ends_with_a_reason(run: Callable[..., Run]) -> None:

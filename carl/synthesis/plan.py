@@ -1,0 +1,119 @@
+"""The sub-tasks that a VLM named: found in whatever dress, and rejected where an answer can be read in two ways."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from carl.plain import plain
+from carl.program import MAX_SUBTASKS
+from carl.synthesis import jsonplan
+from carl.synthesis.bare import Unusable, bare, excerpt, looks_like
+from carl.synthesis.numbered import Item, Listing, listings
+
+MAX_NAME = 80
+"""Longest name of a sub-task, in characters: more is prose."""
+
+MAX_DESCRIPTION = 400
+"""Characters of a description that are kept."""
+
+_APART = re.compile(r"\s+[-\u2013]\s+|\s*\u2014\s*|:\s+|\s*\uff1a\s*")
+_SCENE = re.compile(r"^\W*scene\W*?:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
+_KIND = r"(?:sub[- ]?)?(?:task|goal)|step|stage|phase"
+_FIELD = re.compile(
+    rf"^\W*(?:(?:name|title|{_KIND})\W*:|(?:{_KIND})\s*(?P<number>\d{{1,2}})\W*?[.):\-\u2013\u2014])\s*", re.IGNORECASE
+)
+_NO_NAME = re.compile(
+    rf"\W*(?:(?:a |the )?(?:short )?(?:name|title|description|sentence|sub-?task)|(?:{_KIND})\s*\d+)\W*"
+    r"|(?:is|are|was|were)\b.*",
+    re.IGNORECASE,
+)
+"""A placeholder or a label in the place of a name, or the rest of a sentence that began with a number."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A sub-task that has no program yet."""
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decomposition: the sub-tasks in order, and what the model saw."""
+
+    steps: tuple[Step, ...]
+    scene: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Equal for plans that name the same sub-tasks."""
+        return tuple(" ".join(step.name.casefold().split()) for step in self.steps)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{index}. {_line(step)}" for index, step in enumerate(self.steps, 1))
+
+
+def _line(step: Step) -> str:
+    return f"{step.name} - {step.description}" if step.description else step.name
+
+
+def parse_plan(answer: str) -> Plan:
+    """A numbered list of names, or of names and sentences, or JSON; ``Scene: ...`` may come before.
+
+    Reasoning before the list, remarks around it, sub-points and other dress are passed over. Of several lists the last
+    counts if it is introduced as the final one, or if it alone follows a scene. Raises Unusable, a ProgramError, if
+    there is no list, or two that could be meant, or lines of which it is not clear whether they belong to it.
+    """
+    text = bare(answer)
+    rest, found = jsonplan.taken_out(text)
+    plans = [_plan(each.items, each.scene) for each in found]
+    chosen = _chosen(listings(rest), rest)
+    plans += [chosen] if chosen else []
+    if not plans:
+        raise Unusable(f"no numbered sub-tasks in the answer, {looks_like(rest)}", excerpt(rest))
+    if len({plan.key for plan in plans}) > 1:
+        raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(plans[-1])))
+    return plans[-1]
+
+
+def _chosen(found: Sequence[Listing], text: str) -> Plan | None:
+    """The plan among numbered lists; None if there are none but remarks."""
+    told = [each for each in found if not each.remark]
+    if not told:
+        return None
+    plans = [_plan(each.items, each.scene or _scene(text)) for each in told]
+    alone = told[-1].scene is not None and all(each.scene is None for each in told[:-1])
+    if len({plan.key for plan in plans}) > 1 and not told[-1].final and not alone:
+        raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(plans[-1])))
+    return plans[-1]
+
+
+def _scene(text: str) -> str:
+    scene = _SCENE.search(text)
+    return scene[1] if scene else ""
+
+
+def _plan(items: Sequence[Item], scene: str | None) -> Plan:
+    if len(items) > MAX_SUBTASKS:
+        raise Unusable(f"{len(items)} sub-tasks; at most {MAX_SUBTASKS} are allowed")
+    return Plan(tuple(_step(item, number) for number, item in enumerate(items, 1)), plain(scene or ""))
+
+
+def _step(item: Item, number: int) -> Step:
+    """The name before a dash or a colon, and the sentence after it or below; name alone on the next line will do."""
+    text, below = item.text, list(item.below)
+    if not text.strip("*_ \t") and below:
+        text = below.pop(0)
+    label = _FIELD.match(text)
+    if label and label["number"] not in (None, str(number)):
+        raise Unusable("the numbers of the sub-tasks do not count up", excerpt(text))
+    text = text[label.end() :] if label else text
+    if re.search(rf"(?:^|[\s;,(]){number + 1}[.):]\s+\S", text):
+        raise Unusable("several sub-tasks are on one line", excerpt(text))
+    name, *rest = _APART.split(plain(text), maxsplit=1)
+    name = name.strip("*_`\"' \t.:;,")
+    if not name or len(name) > MAX_NAME or _NO_NAME.fullmatch(name):
+        raise Unusable("not the short name of a sub-task", excerpt(text))
+    description = rest[0] if rest else " ".join(below)
+    return Step(name, plain(description).strip("*_ -\t")[:MAX_DESCRIPTION])

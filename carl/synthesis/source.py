@@ -1,0 +1,103 @@
+"""The source of ``progress(frame, initial)`` in an answer: in a fence, in several, or as it stands among prose."""
+
+import ast
+import re
+import textwrap
+import warnings
+
+from carl.program import FUNCTION
+from carl.synthesis.bare import Unusable, bare, excerpt, looks_like
+
+_FENCE = re.compile(r"^(?P<before>[^`~]*?)(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<language>[^\s`{}]*)[^`\n]*$")
+_PYTHON = ("", "python", "python3", "py", "python2", "ipython", "tool_code", "code", "text", "plaintext")
+_CODE = re.compile(
+    r"\s+\S|(?:from\s+[\w.]+\s+)?import\s+\w|(?:async\s+)?def\s|@\w|[)\]}]"
+    r"|[A-Za-z_]\w*\s*(?::\s*[\w.\[\]]+\s*)?=[^=]"
+)
+"""Lines of code at the top level, and all that are indented."""
+_DEFINES = re.compile(rf"^\s*def\s+{FUNCTION}\b", re.MULTILINE)
+
+CUT_OFF = "the answer was cut off"
+"""What rejections of answers that did not end begin with."""
+
+
+def parse_source(answer: str) -> str:
+    """The Python source that defines ``progress(frame, initial)``: of several fenced blocks the last that does.
+
+    An answer without a fence passes if there is Python between the prose. Raises Unusable, a ProgramError.
+    """
+    text = bare(answer).replace("\xa0", " ").replace("\u200b", "")
+    blocks = _blocks(text)
+    if not blocks:
+        return _checked(_among_prose(text))
+    defining = [code for _, code in blocks if _DEFINES.search(code)]
+    python = [code for language, code in blocks if language in _PYTHON]
+    if not defining and not python:
+        raise Unusable(f"the answer is written in {blocks[0][0]}, not in Python")
+    return _checked((defining or python)[-1])
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """(language, code) of each fenced block, in order; raises Unusable if one is left open."""
+    blocks: list[tuple[str, str]] = []
+    lines: list[str] = []
+    fence = language = ""
+    for line in text.splitlines():
+        found = _FENCE.match(line)
+        if not fence and found:
+            fence, language, lines = found["fence"], found["language"].lower(), []
+        elif fence and _closes(line, fence):
+            lines.append(line.rstrip().rstrip(fence[0]))
+            blocks += _unwrapped(language, textwrap.dedent("\n".join(lines)))
+            fence = ""
+        elif fence:
+            lines.append(line)
+    if fence:
+        raise Unusable(f"{CUT_OFF}: the code block is not closed; raise vlm.max_tokens, or write a shorter program")
+    return blocks
+
+
+def _closes(line: str, fence: str) -> bool:
+    """Whether a line ends in at least as long a fence, alone or after code that holds none."""
+    line = line.rstrip()
+    code = line.rstrip(fence[0])
+    return len(line) - len(code) >= len(fence) and fence not in code
+
+
+def _unwrapped(language: str, code: str) -> list[tuple[str, str]]:
+    """The blocks inside a block, such as one of Markdown; itself if there are none."""
+    return (_blocks(code) if re.search(r"^\s*(?:```|~~~)", code, re.MULTILINE) else []) or [(language, code)]
+
+
+def _among_prose(text: str) -> str:
+    """From the first to the last line that looks like code: what stands before and after is prose."""
+    if not _DEFINES.search(text):
+        detail = excerpt(text) if text.strip() else f"it has to define {FUNCTION}(frame, initial)"
+        raise Unusable(f"no Python program in the answer, {looks_like(text)}", detail)
+    lines = text.splitlines()
+    code = [number for number, line in enumerate(lines) if _CODE.match(line)]
+    return "\n".join(lines[code[0] : code[-1] + 1])
+
+
+def _checked(text: str) -> str:
+    """``text`` with plain line ends, if it is Python that defines the function; nothing is executed."""
+    source = "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
+    functions = [node for node in _parsed(source).body if isinstance(node, ast.FunctionDef)]
+    wanted = [node for node in functions if node.name == FUNCTION]
+    if not wanted:
+        names = ", ".join(node.name for node in functions) or "no function"
+        raise Unusable(f"the program defines {names}, not {FUNCTION}(frame, initial)")
+    parameters = [argument.arg for argument in wanted[-1].args.args]
+    if parameters != ["frame", "initial"]:
+        raise Unusable(f"the parameters of {FUNCTION} are {parameters}, not frame and initial")
+    return source
+
+
+def _parsed(source: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as an invalid escape in what the model wrote
+            return ast.parse(source)
+    # ast.parse raises the last three on null bytes and on nesting that is too deep
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Unusable("no Python program in the answer", f"{error}: {excerpt(source)}") from error
