@@ -4,7 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("carl", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("carl")
 
 
 @pytest.fixture
