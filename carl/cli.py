@@ -19,6 +19,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from carl.abstains import EXIT_STATUS
 from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.logs import quiet, structured
@@ -172,19 +173,27 @@ def _set(tree: dict[str, Any], setting: str) -> None:
 
 
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:
-    """Run ``stages`` (all of them by default) under progress bars, and print what the run has found."""
+    """Run ``stages`` (all of them by default) under progress bars, and print what the run has found.
+
+    Raises typer.Exit: 130 after Ctrl-C, and ``carl.abstains.EXIT_STATUS`` where the reward could too often not judge.
+    """
     from carl.pipeline import STAGES, Pipeline
     from carl.result import summary
 
     try:
         with bars() as progress:
-            result = Pipeline(config, progress).run(stages or STAGES)
+            pipeline = Pipeline(config, progress)
+            result = pipeline.run(stages or STAGES)
     except KeyboardInterrupt:
         errors.print("Stopped. The same command continues from here.")
         raise typer.Exit(130) from None
     if result is not None:
         console.print(summary(result))
     console.print(f"Everything of this run is in {config.directory}")
+    if pipeline.abstaining and {"train", "evaluate"} & set(stages or STAGES):
+        if result is None:  # its summary would say so
+            errors.print(*pipeline.abstaining, sep="\n", style="bold red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_STATUS)
 
 
 def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None = None) -> None:
@@ -372,6 +381,8 @@ def guarded(command: Callable[[], Any]) -> int:
     except ModuleNotFoundError as error:
         errors.print(missing(error), highlight=False)
         return 1
+    except typer.Exit as error:  # of a command that typer does not run, as in jobs/
+        return error.exit_code
     return 0
 
 

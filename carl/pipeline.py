@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from carl.abstains import sentences
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError
 from carl.logs import about, for_a_while
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
-from carl.result import assemble
+from carl.result import ARM_NAMES, assemble
 from carl.rundir import ORDER, RunDirectory, write_bytes, write_text
 from carl.seeding import Role, seeds_of
 from carl.storage import Mirror, Storage
@@ -63,6 +64,12 @@ class Pipeline:
                     with self.dir.attempt(stage):
                         self._do(stage)
         return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
+
+    @property
+    def abstaining(self) -> list[str]:
+        """What to say of trainings whose reward could too often not judge."""
+        lives = {arm: self.dir.read(f"training/{arm}/live.json", {}) for arm in self.arms}
+        return list(sentences(lives, ARM_NAMES))
 
     def _do(self, stage: str) -> None:
         if stage != "report":

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from carl.abstains import sentences
 from carl.config import Arm, RunConfig
 from carl.plain import plain
 from carl.rewards.vector import Mix
@@ -95,8 +96,9 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
             f"{arm['seconds']:.0f} s",
         )
     head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
+    warnings = (Text(sentence, style="bold red") for sentence in sentences(arms, ARM_NAMES))
     lines = (plain(_vlm(result)), *_cut(arms), _seconds(result))
-    return Group(Text(head, style="bold"), table, *map(Text, lines))
+    return Group(Text(head, style="bold"), table, *warnings, *map(Text, lines))
 
 
 def _rate(evaluation: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from carl.abstains import sentences
 from carl.config import Arm, RunConfig
 from carl.errors import ConfigError, StoreError
 from carl.plain import plain
@@ -199,6 +200,8 @@ def picture(glance: Glance) -> RenderableType:
         parts.append(Text(plain(_vlm(glance))))
     if glance.arms:
         parts.append(_arms(glance))
+    now = {arm: trained.now for arm, trained in glance.arms.items()}
+    parts += [Text(sentence, style="bold red") for sentence in sentences(now, ARM_NAMES)]
     if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
     if ended := _ended(glance):

@@ -76,7 +76,7 @@ def context(run: Run, tracer: Tracer) -> dict[str, Any]:
         "config": list(sections.flat(run.config)),
         "tones": len(TONES),
     }
-    return shown | {"notes": list(dict.fromkeys(run.notes))}
+    return shown | {"notes": list(dict.fromkeys([*sections.abstains(run), *run.notes]))}
 
 
 def _boxed(run: Run) -> Tracer:

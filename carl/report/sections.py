@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from carl.abstains import sentences
 from carl.report import words
 from carl.report.artefacts import ARMS, Run, as_record
 from carl.report.evidence import Tracer
@@ -78,6 +79,12 @@ def missing(run: Run) -> list[str]:
         ("no result.json: the run has not come to its end", not run.result),
     ]
     return [said for said, lacking in lacks if lacking]
+
+
+def abstains(run: Run) -> list[str]:
+    """What to say of trainings whose reward could too often not judge."""
+    newest: dict[Any, Mapping[str, Any]] = {arm: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in ARMS}
+    return list(sentences(newest, words.ARM_NAMES))
 
 
 def stages(run: Run) -> list[tuple[str, str, float]]:

@@ -1,9 +1,7 @@
 """CodeReward: a RewardSource at work on a gymnasium vector environment. Needs no Ray."""
 
-import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,19 +12,17 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from carl.config import RewardConfig
-from carl.errors import BoxError, TaskError
+from carl.errors import TaskError
 from carl.rewards.finite import check_finite, finite
 from carl.rewards.frames import Frames
 from carl.rewards.infos import RawInfos
-from carl.rewards.source import PROGRESS_SLOTS, Judged, RewardSession, RewardSource
-from carl.task import Frame, Task, overlong
+from carl.rewards.source import PROGRESS_SLOTS, RewardSession, RewardSource
+from carl.task import Task, overlong
 
 Mask = NDArray[np.bool_]
 
 JUDGED = ("reward_version", "env_reward", "abstained", "success", "cut")
 """What CodeReward adds to ``info``."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class CodeReward(gym.vector.VectorWrapper):
     in the masked slots at once.
 
     A source handed over by ``set_source``, from whichever thread, is adopted by each slot at its next episode start,
-    so that no episode mixes two. A session that raises BoxError is asked no more: from there on its slots abstain.
+    so that no episode mixes two.
 
     ``info`` gets the arrays JUDGED, of length N: ``reward_version`` (int64, the version that judged this step; 0 for
     none), ``env_reward`` (float64, measured whatever its weight), and as bool ``abstained``, ``success`` (the task's,
@@ -72,13 +68,15 @@ class CodeReward(gym.vector.VectorWrapper):
 
     Attributes:
         idle: ``bool[N]``; slots set here are neither looked at nor paid. The caller does not care for them.
-        abstains: frames that could not be judged so far, initial ones included.
+        judged, abstains: frames that a source was asked about so far, initial ones included; and those of them that it
+            could not judge.
         cut: episodes that were truncated here so far.
 
     Raises:
         TaskError: the environment resets in another mode, hides its sub-environments or their infos, or observes
             something else than a flat float32 Box while progress has to be appended; from ``reset`` and ``step``: an
             observation or a reward is NaN or infinite.
+        BoxError: from ``reset`` and ``step``: the process that runs the program stays away.
     """
 
     def __init__(
@@ -91,7 +89,6 @@ class CodeReward(gym.vector.VectorWrapper):
         version: int = 1,
     ) -> None:
         self._sessions: dict[int, RewardSession] = {}
-        self._broken: set[int] = set()
         self._swapping = threading.Lock()
         self._over = False
         super().__init__(env)
@@ -101,7 +98,7 @@ class CodeReward(gym.vector.VectorWrapper):
         _check_autoreset(env)
         self._frames = Frames(task, _sub_environments(env) if self.mix.looks else [])
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
-        self.abstains = self.cut = 0
+        self.judged = self.abstains = self.cut = 0
         self._infos = RawInfos(env)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._cuts = isinstance(env.unwrapped, SyncVectorEnv)
@@ -206,21 +203,13 @@ class CodeReward(gym.vector.VectorWrapper):
             for ask, mask in ((session.reset, began), (session.step, stepped)):
                 slots = np.flatnonzero(mine & mask)
                 if slots.size:
-                    judged = self._ask(version, ask, slots)
+                    judged = ask(slots, self._frames.take(slots))
                     earned[slots], abstained[slots] = judged.reward, judged.abstained
                     self._progress[slots] = judged.progress
+                    self.judged += slots.size
         earned[began] = 0.0
         self.abstains += int(abstained.sum())
         return earned, abstained
-
-    def _ask(self, version: int, ask: Callable[[NDArray[np.intp], Frame], Judged], slots: NDArray[np.intp]) -> Judged:
-        if version not in self._broken:
-            try:
-                return ask(slots, self._frames.take(slots))
-            except BoxError as error:
-                self._broken.add(version)
-                _log.error("reward version %d cannot judge any more and earns nothing: %s", version, error)
-        return Judged(np.zeros(len(slots)), self._progress[slots], np.ones(len(slots), dtype=bool))
 
     def _adopt(self, began: Mask) -> list[tuple[int, RewardSession]]:
         """Give episodes that begin the latest version; returns the sessions, of which no slot's is closed meanwhile."""
@@ -241,10 +230,10 @@ class CodeReward(gym.vector.VectorWrapper):
 
     @property
     def counts(self) -> Counter[str]:
-        """``abstains``, ``cut``, and what the sessions counted so far (see RewardSession.counts)."""
+        """``judged``, ``abstains``, ``cut``, and what the sessions counted so far (see RewardSession.counts)."""
         with self._swapping:
             counts = Counter(self._closed_counts)
-            counts.update(abstains=self.abstains, cut=self.cut)
+            counts.update(judged=self.judged, abstains=self.abstains, cut=self.cut)
             for session in self._sessions.values():
                 counts.update(session.counts)
         return counts

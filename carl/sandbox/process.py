@@ -1,6 +1,7 @@
 """The child process of a box, seen from outside: given a program and frames, listened to, and ended."""
 
 import json
+import logging
 import os
 import select
 import socket
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from carl.errors import BoxError
 from carl.sandbox.shared import FINISHED, JUDGE, LOAD, MAX_ROWS, PASSING, READY, REQUEST
-from carl.sandbox.supervisor import START_S, taken
+from carl.sandbox.supervisor import START_S, StartError, taken
 from carl.task import Frame
 
 ATTEMPTS = 3
 """How often something is tried while processes are ended from outside: by hand, or for want of memory."""
+
+PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Seconds before a process is started again that could not be: nothing can be done about a busy machine but wait."""
 
 LOOKS = 16
 """How often within a deadline it is looked whether the child has come further: a frame may take an eighth longer, one
@@ -32,6 +36,7 @@ CPU_CLOCK = 2
 time that the kernel has counted for it."""
 
 _COUNTING = np.arange(MAX_ROWS)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,19 +86,23 @@ class Answer:
 
 
 class Child:
-    """One process that holds a program's code. Raises BoxError if it cannot start."""
+    """One process that holds a program's code. Raises BoxError if it cannot be started, again and again."""
 
     def __init__(self, sources: list[str], limits: Limits) -> None:
         if sys.platform != "linux":
             raise BoxError(f"programs run in a box that needs Linux; this is {sys.platform}. Use a container or WSL.")
         self._limits = limits
-        for attempt in range(1, ATTEMPTS + 1):
+        for pause_s in (*PAUSES_S, None):
             try:
                 self._start(sources)
-                break
-            except OSError as error:  # the spare child had died while it waited, or the zygote
-                if attempt == ATTEMPTS:
-                    raise BoxError(f"processes that run programs do not stay alive: {error}") from error
+                return
+            except (OSError, StartError) as error:  # the spare child had died while it waited, or the zygote
+                if pause_s is None:
+                    raise BoxError(f"processes that run programs do not start or stay alive: {error}") from error
+                if pause_s:
+                    # The text alone: an error that a log keeps would keep this child's memory.
+                    _log.warning("a process that runs programs is started again in %g s: %s", pause_s, str(error))
+                time.sleep(pause_s)
 
     def _start(self, sources: list[str]) -> None:
         self._core = -1

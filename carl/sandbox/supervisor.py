@@ -40,10 +40,14 @@ ACCEPTED = "CARL_SANDBOX"
 _log = logging.getLogger(__name__)
 
 
+class StartError(BoxError):
+    """A process could not be started, which may pass: the machine is busy, or something ended it from outside."""
+
+
 class Supervisor:
     """Has children forked from a zygote of its own, and keeps a spare one ready. For several threads.
 
-    Raises BoxError if the zygote cannot start, or if too little is denied on this machine.
+    Raises StartError if the zygote cannot start, and BoxError if too little is denied on this machine.
     """
 
     def __init__(self, start_s: float) -> None:
@@ -66,11 +70,13 @@ class Supervisor:
         try:
             failures: dict[str, str] = json.loads(self._control.recv(zygote.MESSAGE_BYTES))["failures"]
         except (OSError, ValueError) as error:
+            late = isinstance(error, TimeoutError)
             process.kill()
             assert process.stderr is not None  # it was asked to be a pipe
             said = process.stderr.read().decode(errors="replace").strip()
-            reason = said[-2000:] or f"it was not ready within {start_s:g} s, and said nothing"
-            raise BoxError(f"the process that runs programs did not start: {reason}") from error
+            silent = f"it was not ready within {start_s:g} s" if late else "it ended before it was ready"
+            reason = said[-2000:] or f"{silent}, and said nothing"
+            raise StartError(f"the process that runs programs did not start: {reason}") from error
         return accepted(failures)
 
     def take(self, memory_mb: int) -> "Fork":
@@ -132,7 +138,7 @@ class Supervisor:
                     theirs.callback(os.close, descriptor)
                 channel, end = socket.socketpair()
             except OSError as error:
-                raise BoxError(f"there is no room for another process that runs programs: {error}") from error
+                raise StartError(f"there is no room for another process that runs programs: {error}") from error
             theirs.enter_context(end)
             fork = Fork(shared, channel, memory_mb)
             self._unanswered.append(fork)
@@ -238,7 +244,7 @@ def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
             pass_fds=[control],
         )
     except OSError as error:
-        raise BoxError(f"cannot start the process that runs programs: {error}") from error
+        raise StartError(f"cannot start the process that runs programs: {error}") from error
 
 
 @cache

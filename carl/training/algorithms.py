@@ -20,7 +20,7 @@ from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.appo import APPO, APPOLearner
 from carl.training.learner import PPOLearner
-from carl.training.replay import SAC
+from carl.training.replay import SAC, SACLearner
 from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
 
 _PPOConfig: Any = PPOConfig  # RLlib leaves these untyped
@@ -159,7 +159,9 @@ def check(task: Task, train: TrainConfig) -> None:
 
 
 def _tuned(algorithm: str) -> Any:
-    return {"ppo": _ppo, "appo": _appo, "sac": _sac}[algorithm]()
+    config = {"ppo": _ppo, "appo": _appo, "sac": _sac}[algorithm]()
+    # Our learners look at all gradients. Against its documentation, this setting skips RLlib's own look at each.
+    return config.framework(torch_skip_nan_gradients=True)
 
 
 def _ppo() -> Any:
@@ -181,7 +183,6 @@ def _ppo() -> Any:
             grad_clip_by="global_norm",
         )
         .learners(learner_class=PPOLearner)
-        .framework(torch_skip_nan_gradients=True)  # the learner looks at the loss
         .rl_module(
             model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
         )
@@ -228,7 +229,9 @@ def _sac() -> Any:
             train_batch_size_per_learner=256,
             num_steps_sampled_before_learning_starts=500,
             replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 200_000},
+            store_buffer_in_checkpoints=True,
         )
+        .learners(learner_class=SACLearner)
         .env_runners(rollout_fragment_length=1)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="relu"))
         .reporting(min_sample_timesteps_per_iteration=500)

@@ -7,7 +7,7 @@ from ray.rllib.algorithms import appo
 from ray.rllib.algorithms.appo.torch.appo_torch_learner import APPOTorchLearner
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from carl.training.learner import check_finite
+from carl.training.divergence import FiniteLearner
 
 _APPO: Any = appo.APPO  # RLlib leaves these untyped
 _APPOTorchLearner: Any = APPOTorchLearner
@@ -31,7 +31,7 @@ class APPO(_APPO):  # type: ignore[misc]
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
 
 
-class APPOLearner(_APPOTorchLearner):  # type: ignore[misc]
+class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
     """The same updates, in RLlib's thread. What goes wrong there ends the training; RLlib would wait for ever."""
 
     _failure: Exception | None = None
@@ -52,7 +52,3 @@ class APPOLearner(_APPOTorchLearner):  # type: ignore[misc]
             self._failure = error
             self._agg_event.set()
             raise SystemExit from error  # ends the thread without a word; update has it
-
-    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        check_finite(loss_per_module, together=self.distributed)
-        return super().compute_gradients(loss_per_module, **kwargs)

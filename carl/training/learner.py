@@ -19,7 +19,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.torch_utils import explained_variance
 
-from carl.errors import TaskError
+from carl.training.divergence import FiniteLearner
 
 _SampleBatch: Any = SampleBatch  # RLlib leaves these untyped
 _explained_variance: Any = explained_variance
@@ -27,10 +27,9 @@ Figures = dict[str, torch.Tensor]
 NOT_FOR_THE_LOSS = (Columns.LOSS_MASK, Columns.TERMINATEDS, Columns.TRUNCATEDS, WEIGHTS_SEQ_NO)
 
 
-class PPOLearner(PPOTorchLearner):
-    """The same updates: two networks learn in two threads, Adam steps all parameters in one kernel, minibatches are
-    gathered by index, and instead of every gradient the loss is looked at. Raises TaskError if that is not a number;
-    RLlib would go on and learn nothing.
+class PPOLearner(FiniteLearner, PPOTorchLearner):
+    """The same updates: two networks learn in two threads, Adam steps all parameters in one kernel, and minibatches are
+    gathered by index.
     """
 
     _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
@@ -73,12 +72,11 @@ class PPOLearner(PPOTorchLearner):
         critic = self._critic.submit(self._learn_values, name, rows)
         policy_loss, figures = self._learn_policy(name, rows)
         value_loss, values = critic.result()
-        losses = {name: policy_loss + value_loss}
-        check_finite(losses)
-        self._last = name, figures, values, rows[Postprocessing.VALUE_TARGETS]
         gradients = {key: parameter.grad for key, parameter in self._params.items()}
+        self._check({"the policy": policy_loss, "the values": value_loss}, gradients)
+        self._last = name, figures, values, rows[Postprocessing.VALUE_TARGETS]
         self.apply_gradients(self.postprocess_gradients(gradients))
-        return {}, losses, {}
+        return {}, {name: policy_loss + value_loss}, {}
 
     def _learn_policy(self, name: str, rows: Any) -> tuple[torch.Tensor, Figures]:
         """Gradients of the clipped surrogate objective and the entropy bonus (Schulman et al. 2017, equation 9)."""
@@ -119,21 +117,6 @@ class PPOLearner(PPOTorchLearner):
     def _told(self, name: str) -> tuple[Any, Any]:
         config: Any = self.config
         return config.get_config_for_module(name), self.module[name].unwrapped()
-
-    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        check_finite(loss_per_module, together=self.distributed)
-        return super().compute_gradients(loss_per_module, **kwargs)
-
-
-def check_finite(losses: dict[str, Any], together: bool = False) -> None:
-    """Raise TaskError if one of ``losses`` is not a number; ``together``, if it is so for any learner: the others would
-    wait for the gradients of the one that raises.
-    """
-    total = torch.stack([loss.detach() for loss in losses.values()]).sum()
-    if together:
-        torch.distributed.all_reduce(total)
-    if not torch.isfinite(total):
-        raise TaskError("the loss is not a number any more: look for NaN in what the task observes or pays")
 
 
 class Minibatches:

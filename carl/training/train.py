@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
+from carl.abstains import too_many
 from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import CarlError, ConfigError, ResourceError
 from carl.metrics import forget, tell, tell_counts
@@ -209,6 +210,7 @@ class _Loop:
         source = training.source
         self._progressed = replace(progressed, source_id=source.id if source else None)
         self._fruitless_s = 0.0
+        self._abstaining = False
         self._since_point: Counter[str] = Counter()
         self._since_screen: Counter[str] = Counter()
         self._means: dict[str, float] = {}
@@ -261,6 +263,7 @@ class _Loop:
             reward_version=version,
             source_id=self._overview.source_id(version) or before.source_id,
         )
+        self._look_for_abstains(before)
         write_json(self._training.directory / LIVE, asdict(self._progressed))
         for counts in (self._since_point, self._since_screen):
             counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
@@ -283,6 +286,20 @@ class _Loop:
         tell("carl_reward_version", now.reward_version, arm=arm)
         tell("carl_stale_steps", now.stale_steps - before.stale_steps, arm=arm)
         tell_counts({key: count - before.counts.get(key, 0) for key, count in now.counts.items()}, arm)
+
+    def _look_for_abstains(self, before: Progressed) -> None:
+        """Count an iteration of too many abstains, and warn at the beginning of a spell of these."""
+        now = self._progressed
+        judged, abstained = (now.counts.get(key, 0) - before.counts.get(key, 0) for key in ("judged", "abstains"))
+        began, self._abstaining = self._abstaining, too_many(judged, abstained)
+        if self._abstaining:
+            self._progressed = replace(now, abstaining=now.abstaining + 1)
+            if not began:
+                _log.warning(
+                    "%s: %d of the %d frames of iteration %d could not be judged and earned nothing",
+                    *(self._arm, abstained, judged, now.iterations),
+                    extra={"arm": self._arm},
+                )
 
     def _expect_steps(self, steps: int, seconds: float) -> None:
         """Give runners that were restarted time to come up; raise ResourceError if they never do."""
@@ -311,7 +328,9 @@ class _Loop:
             "training_success_rate": self._since_point["succeeded"] / ended if ended else None,
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
+            "iterations": self._progressed.iterations,
             "abstains": self._progressed.abstains,
+            "abstaining": self._progressed.abstaining,
             "cut": self._progressed.cut,
             "reward": self._progressed.counts,
             "stale_steps": self._progressed.stale_steps,

@@ -389,6 +389,7 @@ def test_a_start_that_fails_says_why(monkeypatch):
     supervisor.dismiss()
     before = descriptors(), children()
     monkeypatch.setattr(supervisor, "_import_folders", lambda: ["/nowhere"])
+    monkeypatch.setattr(process, "PAUSES_S", (0.0, 0.01))
     with pytest.raises(BoxError, match=r"did not start: [\s\S]*No module named"):
         Box(program(BRIGHTNESS))
     assert (descriptors(), children()) == before

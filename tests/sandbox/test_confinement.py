@@ -13,7 +13,7 @@ import pytest
 
 import carl
 from carl.errors import BoxError
-from carl.sandbox import lockdown, supervisor, zygote
+from carl.sandbox import lockdown, process, supervisor, zygote
 from carl.sandbox.box import Box
 from carl.sandbox.lockdown import NOBODY, Tier
 from carl.sandbox.shared import Shared
@@ -160,6 +160,7 @@ def test_a_filter_that_fails_after_it_was_tried_out_lets_no_program_run(fresh, m
 
     (tmp_path / "pyseccomp_original.py").write_text(Path(pyseccomp.__file__).read_text())
     shimmed(monkeypatch, tmp_path, FAILS_LATER.replace("OUTCOME", outcome))
+    monkeypatch.setattr(process, "PAUSES_S", ())
     if why:
         with pytest.raises(BoxError, match=f"did not start; it said !OSError.*{why}"):
             Box(program(BRIGHTNESS))

@@ -4,17 +4,19 @@ import gc
 import os
 import resource
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from carl.errors import BoxError
-from carl.sandbox import supervisor
+from carl.sandbox import process, supervisor
 from carl.sandbox.box import Box, Limits
 from carl.sandbox.supervisor import Supervisor, supervise
 from tests.sandbox.test_box import BRIGHTNESS, children, descriptors, frames, judge, program
@@ -106,10 +108,11 @@ def test_an_interrupt_between_question_and_answer_confuses_nobody(monkeypatch):
             assert works(another)
 
 
-def test_without_descriptors_it_says_so_and_harms_nobody():
+def test_without_descriptors_it_says_so_and_harms_nobody(monkeypatch):
     with opened() as box:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         before, started = box.pid, zygote()
+        monkeypatch.setattr(process, "PAUSES_S", ())
         held = [os.open("/", os.O_RDONLY) for _ in range(8)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, hard))
         try:
@@ -123,6 +126,36 @@ def test_without_descriptors_it_says_so_and_harms_nobody():
         assert (box.pid, zygote()) == (before, started)
         with opened() as another:
             assert works(another)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_after_growing_pauses(monkeypatch, caplog):
+    """The zygote dies while it starts, twice, as on a machine without memory to spare."""
+    starts, pauses = [], []
+    start = supervisor._start_zygote
+
+    def failing(control: int) -> "subprocess.Popen[bytes]":
+        starts.append(start(control))
+        if len(starts) <= 3:
+            starts[-1].kill()
+        return starts[-1]
+
+    monkeypatch.setattr(supervisor, "_start_zygote", failing)
+    monkeypatch.setattr(process, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+    with opened() as box:
+        assert works(box)
+    assert len(starts) == 4
+    assert pauses == sorted(set(pauses)), "each is longer than the one before"
+    assert caplog.text.count("is started again in") == 2, "the first time it is tried again at once"
+
+
+def test_a_process_that_stays_away_is_an_error(monkeypatch):
+    def failing(_: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(["false"], stderr=subprocess.PIPE)
+
+    monkeypatch.setattr(process, "PAUSES_S", (0.0, 0.01))
+    monkeypatch.setattr(supervisor, "_start_zygote", failing)
+    with pytest.raises(BoxError, match=r"do not start or stay alive: .* ended before it was ready"):
+        opened()
 
 
 FEW_FORKS = """
@@ -142,6 +175,7 @@ def test_a_zygote_that_cannot_fork_says_so_and_lives(monkeypatch, tmp_path):
     import pyseccomp
 
     (tmp_path / "pyseccomp_original.py").write_text(Path(pyseccomp.__file__).read_text())
+    monkeypatch.setattr(process, "PAUSES_S", (0.0, 0.01))
     shimmed(monkeypatch, tmp_path, FEW_FORKS)  # two forks to try things out, and one for a child
     with opened() as box:
         before = zygote()

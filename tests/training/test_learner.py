@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,9 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from carl.errors import TaskError
 from carl.training.algorithms import _tuned, tell
-from carl.training.learner import Minibatches, PPOLearner, check_finite
+from carl.training.divergence import check_weights, require_finite
+from carl.training.learner import Minibatches, PPOLearner
+from carl.training.replay import SACLearner
 from carl.training.train import trained
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
@@ -65,6 +68,7 @@ def test_a_learner_beside_others_makes_as_many_as_it_is_told():
 
 
 DISCRETE, CONTINUOUS = gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (2,), np.float32)
+FOUR = gym.spaces.Box(-1, 1, (4,), np.float32)
 POLICY = "default_policy"
 
 
@@ -72,9 +76,8 @@ def learner(actions: gym.Space[Any], **settings: Any) -> PPOLearner:
     """Of networks that look at four numbers; the same for the same settings."""
     torch.manual_seed(0)
     config = tell(_tuned("ppo"), settings)
-    observations = gym.spaces.Box(-1, 1, (4,), np.float32)
-    config = config.learners(num_learners=0).environment(observation_space=observations, action_space=actions)
-    built = config.build_learner(spaces={POLICY: (observations, actions)})
+    config = config.learners(num_learners=0).environment(observation_space=FOUR, action_space=actions)
+    built = config.build_learner(spaces={POLICY: (FOUR, actions)})
     assert isinstance(built, PPOLearner)
     return built
 
@@ -131,20 +134,81 @@ def test_what_is_not_two_networks_is_left_to_rllib(settings):
     assert side_by_side(learner(DISCRETE))
 
 
-def test_a_value_that_is_no_number_ends_the_training():
+NOT_FINITE = [float("nan"), float("inf")]
+
+
+def sac_learner() -> SACLearner:
+    config = _tuned("sac").learners(num_learners=0).environment(observation_space=FOUR, action_space=CONTINUOUS)
+    return config.build_learner(spaces={POLICY: (FOUR, CONTINUOUS)})
+
+
+def sac_rows(number: int = 64) -> dict[str, Any]:
+    data = rows(CONTINUOUS, number)[POLICY]
+    columns = {Columns.OBS: data[Columns.OBS], Columns.NEXT_OBS: data[Columns.OBS] + 0.1}
+    columns |= {Columns.ACTIONS: data[Columns.ACTIONS].clamp(-1, 1), Columns.REWARDS: torch.ones(number)}
+    columns |= {Columns.TERMINATEDS: torch.zeros(number, dtype=torch.bool), Columns.TRUNCATEDS: torch.zeros(number)}
+    return {POLICY: SampleBatch({**columns, "weights": torch.ones(number), "n_step": torch.ones(number)})}
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("column", [Columns.OBS, Postprocessing.VALUE_TARGETS])
+def test_a_number_that_is_none_in_a_batch_ends_the_training_and_is_placed(column, value):
     data = rows(DISCRETE)
-    data[POLICY][Postprocessing.VALUE_TARGETS][5] = float("nan")
-    with pytest.raises(TaskError, match="not a number"):
+    data[POLICY][column][5] = value
+    with pytest.raises(TaskError, match=f"first seen in the {column} of a training batch: look for a NaN"):
         learner(DISCRETE)._update(data)
 
 
-@pytest.mark.parametrize("other", [0.5, float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_all_learners(monkeypatch, other):
+@pytest.mark.parametrize("column", [Columns.OBS, Columns.REWARDS, "weights"])
+def test_sac_learns_from_no_number_that_is_none(column):
+    made, data = sac_learner(), sac_rows()
+    made._update(data)
+    weights = [parameter.detach().clone() for parameter in made._params.values()]
+    data[POLICY][column][5] = float("nan")
+    with pytest.raises(TaskError, match=f"first seen in the {column} of a training batch"):
+        made._update(data)
+    assert all(torch.equal(*pair) for pair in zip(weights, made._params.values(), strict=True))
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_gradient_that_is_no_number_ends_the_training_before_the_step(value, threads):
+    made, data = learner(DISCRETE, training={"use_kl_loss": threads == 1}), rows(DISCRETE)
+    assert side_by_side(made) is (threads == 2)
+    parameter = next(iter(made._params.values()))
+    before = parameter.detach().clone()
+    parameter.register_hook(lambda gradient: gradient * value)
+    with pytest.raises(TaskError, match=r"first seen in the gradient of encoder\..*: the training diverged"):
+        made._update(data)
+    assert torch.equal(parameter, before)
+
+
+def test_weights_that_are_not_finite_are_named_and_no_checkpoint_is_written():
+    made = learner(DISCRETE)
+    group = SimpleNamespace(get_weights=lambda: made.get_state(components="rl_module")["rl_module"])
+    check_weights(SimpleNamespace(learner_group=group))
+    with torch.no_grad():
+        next(iter(made._params.values()))[0] = float("inf")
+    with pytest.raises(TaskError, match=r"weights 'encoder\..*' of default_policy are not finite"):
+        check_weights(SimpleNamespace(learner_group=group))
+    with pytest.raises(TaskError, match="diverged"):
+        made._update(rows(DISCRETE))
+
+
+@pytest.mark.parametrize("elsewhere", [1.0, *NOT_FINITE])
+def test_all_learners_stop_together_and_say_the_same(monkeypatch, elsewhere):
     """The others would wait for the gradients of the one that stops."""
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(other))
-    with nullcontext() if other == 0.5 else pytest.raises(TaskError, match="look for NaN"):
-        check_finite({"agent": torch.tensor(1.0, requires_grad=True)}, together=True)
-    check_finite({"agent": torch.tensor(1.0)})
+
+    def gathered(found: list[str | None], mine: str | None) -> None:
+        found[:] = [mine, "the obs of a training batch"]
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(elsewhere))
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
+    stopped = pytest.raises(TaskError, match="first seen in the obs of a training batch: look")
+    with nullcontext() if elsewhere == 1.0 else stopped:
+        require_finite([("the loss of agent", torch.tensor(1.0))], "look", together=True)
+    require_finite([("the loss of agent", torch.tensor(1.0))], "look")
 
 
 def test_what_a_learners_process_says_in_our_words_is_said_without_its_traceback():

@@ -1,0 +1,120 @@
+"""Numbers that are none: a NaN or an infinity ends a training where it is first seen, and no checkpoint holds one."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from carl.errors import TaskError
+
+Named = Iterable[tuple[str, torch.Tensor]]
+
+IN_THE_TASK = "look for a NaN or an infinity in what the task observes or pays"
+
+DIVERGED = "the training diverged: lower the learning rate (train.rllib.training), or let the task pay less"
+
+
+class FiniteLearner:
+    """To be inherited before one of RLlib's Torch learners, whose updates stay as they are.
+
+    Raises TaskError where a minibatch, the loss or a gradient holds a number that is not finite, before the optimizer
+    steps. RLlib would go on: with ``torch_skip_nan_gradients`` (in Ray 2.60) it steps with such a gradient, and without
+    it sets a NaN to 0 and an infinity to 3.4e38.
+    """
+
+    def _update(self, batch: Mapping[str, Any], **kwargs: Any) -> Any:
+        require_finite(_columns(batch), IN_THE_TASK, together=self._has_others)
+        with diverging():
+            return super()._update(batch, **kwargs)  # type: ignore[misc]  # RLlib's
+
+    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
+        gradients = super().compute_gradients(loss_per_module, **kwargs)  # type: ignore[misc]  # RLlib's
+        self._check(loss_per_module, gradients)
+        return gradients
+
+    def _check(self, losses: Mapping[str, torch.Tensor], gradients: Mapping[Any, torch.Tensor | None]) -> None:
+        """Raise TaskError if one of ``losses``, or of the ``gradients`` by parameter, is not finite."""
+        rllib: Any = self
+        named = [(f"the loss of {name}", loss) for name, loss in losses.items()]
+        if rllib._grad_scalers is None:  # it looks for infinities itself, and takes smaller steps
+            named += [
+                (f"the gradient of {self._names.get(at, 'a scalar')}", one)
+                for at, one in gradients.items()
+                if one is not None
+            ]
+        require_finite(named, DIVERGED, together=self._has_others)
+
+    @property
+    def _has_others(self) -> bool:
+        """Whether other learners learn beside this one: all wait for one another in each update."""
+        rllib: Any = self
+        return bool(rllib.distributed)
+
+    @cached_property
+    def _names(self) -> dict[Any, str]:
+        """Names of the networks' parameters, by what RLlib knows them by."""
+        rllib: Any = self
+        modules = [module.unwrapped() for module in rllib.module.values()]
+        return {rllib.get_param_ref(one): name for module in modules for name, one in module.named_parameters()}
+
+
+def require_finite(tensors: Named, advice: str, *, together: bool = False) -> None:
+    """Raise TaskError, which names the first, if one of ``tensors`` holds a number that is not finite.
+
+    ``together`` asks all learners: all of them raise the same if one has to, since the others would wait for the
+    gradients of the one that raises.
+    """
+    named = [(name, tensor.detach()) for name, tensor in tensors if tensor.numel()]
+    largest = torch.nn.utils.get_total_norm([tensor for _, tensor in named], math.inf)
+    if together:
+        torch.distributed.all_reduce(largest)
+    if torch.isfinite(largest):
+        return
+    first = next((name for name, tensor in named if not torch.isfinite(tensor).all()), None)
+    if together:
+        everyones: list[str | None] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everyones, first)
+        first = next(filter(None, everyones), None)
+    raise TaskError(f"a NaN or an infinity ends the training, first seen in {first}: {advice}")
+
+
+def check_outputs(outputs: torch.Tensor) -> None:
+    """Raise TaskError if what a network says of finite observations is not finite."""
+    if not torch.isfinite(outputs).all():
+        raise TaskError(f"the policy says numbers that are not finite of observations that are; {DIVERGED}")
+
+
+@contextmanager
+def diverging() -> Iterator[None]:
+    """Turn the error of a torch distribution that is given such a number into a TaskError."""
+    try:
+        yield
+    except ValueError as error:
+        if "to satisfy the constraint" not in str(error):
+            raise
+        raise TaskError(f"the policy says numbers that are not finite of a batch that is; {DIVERGED}") from error
+
+
+def check_weights(algorithm: Any) -> None:
+    """Raise TaskError if a weight that a checkpoint of ``algorithm`` would hold is not finite."""
+    for module, weights in algorithm.learner_group.get_weights().items():
+        for name, values in weights.items():
+            if isinstance(values, np.ndarray) and values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise TaskError(
+                    f"the weights {name!r} of {module} are not finite, so no checkpoint is written and the one before "
+                    f"stays; {DIVERGED}"
+                )
+
+
+def _columns(batch: Mapping[str, Any]) -> Named:
+    """The columns of floats of all modules' minibatches."""
+    return [
+        (f"the {name} of a training batch", column)
+        for rows in batch.values()
+        for name, column in rows.items()
+        if torch.is_tensor(column) and column.is_floating_point()
+    ]
