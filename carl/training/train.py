@@ -27,6 +27,7 @@ from carl.training.algorithms import build
 from carl.training.appo import APPO
 from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
+from carl.training.divergence import check_weights
 from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.loggers import Log, logging_to
 from carl.training.policy import Policy
@@ -235,6 +236,7 @@ class _Loop:
             if done or self._progressed.iterations % training.train.evaluate_every == 0:
                 self._add_point()
             if done or self._progressed.iterations % training.train.checkpoint_every == 0:
+                check_weights(self.algorithm)
                 path = training.checkpoints.save(self.algorithm, self._progressed)
             if done:
                 return Trained(self._progressed, path)
@@ -380,6 +382,10 @@ def trained(algorithm: Any) -> dict[str, Any]:
     except RayTaskError as error:
         if isinstance(error.cause, CarlError):
             raise error.cause from None  # its text would be a traceback
+        raise
+    except RuntimeError as error:  # the env runner in this process: RLlib puts an empty one in front of its error
+        if isinstance(error.__cause__, CarlError):
+            raise error.__cause__ from None
         raise
     return result
 
