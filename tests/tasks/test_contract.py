@@ -77,12 +77,12 @@ def test_only_a_camera_that_redraws_is_tested_for_that() -> None:
     redrawn(replace(CORRIDOR, camera=Redrawing()))
 
 
-def test_a_camera_that_redraws_otherwise_is_told_where_and_by_how_much() -> None:
+def test_a_camera_that_redraws_otherwise_fails_with_where_and_by_how_much() -> None:
     with pytest.raises(AssertionError, match=r"step 1 of seed 11.*1 of 192 values, at \[0, 0, 1\], by up to 7; first"):
         redrawn(replace(CORRIDOR, camera=Redrawing(7)))
 
 
-def test_an_episode_that_a_seed_does_not_fix_is_told_apart_step_by_step() -> None:
+def test_an_episode_that_a_seed_does_not_fix_fails_with_the_first_step_that_differs() -> None:
     class Drifting(Corridor):
         episodes = 0
 
@@ -102,7 +102,7 @@ def test_an_episode_that_a_seed_does_not_fix_is_told_apart_step_by_step() -> Non
         TaskContract().test_a_seed_fixes_the_episode(replace(CORRIDOR, make=Drifting))
 
 
-def test_episodes_of_other_lengths_are_told_apart() -> None:
+def test_episodes_of_other_lengths_fail_with_both_ends() -> None:
     class Shrinking(Corridor):
         lives = iter([4, 3])
 
