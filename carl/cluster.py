@@ -5,18 +5,22 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+from carl.core import watched
 from carl.errors import ResourceError
 from carl.progress import Progress, silent, working
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def ray_running(progress: Progress = silent) -> Iterator[None]:
     """Ray for the time being: as it runs already, on the cluster of RAY_ADDRESS (as in a Ray job), or on this machine.
 
-    Meanwhile SIGTERM raises KeyboardInterrupt, as Ctrl-C does. Raises ResourceError if Ray does not start.
+    Meanwhile SIGTERM raises KeyboardInterrupt, as Ctrl-C does; where Ray was not running before, so does the loss of
+    its core (see ``carl.core``). Raises ResourceError if Ray does not start, after one more try.
     """
     import ray
 
@@ -26,7 +30,7 @@ def ray_running(progress: Progress = silent) -> Iterator[None]:
         if ours:
             with working(progress, "starting Ray"):
                 _start()
-        with _terminated_like_interrupted():
+        with _terminated_like_interrupted(), watched() if ours else nullcontext():
             yield
     finally:
         if ours:
@@ -61,12 +65,18 @@ def _start() -> None:
 
     address = os.environ.get("RAY_ADDRESS")
     more: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    try:
-        with _hushed():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
-        raise ResourceError(f"{where}: {error}") from error
+    for last in (False, True):
+        try:
+            with _hushed():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
+            return
+        except Exception as error:  # Ray raises bare ones where its processes do not come up in time
+            with suppress(Exception):  # of what came up by half
+                ray.shutdown()
+            if last or isinstance(error, ValueError):  # that is an address which is none
+                where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
+                raise ResourceError(f"{where}: {error}") from error
+            _log.warning("Ray did not start and is started once more: %s", error)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from carl.actions import cast
+from carl.core import clearly, lost
 from carl.errors import CarlError, TaskError
 from carl.progress import Progress, silent
 from carl.rewards.finite import finite
@@ -261,18 +262,17 @@ def _in_parallel(
             progress(label, done := done + size, total)
         return results
     # Where the files are: other nodes of a cluster need not see them.
-    remote = ray.remote(function).options(num_cpus=min(1, _cpus_here()), scheduling_strategy=here())
+    remote = ray.remote(function).options(num_cpus=min(1, _cpus_here()), max_retries=1, scheduling_strategy=here())
     waiting = {remote.remote(*arguments): index for index, arguments in enumerate(work)}
     found: dict[int, Any] = {}
     try:
-        while waiting:
-            (ready,), _ = ray.wait(list(waiting))
-            index = waiting.pop(ready)
-            found[index] = ray.get(ready)
-            progress(label, done := done + sizes[index], total)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, CarlError) else error) from None
+        with clearly():
+            while waiting:
+                (ready,), _ = ray.wait(list(waiting))
+                index = waiting.pop(ready)
+                found[index] = ray.get(ready)
+                progress(label, done := done + sizes[index], total)
     finally:
-        for reference in waiting:
+        for reference in () if lost() else waiting:
             ray.cancel(reference)
     return [found[index] for index in range(len(work))]

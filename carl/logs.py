@@ -74,7 +74,8 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported, as the next one
+    "RAY_task_oom_retries": "1",  # it would run a task for ever that is ended for its memory
 }
 """What others are told by environment variables, in the processes that a driver starts too."""
 

@@ -1,5 +1,6 @@
 """The driver: collect, synthesize, verify, train, evaluate, report. Each stage goes on from what it finds on disk."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from carl.abstains import sentences
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
+from carl.core import CoreLostError, clearly
 from carl.errors import ConfigError, ProgramError, TaskError
 from carl.logs import about, for_a_while
 from carl.program import RewardProgram
@@ -25,6 +27,8 @@ from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
 
 STAGES = ORDER
+
+_log = logging.getLogger(__name__)
 
 VERDICTS = 3
 """Programs that may fail on held-out episodes before a run gives up."""
@@ -56,6 +60,7 @@ class Pipeline:
         with ExitStack() as self._held:
             if self._storage:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
+            self._ray = self._held.enter_context(ExitStack())
             if "train" in stages and not self.dir.done("train"):
                 with self.dir.attempt("train"):
                     self._check_training()
@@ -72,10 +77,21 @@ class Pipeline:
         return list(sentences(lives, ARM_NAMES))
 
     def _do(self, stage: str) -> None:
-        if stage != "report":
-            self._held.enter_context(ray_running(self._progress))
-        with self.dir.stage(stage):
-            getattr(self, stage)()
+        """Run a stage; where Ray's core is lost meanwhile, go on with another one, once."""
+        try:
+            self._try(stage)
+        except CoreLostError as error:
+            _log.warning("%s. Once more with another Ray", error)
+            self._ray.close()
+            vars(self).pop("_evaluator", None)  # its processes are gone
+            self._try(stage)
+
+    def _try(self, stage: str) -> None:
+        with clearly():
+            if stage != "report":
+                self._ray.enter_context(ray_running(self._progress))
+            with self.dir.stage(stage):
+                getattr(self, stage)()
 
     # The stages, in order
 
@@ -290,7 +306,7 @@ class Pipeline:
         """The evaluating processes, which start once and serve all arms; none where the driver samples for itself."""
         from carl.training.evaluation import Evaluator
 
-        return self._held.enter_context(Evaluator() if self.config.train.env_runners else Evaluator(workers=0))
+        return self._ray.enter_context(Evaluator() if self.config.train.env_runners else Evaluator(workers=0))
 
     def _labelled(self, arm: str) -> Progress:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)

@@ -13,6 +13,7 @@ import ray
 
 from carl.cluster import ray_running
 from carl.config import EMBEDDED_MODEL
+from carl.core import lost
 from carl.errors import ConfigError, ResourceError, VlmError
 from carl.resources import Need, room_for
 
@@ -49,7 +50,8 @@ def serving(
             _start(model, host, port, {"token_env": token_env, **args})
             yield f"http://{host}:{port}/v1"
         finally:
-            _stop(free)
+            if not lost():
+                _stop(free)
 
 
 def serve_forever(

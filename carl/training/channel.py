@@ -15,6 +15,7 @@ import ray
 from ray import cloudpickle
 
 from carl.cluster import here
+from carl.core import lost
 from carl.errors import ResourceError
 from carl.rewards.source import RewardSource
 
@@ -267,4 +268,5 @@ def reward_channel(version: int = 0) -> Iterator[ChannelClient]:
     try:
         yield client
     finally:
-        ray.kill(actor)
+        if not lost():
+            ray.kill(actor)

@@ -19,6 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from carl import logs
 from carl.cluster import here
+from carl.core import lost
 from carl.errors import ResourceError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
@@ -190,7 +191,7 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
 
 
 def _examiner(name: str) -> Any:
-    remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Examiner)
+    remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(_Examiner)
     return remote.options(scheduling_strategy=here()).remote(name)
 
 
@@ -247,7 +248,7 @@ class Evaluator:
                     channel.enroll(name)
 
     def close(self) -> None:
-        for worker in self._workers:
+        for worker in [] if lost() else self._workers:
             ray.kill(worker)
         self._workers = []
 

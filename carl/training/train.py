@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from carl.abstains import too_many
 from carl.config import EvaluationConfig, TrainConfig
+from carl.core import clearly, lost
 from carl.errors import CarlError, ConfigError, ResourceError
 from carl.metrics import forget, tell, tell_counts
 from carl.progress import Progress, silent, working
@@ -174,7 +174,8 @@ def train(
                     loop.restore(latest)
                 return loop.run(progress, on_iteration)
             finally:
-                stop(loop.algorithm)
+                if not lost():
+                    stop(loop.algorithm)
                 forget(training.directory.name)
 
 
@@ -378,11 +379,8 @@ class _Loop:
 def trained(algorithm: Any) -> dict[str, Any]:
     """RLlib's result of an iteration; an error of ours in a learner's process is raised as it was there."""
     try:
-        result: dict[str, Any] = algorithm.train()
-    except RayTaskError as error:
-        if isinstance(error.cause, CarlError):
-            raise error.cause from None  # its text would be a traceback
-        raise
+        with clearly():
+            result: dict[str, Any] = algorithm.train()
     except RuntimeError as error:  # the env runner in this process: RLlib puts an empty one in front of its error
         if isinstance(error.__cause__, CarlError):
             raise error.__cause__ from None

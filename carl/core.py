@@ -1,0 +1,140 @@
+"""Ray's core, the processes without which nothing goes on; and what Ray raises of its processes, in our words."""
+
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from carl.errors import CarlError, ResourceError
+
+CORE = ("gcs_server", "raylet")
+"""What Ray calls these processes."""
+
+LOOK_S = 1.0
+"""Seconds between two looks whether they are there."""
+
+CLUSTER_PATIENCE_S = 40.0
+"""Seconds without an answer after which a cluster's core is taken for lost; after 60 Ray ends the driver's process."""
+
+GOES_ON = "the same command goes on from where the run is"
+
+_lost: list[str] = []
+
+
+class CoreLostError(ResourceError):
+    """Ray's core is gone in mid-run; with another one the run goes on from where it is."""
+
+
+def lost() -> bool:
+    """Whether the core of the Ray that runs is gone: whatever is asked of it now waits for ever."""
+    return bool(_lost)
+
+
+@contextmanager
+def watched(gone: Callable[[], str] | None = None) -> Iterator[None]:
+    """Interrupt the main thread, by SIGTERM, once ``gone`` says what of the core is gone; see ``clearly``.
+
+    Ray raises nothing then: tasks wait for ever where the raylet is gone, and without its GCS the driver's process ends
+    after a minute. To be entered by the main thread, where SIGTERM raises KeyboardInterrupt; else nothing is watched.
+    """
+    _lost.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over, gone = threading.Event(), gone or Core().gone
+
+    def watch() -> None:
+        while not over.wait(LOOK_S):
+            if what := gone():
+                _lost.append(what)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="carl-core", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+class Core:
+    """The core of the Ray that this process is connected to."""
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+
+    def gone(self) -> str:
+        """What is gone of it, in words; empty if it is there."""
+        from ray._private import worker
+
+        node: Any = worker._global_node
+        if node is None:
+            return ""
+        processes = [(name, info.process) for name in CORE for info in node.all_processes.get(name, ())]
+        if not processes:  # a cluster's, which others started
+            return self._unanswered(node.gcs_address)
+        ended = [(name, code) for name, process in processes if (code := process.poll()) is not None]
+        return f"its {ended[0][0]} ended with exit code {ended[0][1]}" if ended else ""
+
+    def _unanswered(self, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), LOOK_S).close()
+        except OSError as error:
+            silent_s = time.monotonic() - self._heard
+            return f"{address} does not answer: {error}" if silent_s > CLUSTER_PATIENCE_S else ""
+        self._heard = time.monotonic()
+        return ""
+
+
+@contextmanager
+def clearly() -> Iterator[None]:
+    """Turn what Ray raises into errors of ours: one that was raised in another process is raised as it was there, and
+    a process, or the core, that is gone is a ResourceError, or a CoreLostError. All else is raised as it is.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if _lost:
+            raise _core_lost() from None
+        raise
+    except Exception as error:  # whatever it is, it is looked at and raised
+        ours = _told(error)
+        if ours is None:
+            raise
+        raise ours from (None if ours is getattr(error, "cause", None) else error)
+
+
+def _core_lost() -> CoreLostError:
+    return CoreLostError(f"Ray's core is gone in mid-run, as when memory runs out: {_lost[0]}; {GOES_ON}")
+
+
+def _told(error: Exception) -> CarlError | None:
+    """The error of ours that says what ``error`` means; None where it is not Ray's, or says it best."""
+    if "ray" not in sys.modules:
+        return None
+    from ray import exceptions
+
+    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, CarlError):
+        return error.cause  # the task error is one of ours too, but its text is a traceback
+    if isinstance(error, CarlError):
+        return None
+    if _lost:
+        return _core_lost()
+    said = next(iter(str(error).strip().splitlines()), "no reason is given")
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return ResourceError(
+            f"a worker process was ended because memory ran out ({said}): ask for fewer environments at a time "
+            f"(train.env_runners, train.envs_per_runner), or for smaller frames, or use a larger machine; {GOES_ON}"
+        )
+    if isinstance(error, exceptions.WorkerCrashedError | exceptions.RayActorError | exceptions.NodeDiedError):
+        return ResourceError(
+            f"a worker process ended unexpectedly, as when memory runs out or a library crashes ({said}); {GOES_ON}"
+        )
+    if isinstance(error, exceptions.LocalRayletDiedError | exceptions.RaySystemError):
+        return CoreLostError(f"Ray's core fails in mid-run: {said}; {GOES_ON}")
+    return None
