@@ -1,25 +1,35 @@
 """Expert and random rollouts, in parallel on Ray where it runs."""
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from dataclasses import replace as changed
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from carl.actions import cast
 from carl.core import clearly, lost
 from carl.errors import CarlError, TaskError
+from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.rewards.finite import finite
-from carl.task import Actor, Environment, Task, overlong
-from carl.trajectory import Part, Reel, Trajectory, TrajectoryStore
+from carl.sizes import announce
+from carl.task import LONGEST, Actor, Environment, Frame, Task, overlong
+from carl.trajectory import Part, Trajectory, TrajectoryStore
 
 Role = Literal["expert", "random"]
 
+KEPT_BYTES = 256 << 20
+"""Episodes that take at most as much are kept in memory, so that the next candidate need not read them again."""
+
 PARTS_PER_CPU = 4
 """Pieces of work for each CPU: several, so that long episodes even out and progress shows."""
+
+_log = logging.getLogger(__name__)
 
 
 def rollout(task: Task, seed: int, role: Role, max_steps: int | None = None, with_events: bool = False) -> Trajectory:
@@ -40,15 +50,13 @@ def play(
     task: Task, env: Environment, seed: int, role: Role, max_steps: int | None = None, with_events: bool = False
 ) -> Trajectory:
     """``rollout`` in an environment that is already made, from a reset on."""
-    with environment_errors(task, seed):
-        trajectory = _record(task, env, seed, role, max_steps, with_events)
+    trajectory = attempt(task, env, seed, role, max_steps, with_events)
+    trajectory = changed(trajectory, frames=np.asarray(trajectory.frames))
     if role == "expert" and not trajectory.success:
         raise TaskError(
             f"task {task.name!r}: its expert failed in the episode of seed {seed} ({len(trajectory)} steps); "
             "expert episodes have to succeed, so mend the expert, or what the Task calls success"
         )
-    if role == "expert":
-        check_visible(task, trajectory)
     return trajectory
 
 
@@ -57,11 +65,23 @@ def check_visible(task: Task, trajectory: Trajectory) -> None:
     was solved. Random play may well change nothing.
     """
     frames = trajectory.frames
-    if all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
+    first = np.array(frames[0])
+    if all(np.array_equal(frames[step], first) for step in range(1, len(frames))):
         raise TaskError(
             f"task {task.name!r}: the {len(frames)} frames of the solved episode of seed {trajectory.seed} are all "
             "alike, so no program can see it being solved; point the Task's camera at what changes"
         )
+
+
+def attempt(
+    task: Task, env: Environment, seed: int, role: Role, max_steps: int | None = None, with_events: bool = False
+) -> Trajectory:
+    """``play`` whose expert may fail; of a long episode all frames but a few MB are kept compressed."""
+    with environment_errors(task, seed):
+        trajectory = _record(task, env, seed, role, max_steps, with_events)
+    if role == "expert" and trajectory.success:
+        check_visible(task, trajectory)
+    return trajectory
 
 
 def _record(
@@ -146,36 +166,89 @@ def collect(
     progress: Progress = silent,
     replace: bool = False,
     skip: int = 0,
+    spare: Iterable[int] = (),
+    max_failed: float = 0.0,
 ) -> TrajectoryStore:
-    """Record one episode for each of ``seeds``, in their order, and return the finished store.
+    """Record as many episodes as there are ``seeds``, in their order, and return the finished store.
 
-    Ray tasks play and write in parallel; where Ray is not initialised, this process does. If the task has
-    demonstrations, expert episodes are ``len(seeds)`` of them instead, after the first ``skip``, checked and copied.
-    Raises TaskError or StoreError, and then leaves no finished store.
+    Expert episodes that fail are left out and counted; ``spare`` seeds, in their order, stand in for theirs, so that
+    the same seeds give the same store. Ray tasks play and write in parallel; where Ray is not initialised, this process
+    does. If the task has demonstrations, expert episodes are ``len(seeds)`` of them instead, after the first ``skip``
+    that succeeded, checked and copied.
+
+    Raises TaskError, also if more than the share ``max_failed`` of the expert's episodes fail, or StoreError; and then
+    leaves no finished store.
     """
     if not seeds:
         raise TaskError(f"task {task.name!r}: there are no seeds to collect {role} episodes for; ask for at least one")
     store = TrajectoryStore(store_uri)
     store.check_vacant(replace)
     if role == "expert" and task.demonstrations is not None:
-        store.write(demonstrations(task, len(seeds), skip), progress, replace)
+        copied = Demonstrations.of(task, max_failed)
+        part = store.write_part(copied.episodes(len(seeds), skip), progress)
+        store.finish([part], replace, failed=copied.failed(len(seeds), skip))
         return store
-    pieces = _split(seeds)
-    work = [(task, piece, role, store, max_steps, with_events) for piece in pieces]
-    parts = _in_parallel(collect_part, work, [len(piece) for piece in pieces], f"{role} episodes", progress)
-    store.finish(parts, replace)
+    frame, limit = first_frame(task)
+    announce(task.name, role, frame, len(seeds), min(max_steps or LONGEST, limit or LONGEST), progress)
+    parts: list[Part] = []
+    failed, waiting, more = 0, list(seeds), iter(spare)
+    while waiting:
+        pieces = _split(waiting)
+        work = [(task, piece, role, store, max_steps, with_events) for piece in pieces]
+        found = _in_parallel(collect_part, work, [len(piece) for piece in pieces], f"{role} episodes", progress)
+        parts += [part for part, _ in found if part]
+        lost = [seed for _, seeds_lost in found for seed in seeds_lost]
+        failed += len(lost)
+        waiting = list(islice(more, len(lost)))
+        if failed > allowed_failures(len(seeds), max_failed) or len(waiting) < len(lost):
+            played = failed + sum(len(part.lengths) for part in parts)
+            raise TaskError(_failing(task, failed, played, lost, max_failed))
+    if failed:
+        played = failed + len(seeds)
+        _log.warning(
+            "task %r: its expert failed in %d of %d episodes, which are passed over", task.name, failed, played
+        )
+    store.finish(parts, replace, failed)
     return store
+
+
+def allowed_failures(wanted: int, share: float) -> int:
+    """How many episodes may fail before ``wanted`` succeed, if at most ``share`` of all may."""
+    return math.floor(wanted * share / (1 - share) + 1e-9)
+
+
+def _failing(task: Task, failed: int, played: int, seeds: Sequence[int], share: float) -> str:
+    return (
+        f"task {task.name!r}: its expert failed in {failed} of {played} episodes, among them those of the seeds "
+        f"{', '.join(map(str, seeds[:3]))}; at most the share {share:g} may fail (collect.max_failed), so mend the "
+        "expert, or what the Task calls success, or allow more"
+    )
 
 
 def collect_part(
     task: Task, seeds: Sequence[int], role: Role, store: TrajectoryStore, max_steps: int | None, with_events: bool
-) -> Part:
-    """Record the episodes of ``seeds`` in one environment and write them as one part of the store."""
+) -> tuple[Part | None, list[int]]:
+    """Record the episodes of ``seeds`` in one environment and write them as one part of the store.
+
+    Returns the part, None if it would be empty, and the seeds of the expert's failures, which are left out.
+    """
     import cv2
 
     cv2.setNumThreads(1)  # it would start a thread for each core, in every process
+    failed: list[int] = []
+
+    def kept(env: Environment) -> Iterator[Trajectory]:
+        for seed in seeds:
+            trajectory = attempt(task, env, seed, role, max_steps, with_events)
+            if role == "expert" and not trajectory.success:
+                failed.append(seed)
+            else:
+                yield trajectory
+
     with made(task, seeds[0]) as env:
-        return store.write_part(play(task, env, seed, role, max_steps, with_events) for seed in seeds)
+        episodes = kept(env)
+        first = next(episodes, None)
+        return (store.write_part(chain([first], episodes)) if first else None), failed
 
 
 @contextmanager
@@ -189,39 +262,86 @@ def made(task: Task, seed: int) -> Iterator[Environment]:
         env.close()  # type: ignore[no-untyped-call]  # gymnasium leaves it unannotated
 
 
-def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
-    """``count`` episodes that a user recorded for ``task``, after the first ``skip``, checked.
+@dataclass(frozen=True)
+class Demonstrations:
+    """Episodes that a user recorded for a task, checked; those that are no success are passed over.
 
-    Raises TaskError or StoreError.
+    Attributes:
+        usable: indices into ``store`` of those that succeeded.
     """
-    store = TrajectoryStore(task.demonstrations or "")
-    if len(store) < skip + count:
-        raise TaskError(
-            f"task {task.name!r}: {store.uri} holds {len(store)} demonstrations and {skip + count} are asked for; "
-            "record more, or ask for fewer (collect.experts)"
-        )
+
+    task: Task
+    store: TrajectoryStore
+    usable: tuple[int, ...]
+
+    @classmethod
+    def of(cls, task: Task, max_failed: float = 0.0) -> Self:
+        """Raises TaskError if more than the share ``max_failed`` of them fail, or StoreError."""
+        store = TrajectoryStore(task.demonstrations or "")
+        ended = store.endings("success")
+        usable = tuple(index for index, success in enumerate(ended) if success)
+        failed = len(store) - len(usable)
+        if failed > max_failed * len(store):
+            raise TaskError(
+                f"task {task.name!r}: {failed} of {len(store)} demonstrations in {store.uri} are no success, the first "
+                f"of them number {ended.index(False)} (from 0); at most the share {max_failed:g} may be "
+                "(collect.max_failed), so leave them out, or allow more"
+            )
+        return cls(task, store, usable)
+
+    def episodes(self, count: int, skip: int = 0) -> Iterator[Trajectory]:
+        """``count`` of those that succeeded, after the first ``skip``; raises TaskError or StoreError."""
+        task, uri = self.task, self.store.uri
+        if len(self.usable) < skip + count:
+            raise TaskError(
+                f"task {task.name!r}: {uri} holds {len(self.usable)} demonstrations that succeed and {skip + count} "
+                "are asked for; record more, or ask for fewer (collect.experts)"
+            )
+        shape = first_frame(task)[0].shape
+        for index in self.usable[skip : skip + count]:
+            trajectory = self.store[index]
+            if trajectory.frames.shape[1:] != shape:
+                raise TaskError(
+                    f"task {task.name!r}: demonstration {index} in {uri} has frames {trajectory.frames.shape[1:]} "
+                    f"and the environment's are {shape}; record them with the Task's own camera"
+                )
+            check_visible(task, trajectory)
+            yield changed(trajectory, source="expert")
+
+    def failed(self, count: int, skip: int = 0) -> int:
+        """How many were passed over to get at those ``episodes``."""
+        before = self.usable[skip - 1] + 1 if skip else 0
+        return self.usable[skip + count - 1] + 1 - before - count
+
+
+def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
+    """``count`` episodes that a user recorded for ``task``, after the first ``skip``, all of which have to succeed.
+
+    Their frames are read as they are looked at. Raises TaskError or StoreError.
+    """
+    return list(Demonstrations.of(task).episodes(count, skip))
+
+
+def first_frame(task: Task) -> tuple[Frame, int | None]:
+    """The initial frame of the episode of seed 0, and the steps after which the environment says it ends episodes."""
     with made(task, 0) as env, environment_errors(task, 0):
         env.reset(seed=0)
-        shape = task.frame(env).shape
-    recorded = store.read(range(skip, skip + count))
-    for index, trajectory in enumerate(recorded, skip):
-        if not trajectory.success:
-            raise TaskError(f"task {task.name!r}: demonstration {index} in {store.uri} is no success; leave it out")
-        check_visible(task, trajectory)
-        if trajectory.frames.shape[1:] != shape:
-            raise TaskError(
-                f"task {task.name!r}: demonstration {index} in {store.uri} has frames {trajectory.frames.shape[1:]} "
-                f"and the environment's are {shape}; record them with the Task's own camera"
-            )
-    return [changed(trajectory, source="expert") for trajectory in recorded]
+        limit = getattr(env.spec, "max_episode_steps", None) or getattr(env.unwrapped, "max_steps", None)
+        return task.frame(env), int(limit) if limit else None
 
 
 def read_part(store: TrajectoryStore, indices: Sequence[int]) -> list[Trajectory]:
     return store.read(indices)
 
 
-def read_in_parallel(store: TrajectoryStore, progress: Progress = silent) -> list[Trajectory]:
-    """All episodes in order, each part read by a Ray task (by this process where Ray is not initialised)."""
+def read_in_parallel(store: TrajectoryStore, progress: Progress = silent) -> Sequence[Trajectory] | TrajectoryStore:
+    """All episodes in order: in memory if they take at most ``KEPT_BYTES`` there, else read as they are looked at.
+
+    What is to be in memory is read by Ray tasks, a part each (by this process where Ray is not initialised).
+    """
+    frames = sum(length + 1 for part in store.manifest.parts for length in part.lengths)
+    if frames * math.prod(store[0].frames.shape[1:]) > KEPT_BYTES:
+        return store
     ends = np.cumsum([len(part.lengths) for part in store.manifest.parts]).tolist()
     pieces = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     work = [(store, piece) for piece in pieces]

@@ -61,6 +61,9 @@ class CollectConfig(Section):
     experts: int = Field(default=60, ge=2, description="Expert episodes.")
     randoms: int = Field(default=200, ge=1, description="Episodes of random play.")
     max_steps: int | None = Field(default=None, ge=1, description="Cut of random play; none: the task's own.")
+    max_failed: float = Field(
+        default=0.5, ge=0, lt=1, description="Largest share of expert episodes that may fail; they are passed over."
+    )
 
 
 class VerifyConfig(Section):

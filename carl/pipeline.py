@@ -2,11 +2,12 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.result import ARM_NAMES, assemble
 from carl.rundir import ORDER, RunDirectory, write_bytes, write_text
-from carl.seeding import Role, seeds_of
+from carl.seeding import Role, seeds_after, seeds_of
 from carl.storage import Mirror, Storage
 from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
@@ -108,7 +109,8 @@ class Pipeline:
         from carl.synthesis.synthesize import synthesize
 
         experts, randoms = self._recorded()
-        pairs = [(episode.frames[0], episode.frames[-1]) for episode in experts[: self.config.synthesis.pairs]]
+        shown = islice(experts, self.config.synthesis.pairs)
+        pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
         self._keep_pairs(pairs)
         with connect(self.config.vlm, self.dir / "synthesis", self._progress) as client:
             result = synthesize(
@@ -203,8 +205,11 @@ class Pipeline:
     def _learns_from_code(self) -> bool:
         return self.config.reward.source != "sparse"
 
-    def _recorded(self, held_out: int = 0) -> tuple[list[Trajectory], list[Trajectory]]:
-        """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there."""
+    def _recorded(self, held_out: int = 0) -> tuple[Iterable[Trajectory], Iterable[Trajectory]]:
+        """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there.
+
+        Together they may be larger than the memory: each is read when it is looked at.
+        """
         from carl.collect import collect, read_in_parallel
 
         plan, seed = self.config.collect, self.config.seed
@@ -213,8 +218,16 @@ class Pipeline:
         experts = TrajectoryStore(self.dir / f"trajectories/{prefix}expert")
         if not experts.exists():
             count, skip = self._share_of_experts(held_out > 0)
-            seeds = seeds_of(seed, expert, count, 2 * held_out)
-            experts = collect(self.task, seeds, "expert", experts.uri, progress=self._progress, skip=skip)
+            experts = collect(
+                self.task,
+                seeds_of(seed, expert, count, 2 * held_out),
+                "expert",
+                experts.uri,
+                progress=self._progress,
+                skip=skip,
+                spare=seeds_after(seed, expert, count, 2 * held_out),
+                max_failed=plan.max_failed,
+            )
         randoms = TrajectoryStore(self.dir / f"trajectories/{prefix}random")
         if not randoms.exists():
             longest = max(length for part in experts.manifest.parts for length in part.lengths)
@@ -228,7 +241,9 @@ class Pipeline:
         wanted = self.config.collect.experts
         if self.task.demonstrations is None:
             return wanted, 0
-        half = len(TrajectoryStore(self.task.demonstrations)) // 2
+        from carl.collect import Demonstrations
+
+        half = len(Demonstrations.of(self.task, self.config.collect.max_failed).usable) // 2
         if half < self.config.synthesis.pairs:
             raise TaskError(
                 f"task {self.task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
@@ -236,7 +251,7 @@ class Pipeline:
             )
         return min(wanted, half), half if held_out else 0
 
-    def _verify(self, program: RewardProgram, experts: list[Trajectory], randoms: list[Trajectory]) -> Any:
+    def _verify(self, program: RewardProgram, experts: Iterable[Trajectory], randoms: Iterable[Trajectory]) -> Any:
         from carl.verification import verify
 
         return verify(program, experts, randoms, self.config.verify, self._progress)

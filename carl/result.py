@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 from typing import Any
 
@@ -15,6 +16,7 @@ from carl.plain import plain
 from carl.rewards.vector import Mix
 from carl.rundir import RunDirectory
 from carl.task import LONGEST, Task
+from carl.trajectory import TrajectoryStore
 
 PACKAGES = (
     "code-as-reward",
@@ -53,6 +55,7 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
             "env_reward_reason": task.env_reward_reason if mix.code and mix.env else "",
             "progress_in_observation": mix.progress,
         },
+        "experts": experts(run_dir.path),
         "program_id": verification["program_id"] if verification else None,
         "vlm": synthesis.get("usage"),
         "candidates": synthesis.get("candidates", 0),
@@ -66,6 +69,15 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "reward_counts": main["counts"],
         "rework_steps": main["rework_steps"],
         "versions": versions(),
+    }
+
+
+def experts(run_dir: Path) -> dict[str, int]:
+    """Expert episodes that were recorded, to search with and held out, and those that failed and were passed over."""
+    stores = [TrajectoryStore(path.parent) for path in run_dir.glob("trajectories/*expert/manifest.json")]
+    return {
+        "recorded": sum(len(store) for store in stores),
+        "failed": sum(store.manifest.failed for store in stores),
     }
 
 
@@ -97,8 +109,8 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         )
     head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
     warnings = (Text(sentence, style="bold red") for sentence in sentences(arms, ARM_NAMES))
-    lines = (plain(_vlm(result)), *_cut(arms), _seconds(result))
-    return Group(Text(head, style="bold"), table, *warnings, *map(Text, lines))
+    lines = (_experts(result), plain(_vlm(result)), *_cut(arms), _seconds(result))
+    return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
 
 
 def _rate(evaluation: Mapping[str, Any] | None) -> str:
@@ -106,6 +118,15 @@ def _rate(evaluation: Mapping[str, Any] | None) -> str:
         return "not measured"
     low, high = evaluation["interval"]
     return f"{evaluation['success_rate']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _experts(result: Mapping[str, Any]) -> str:
+    """Nothing where all of them succeeded."""
+    counts = result.get("experts") or {}
+    if not counts.get("failed"):
+        return ""
+    played = counts["recorded"] + counts["failed"]
+    return f"The expert failed in {counts['failed']} of {played} episodes, which were passed over."
 
 
 def _vlm(result: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Seeds are spawned, not added: seed + index makes neighbouring runs and runners share their episodes."""
 
+import itertools
+from collections.abc import Iterator
 from enum import IntEnum
 
 import numpy as np
@@ -17,6 +19,7 @@ class Role(IntEnum):
     EVALUATION = 6
     SYNTHESIS = 7
     LEARNER = 8
+    DEMONSTRATION = 9
 
 
 def spawn(run_seed: int, role: Role, *path: int) -> np.random.SeedSequence:
@@ -32,3 +35,8 @@ def seed_of(run_seed: int, role: Role, *path: int) -> int:
 def seeds_of(run_seed: int, role: Role, count: int, *path: int) -> list[int]:
     """``count`` distinct-in-practice integers in [0, 2**31): the same prefix whatever the count."""
     return [seed_of(run_seed, role, *path, index) for index in range(count)]
+
+
+def seeds_after(run_seed: int, role: Role, count: int, *path: int) -> Iterator[int]:
+    """Those that ``seeds_of`` would go on with."""
+    return (seed_of(run_seed, role, *path, index) for index in itertools.count(count))

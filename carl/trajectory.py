@@ -1,15 +1,14 @@
 """Trajectory: one recorded episode; TrajectoryStore: many of them as Parquet under any ``pyarrow.fs`` URI."""
 
 import hashlib
-import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from carl import columns as stored
 from carl.errors import StoreError
+from carl.frames import Frames, LazyFrames, rows_of
 from carl.progress import Progress, silent
-from carl.task import Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Trajectory:
     """One episode of T steps.
 
     Attributes:
-        frames: ``uint8[T + 1, H, W, 3]``; the first is the initial frame, the last that of the final step, taken
-            before any reset.
+        frames: ``uint8[T + 1, H, W, 3]``, which may be read as they are looked at; the first is the initial frame, the
+            last that of the final step, taken before any reset.
         actions: ``[T]`` or ``[T, A]``.
         rewards: ``float64[T]``, the environment's own.
         terminated, truncated: how the episode ended; neither when play was cut.
@@ -39,7 +39,7 @@ class Trajectory:
         events: oracle events ``bool[T + 1]`` by name, or empty; for measuring only.
     """
 
-    frames: Frame
+    frames: Frames
     actions: NDArray[Any]
     rewards: NDArray[np.float64]
     terminated: bool
@@ -53,44 +53,12 @@ class Trajectory:
         return len(self.actions)
 
 
-class Reel:
-    """Copies of an episode's frames in one array that grows in place; stacking a list would hold each frame twice."""
-
-    ROOM = 64
-    """Frames by which it grows."""
-
-    def __init__(self) -> None:
-        self._frames: Frame = np.empty((0, 0, 0, 3), np.uint8)
-        self._count = 0
-
-    def add(self, frame: Frame) -> None:
-        """Copy ``uint8[H, W, 3]``; raises ValueError if it has another size than the first."""
-        if not self._count:
-            self._frames = np.empty((0, *frame.shape), np.uint8)
-        elif frame.shape != self._frames.shape[1:]:
-            raise ValueError(f"a frame is {list(frame.shape)} where the first one was {list(self._frames.shape[1:])}")
-        if self._count == len(self._frames):
-            self._frames.resize((self._count + self.ROOM, *frame.shape), refcheck=False)  # nobody else has it yet
-        self._frames[self._count] = frame
-        self._count += 1
-
-    def frames(self) -> Frame:
-        """All of them, ``uint8[T, H, W, 3]``; ends the reel."""
-        frames, self._frames = self._frames, np.empty((0, 0, 0, 3), np.uint8)
-        frames.resize((self._count, *frames.shape[1:]), refcheck=False)
-        self._count = 0
-        return frames
-
-
 MANIFEST = "manifest.json"
-FORMAT = 1
-EVENT = "event:"
-"""Prefix of the columns that hold oracle events."""
+FORMATS = (1, 2)
+"""What can be read; the last is what is written. In format 1 an episode is one row group."""
 
-METADATA = b"carl"
-ONE_LAYOUT = "a store holds episodes of one task, recorded the same way"
-PAGE_BYTES = 8 << 20
-"""Longest Parquet page: consecutive frames in one page compress together."""
+OPEN_FILES = 64
+"""Files of a store that are kept open: verification looks at 64 episodes side by side."""
 
 
 class Part(BaseModel):
@@ -105,7 +73,15 @@ class Part(BaseModel):
     """Digest of the schema: frame shape, action type, events. Equal in all parts of a store."""
 
     lengths: tuple[int, ...]
-    """Steps of each episode; episode i is row group i, with one row more."""
+    """Steps of each episode, which has one row more."""
+
+    group_rows: int | None = None
+    """Rows of a row group: an episode is as many full ones as it fills, and one with the rest. None: it is one."""
+
+    def groups(self) -> list[range]:
+        """The row groups of each episode."""
+        ends = list(accumulate(-(-(length + 1) // (self.group_rows or length + 1)) for length in self.lengths))
+        return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class Manifest(BaseModel):
@@ -116,10 +92,22 @@ class Manifest(BaseModel):
     format: int
     episodes: int
     parts: tuple[Part, ...]
+    failed: int = 0
+    """Episodes that were no success where only successes are kept, and were left out."""
+
+
+class _Place(NamedTuple):
+    """Where an episode lies: its file, its row groups, and its steps."""
+
+    part: Part
+    groups: range
+    steps: int
 
 
 class TrajectoryStore:
-    """Trajectories as Parquet files: an episode is a row group, a frame is a row (T + 1 rows for T steps).
+    """Trajectories as Parquet files: a frame is a row (T + 1 rows for T steps), an episode is a few row groups.
+
+    It is a sequence of trajectories whose frames are read as they are looked at, a few MB at a time.
 
     Columns: ``frame`` (raw bytes), ``action`` and ``reward`` (of the step taken from that frame; null in the last
     row), ``terminated``, ``truncated`` and ``success`` (true in the last row only), ``seed``, ``source``, and
@@ -141,6 +129,10 @@ class TrajectoryStore:
                 self._fs, self._root = pa.fs.FileSystem.from_uri(self.uri)
         else:
             self._fs, self._root = pa.fs.LocalFileSystem(), str(Path(self.uri).absolute())
+        self._open: dict[str, pq.ParquetFile] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
 
     def __len__(self) -> int:
         """Episodes; raises StoreError if the store is not complete."""
@@ -163,35 +155,50 @@ class TrajectoryStore:
         if not replace and self.exists():
             raise StoreError(f"{self.uri} already holds trajectories; give another place, or say to replace them")
 
+    def append(self, trajectories: Iterable[Trajectory]) -> None:
+        """Add episodes to those that are here, if any are; raises StoreError. For one writer at a time."""
+        before = self.manifest if self.exists() else None
+        parts = (*(before.parts if before else ()), self.write_part(trajectories))
+        self.finish(parts, replace=True, failed=before.failed if before else 0)
+
     def write_part(self, trajectories: Iterable[Trajectory], progress: Progress = silent) -> Part:
-        """Write one Parquet file, which counts once ``finish`` lists it; several processes may do so at once."""
-        tables = map(to_table, trajectories)
-        first = next(tables, None)
+        """Write one Parquet file, which counts once ``finish`` lists it; several processes may do so at once.
+
+        Of each episode a few MB of frames are in memory at a time, if that is so in the trajectory.
+        """
+        episodes = iter(trajectories)
+        first = next(episodes, None)
         if first is None:
             raise StoreError(f"there are no trajectories to write to {self.uri}")
-        name, lengths = f"part-{uuid.uuid4().hex}.parquet", []
+        name, lengths, schema = f"part-{uuid.uuid4().hex}.parquet", [], stored.schema_of(first)
+        rows = rows_of(first.frames.shape[1:])
         path = self._path(name)
         with store_errors(path):
             self._fs.create_dir(self._root, recursive=True)
-            with self._fs.open_output_stream(path) as file, _writer(file, first.schema) as writer:
-                for table in chain([first], tables):
-                    _check_layout(table.schema, first.schema)
-                    writer.write_table(table, row_group_size=table.num_rows)
-                    lengths.append(table.num_rows - 1)
+            with self._fs.open_output_stream(path) as file, stored.writer(file, schema) as writer:
+                for trajectory in chain([first], episodes):
+                    for table in stored.tables(trajectory, rows):
+                        stored.check_layout(table.schema, schema)
+                        writer.write_table(table, row_group_size=table.num_rows)
+                    lengths.append(len(trajectory))
                     progress("write trajectories", len(lengths))
             size, digest = self._measure(path)
-        layout = hashlib.sha256(first.schema.serialize()).hexdigest()
-        return Part(name=name, bytes=size, footer_sha256=digest, layout=layout, lengths=tuple(lengths))
+        layout = hashlib.sha256(schema.serialize()).hexdigest()
+        return Part(name=name, bytes=size, footer_sha256=digest, layout=layout, lengths=tuple(lengths), group_rows=rows)
 
-    def finish(self, parts: Sequence[Part], replace: bool = False) -> None:
+    def finish(self, parts: Sequence[Part], replace: bool = False, failed: int = 0) -> None:
         """Declare the store complete: its episodes are those of ``parts``, in that order; raises StoreError.
 
-        Replacing is atomic where the file system renames atomically: readers see the old store or the new one.
+        ``failed`` episodes were left out. Replacing is atomic where the file system renames atomically: readers see the
+        old store or the new one.
         """
         self.check_vacant(replace)
         if len({part.layout for part in parts}) != 1:
-            raise StoreError(f"the parts for {self.uri} differ in frame shape, action type or events; {ONE_LAYOUT}")
-        manifest = Manifest(format=FORMAT, episodes=sum(len(part.lengths) for part in parts), parts=tuple(parts))
+            raise StoreError(
+                f"the parts for {self.uri} differ in frame shape, action type or events; {stored.ONE_LAYOUT}"
+            )
+        episodes = sum(len(part.lengths) for part in parts)
+        manifest = Manifest(format=FORMATS[-1], episodes=episodes, parts=tuple(parts), failed=failed)
         path = self._path(MANIFEST)
         with store_errors(path):
             with self._fs.open_output_stream(path + ".new") as file:
@@ -199,6 +206,8 @@ class TrajectoryStore:
             self._fs.move(path + ".new", path)
             self._delete_parts_except({part.name for part in parts})
         self.__dict__.pop("manifest", None)
+        self.__dict__.pop("_places", None)
+        self._open.clear()
 
     def _delete_parts_except(self, names: set[str]) -> None:
         for info in self._fs.get_file_info(pa.fs.FileSelector(self._root)):
@@ -215,8 +224,10 @@ class TrajectoryStore:
             raise StoreError(f"{self.uri} holds no finished trajectory store ({path} is missing); collect it again")
         with store_errors(path), self._fs.open_input_stream(path) as file:
             manifest = Manifest.model_validate_json(file.read())
-            if manifest.format != FORMAT:
-                raise StoreError(f"{path} has format {manifest.format}, this version reads {FORMAT}; {self._anew}")
+            if manifest.format not in FORMATS:
+                raise StoreError(
+                    f"{path} has format {manifest.format}, this version reads up to {FORMATS[-1]}; {self._anew}"
+                )
             if not manifest.parts or manifest.episodes != sum(len(part.lengths) for part in manifest.parts):
                 raise StoreError(f"{path} contradicts itself about the number of episodes; {self._anew}")
         for part in manifest.parts:
@@ -242,9 +253,33 @@ class TrajectoryStore:
             file.seek(max(size - footer, 0))
             return size, hashlib.sha256(file.read()).hexdigest()
 
+    def __getitem__(self, index: int) -> Trajectory:
+        """One episode, whose frames are read as they are looked at, and are read-only; raises StoreError, then too."""
+        place = self._places[index]
+        names = [name for name in self._file(place.part).schema_arrow.names if name != stored.FRAME]
+        table = self._table(place, place.groups, names)
+        rows = place.part.group_rows or place.steps + 1
+
+        def chunk(number: int) -> Any:
+            return stored.decode(self._table(place, [place.groups[number]], [stored.FRAME]), stored.FRAME)
+
+        frames = LazyFrames(place.steps + 1, stored.frame_size(table), rows, chunk)
+        return Trajectory(frames=frames, **stored.fields(table))
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        return (self[index] for index in range(len(self)))
+
     def read(self, indices: Sequence[int] | None = None, progress: Progress = silent) -> list[Trajectory]:
-        """Whole episodes, all of them or those at ``indices``, in that order; their frames are read-only."""
-        return [from_table(table) for table in self._tables(indices, None, progress)]
+        """Whole episodes in memory, all of them or those at ``indices``, in that order; their frames are read-only."""
+        wanted = range(len(self)) if indices is None else indices
+        found = []
+        for index in wanted:
+            trajectory = self[index]
+            frames = np.asarray(trajectory.frames)
+            frames.flags.writeable = False
+            found.append(replace(trajectory, frames=frames))
+            progress("read trajectories", len(found), len(wanted))
+        return found
 
     def read_columns(
         self, columns: Sequence[str], indices: Sequence[int] | None = None, progress: Progress = silent
@@ -253,30 +288,46 @@ class TrajectoryStore:
 
         ``action`` and ``reward`` have T rows, all others T + 1.
         """
-        return [{name: decode(table, name) for name in columns} for table in self._tables(indices, columns, progress)]
+        wanted = range(len(self)) if indices is None else indices
+        found = []
+        for index in wanted:
+            place = self._places[index]
+            table = self._table(place, place.groups, columns)
+            found.append({name: stored.decode(table, name) for name in columns})
+            progress("read trajectories", len(found), len(wanted))
+        return found
 
-    def __iter__(self) -> Iterator[Trajectory]:
-        """Episode after episode, one in memory at a time."""
-        return (from_table(table) for table in self._tables(None, None, silent))
+    def endings(self, column: str) -> list[Any]:
+        """What the last row of each episode holds in a column: how it ended, its seed, its source."""
+        return [self._table(place, place.groups[-1:], [column])[column][-1].as_py() for place in self._places]
 
-    def _tables(
-        self, indices: Sequence[int] | None, columns: Sequence[str] | None, progress: Progress
-    ) -> Iterator[pa.Table]:
-        places = [(part.name, group) for part in self.manifest.parts for group in range(len(part.lengths))]
-        wanted = range(len(places)) if indices is None else indices
-        opened: tuple[str, pq.ParquetFile] | None = None
-        for done, index in enumerate(wanted):
-            name, group = places[index]
-            with store_errors(self._path(name)):
-                if opened is None or opened[0] != name:
-                    file = self._fs.open_input_file(self._path(name))
-                    opened = name, pq.ParquetFile(file, page_checksum_verification=True)
-                table = opened[1].read_row_group(group, columns=columns)
-            missing = set(columns or ()) - set(table.column_names)
-            if missing:
-                raise StoreError(f"{self._path(name)} has no column {sorted(missing)[0]!r}")
-            yield table
-            progress("read trajectories", done + 1, len(wanted))
+    @cached_property
+    def _places(self) -> list[_Place]:
+        return [
+            _Place(part, groups, steps)
+            for part in self.manifest.parts
+            for groups, steps in zip(part.groups(), part.lengths, strict=True)
+        ]
+
+    def _table(self, place: _Place, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        file = self._file(place.part)
+        path = self._path(place.part.name)
+        missing = set(columns) - set(file.schema_arrow.names)
+        if missing:
+            raise StoreError(f"{path} has no column {sorted(missing)[0]!r}")
+        with store_errors(path):
+            return file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
+
+    def _file(self, part: Part) -> pq.ParquetFile:
+        """The open file of a part; the one that was opened first is closed if there are too many."""
+        if part.name not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close(force=True)
+            path = self._path(part.name)
+            with store_errors(path):
+                file = self._fs.open_input_file(path)
+                self._open[part.name] = pq.ParquetFile(file, page_checksum_verification=True)
+        return self._open[part.name]
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if self._root else name
@@ -289,95 +340,3 @@ def store_errors(path: str) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, ValidationError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be used, it may be missing, cut short or altered: {error}") from error
-
-
-def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        file,
-        schema,
-        compression="zstd",
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-        data_page_size=PAGE_BYTES,
-    )
-
-
-def _check_layout(schema: pa.Schema, first: pa.Schema) -> None:
-    if not schema.equals(first, check_metadata=True):
-        raise StoreError(
-            f"an episode has other frames, actions or events ({schema.metadata[METADATA].decode()}) than the first "
-            f"({first.metadata[METADATA].decode()}); {ONE_LAYOUT}"
-        )
-
-
-def to_table(trajectory: Trajectory) -> pa.Table:
-    """One episode as T + 1 rows."""
-    steps, frames, actions = len(trajectory), trajectory.frames, trajectory.actions
-    if frames.dtype != np.uint8 or len(frames) != steps + 1 or len(trajectory.rewards) != steps:
-        raise StoreError(
-            f"the trajectory of seed {trajectory.seed} has {steps} actions, {len(trajectory.rewards)} rewards and "
-            f"frames {frames.dtype}{list(frames.shape)}; T steps need T + 1 frames of uint8"
-        )
-    last = np.arange(steps + 1) == steps
-    columns = {
-        "frame": _bytes_column(frames),
-        "action": _action_column(actions),
-        "reward": pa.array(np.append(trajectory.rewards, 0.0), pa.float64(), mask=last),
-        "terminated": pa.array(last & trajectory.terminated),
-        "truncated": pa.array(last & trajectory.truncated),
-        "success": pa.array(last & trajectory.success),
-        "seed": pa.array(np.full(steps + 1, trajectory.seed, dtype=np.int64)),
-        "source": pa.array([trajectory.source] * (steps + 1)),
-        **{EVENT + name: pa.array(np.asarray(event, dtype=bool)) for name, event in trajectory.events.items()},
-    }
-    shapes = {"frame": frames.shape[1:], "action": actions.shape[1:], "action_dtype": actions.dtype.str}
-    return pa.table(columns, metadata={METADATA: json.dumps(shapes)})
-
-
-def _bytes_column(frames: Frame) -> pa.Array:
-    data = np.ascontiguousarray(frames)
-    return pa.Array.from_buffers(pa.binary(data[0].nbytes), len(data), [None, pa.py_buffer(data)])
-
-
-def _action_column(actions: NDArray[Any]) -> pa.Array:
-    """The actions and, for the last frame, a null."""
-    flat = pa.array(np.ascontiguousarray(actions).reshape(-1))
-    if actions.ndim > 1:
-        flat = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(actions.shape[1:])))
-    return pa.concat_arrays([flat, pa.nulls(1, flat.type)])
-
-
-def from_table(table: pa.Table) -> Trajectory:
-    """The episode that ``to_table`` wrote."""
-    events = [name for name in table.column_names if name.startswith(EVENT)]
-    return Trajectory(
-        frames=decode(table, "frame"),
-        actions=decode(table, "action"),
-        rewards=decode(table, "reward"),
-        terminated=bool(table["terminated"][-1].as_py()),
-        truncated=bool(table["truncated"][-1].as_py()),
-        success=bool(table["success"][-1].as_py()),
-        seed=int(table["seed"][0].as_py()),
-        source=str(table["source"][0].as_py()),
-        events={name.removeprefix(EVENT): decode(table, name) for name in events},
-    )
-
-
-def decode(table: pa.Table, name: str) -> NDArray[Any]:
-    """One column of one episode as an array."""
-    shapes: Mapping[str, Any] = json.loads(table.schema.metadata[METADATA])
-    column = table[name].combine_chunks()
-    if name == "frame":
-        size = column.type.byte_width
-        data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * size, column.offset * size)
-        data.flags.writeable = False
-        return data.reshape(len(column), *shapes["frame"])
-    if name not in ("action", "reward"):
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    column = column.slice(0, len(column) - 1)
-    if name == "action" and shapes["action"]:
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(flat, dtype=shapes["action_dtype"]).reshape(len(column), *shapes["action"])
-    dtype = shapes["action_dtype"] if name == "action" else np.float64
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=dtype)

@@ -7,12 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from carl.collect import collect, made, read_in_parallel, rollout
+from carl.cameras import Shrunk
+from carl.collect import allowed_failures, attempt, collect, made, read_in_parallel, rollout
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_of
 from carl.task import Task, get_task
 from carl.trajectory import Trajectory, TrajectoryStore
-from tests.fakes.corridor import Corridor
+from tests.fakes.corridor import COIN_FLIP, CoinFlip, Corridor
 
 DOOR = get_task("DoorKey-5x5")
 
@@ -370,6 +371,111 @@ def test_no_seeds_are_an_error(tmp_path: Path) -> None:
         collect(CORRIDOR, [], "expert", str(tmp_path))
 
 
+# Experts that fail sometimes
+
+LUCKY = replace(COIN_FLIP, expert=PushRight)
+
+
+def lucky(seeds: list[int]) -> list[bool]:
+    return [attempt(LUCKY, CoinFlip(), seed, "expert").success for seed in seeds]
+
+
+def collected(place: Path, count: int, max_failed: float = 0.5) -> TrajectoryStore:
+    return collect(LUCKY, FLIPS[:count], "expert", str(place), spare=iter(FLIPS[count:]), max_failed=max_failed)
+
+
+FLIPS = seeds_of(0, Role.EXPERT, 60)
+
+
+def test_failed_episodes_are_replaced_by_those_of_further_seeds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    store = collected(tmp_path / "a", 10, 0.7)
+    won = [seed for seed, success in zip(FLIPS, lucky(FLIPS), strict=True) if success][:10]
+    assert [trajectory.seed for trajectory in store] == won
+    assert all(trajectory.success for trajectory in store)
+    failed = FLIPS.index(won[-1]) + 1 - 10
+    assert failed > 1
+    assert TrajectoryStore(tmp_path / "a").manifest.failed == failed
+    assert f"its expert failed in {failed} of {10 + failed} episodes" in caplog.text
+
+
+def test_the_same_episodes_are_kept_however_the_work_is_split(tmp_path: Path, ray_cluster: None) -> None:
+    here, again = collected(tmp_path / "a", 10, 0.7), tmp_path / "b"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray.is_initialized", lambda: False)
+        alone = collected(again, 10, 0.7)
+    assert [one.seed for one in here] == [one.seed for one in alone]
+    assert here.manifest.failed == alone.manifest.failed
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_an_expert_that_fails_too_often_is_an_error_with_figures(
+    tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    failed = lucky(FLIPS[:10]).count(False)
+    first = FLIPS[lucky(FLIPS[:10]).index(False)]
+    with pytest.raises(TaskError, match=rf"failed in {failed} of 10 episodes.*{first}.*share {share:g} may fail"):
+        collected(tmp_path, 10, share)
+    assert not TrajectoryStore(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "share", "allowed"), [(60, 0.5, 60), (60, 0.0, 0), (2, 0.5, 2), (3, 0.25, 1), (9, 0.1, 1), (8, 0.1, 0)]
+)
+def test_the_share_is_of_all_that_are_played(wanted: int, share: float, allowed: int) -> None:
+    assert allowed_failures(wanted, share) == allowed
+
+
+def test_without_spare_seeds_no_episode_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(TaskError, match="expert failed in"):
+        collect(LUCKY, FLIPS[:10], "expert", str(tmp_path), max_failed=0.9)
+
+
+# How large it gets
+
+
+class Large(Corridor):
+    def render(self) -> np.ndarray:
+        return np.full((400, 600, 3), self.steps, np.uint8)
+
+
+def test_the_size_is_said_before_recording_and_large_frames_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    caplog.set_level("INFO", "carl")
+    said: list[str] = []
+    large = Task(name="large", description="x", make=Large, expert=PushRight)
+    for place in ("a", "b"):
+        collect(large, [1, 2], "random", str(tmp_path / place), 3, progress=lambda label, *_: said.append(label))
+    assert said[0].startswith("random episodes: up to 5.76 MB of frames, ")
+    assert "2 random episodes of at most 3 steps, frames 400 x 600" in caplog.text
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "400 x 600 pixels, 720 kB each" in warned[0]
+    assert "camera=carl.cameras.Shrunk(128)" in warned[0]
+
+
+def test_a_camera_that_shrinks_makes_frames_of_ordinary_size(caplog: pytest.LogCaptureFixture) -> None:
+    task = Task(name="shrunk", description="x", make=Large, expert=PushRight, camera=Shrunk(128))
+    trajectory = rollout(task, 0, "expert")
+    assert trajectory.frames.shape[1:] == (80, 120, 3)
+    assert trajectory.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert Shrunk(600)(Large()).shape == (400, 600, 3)
+
+
+def test_what_is_too_large_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    store = collect(CORRIDOR, [1, 2], "expert", str(tmp_path))
+    assert isinstance(read_in_parallel(store), list)
+    monkeypatch.setattr("carl.collect.KEPT_BYTES", 2 * 5 * 8 * 8 * 3 - 1)
+    assert read_in_parallel(store) is store
+
+
 # Demonstrations
 
 
@@ -387,15 +493,28 @@ def test_demonstrations_stand_in_for_an_expert(tmp_path: Path) -> None:
 
 def test_too_few_demonstrations_are_never_made_do_with(tmp_path: Path) -> None:
     task = recorded(tmp_path / "mine", rollout(CORRIDOR, 0, "expert"))
-    with pytest.raises(TaskError, match="holds 1 demonstrations and 2 are asked for"):
+    with pytest.raises(TaskError, match="holds 1 demonstrations that succeed and 2 are asked for"):
         collect(task, [1, 2], "expert", str(tmp_path / "run"))
 
 
-def test_a_failed_demonstration_is_named(tmp_path: Path) -> None:
+def test_failed_demonstrations_are_passed_over_and_counted(tmp_path: Path) -> None:
+    good = [rollout(CORRIDOR, seed, "expert") for seed in range(6)]
+    mixed = [replace(one, success=seed not in (0, 3)) for seed, one in enumerate(good)]
+    task = recorded(tmp_path / "mine", *mixed)
+    first = collect(task, [1, 2], "expert", str(tmp_path / "a"), max_failed=0.5)
+    then = collect(task, [1, 2], "expert", str(tmp_path / "b"), skip=2, max_failed=0.5)
+    assert [[t.seed for t in store] for store in (first, then)] == [[1, 2], [4, 5]]
+    assert [store.manifest.failed for store in (first, then)] == [1, 1]
+    with pytest.raises(TaskError, match=r"holds 4 demonstrations that succeed and 5 are asked for"):
+        collect(task, [1, 2, 3, 4, 5], "expert", str(tmp_path / "c"), max_failed=0.5)
+
+
+def test_too_many_failed_demonstrations_are_an_error_with_figures(tmp_path: Path) -> None:
     good = rollout(CORRIDOR, 0, "expert")
     task = recorded(tmp_path / "mine", good, replace(good, success=False))
-    with pytest.raises(TaskError, match=r"demonstration 1 .* is no success"):
-        collect(task, [1, 2], "expert", str(tmp_path / "run"))
+    with pytest.raises(TaskError, match=r"1 of 2 demonstrations .* no success, .* number 1 .* share 0.3"):
+        collect(task, [1], "expert", str(tmp_path / "run"), max_failed=0.3)
+    assert not TrajectoryStore(tmp_path / "run").exists()
 
 
 def test_a_demonstration_in_which_nothing_is_seen_to_change_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The store: what goes in comes out, column by column too; whatever is damaged is named, never cut away."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from carl.collect import rollout
 from carl.errors import StoreError
+from carl.frames import LazyFrames
 from carl.task import get_task
 from carl.trajectory import MANIFEST, Trajectory, TrajectoryStore
 
@@ -107,6 +109,104 @@ def test_columns_are_read_without_touching_the_frames(tmp_path: Path) -> None:
     assert np.array_equal(found[2]["event:door open"], EPISODES[2].events["door open"])
     with pytest.raises(StoreError, match=path.name):
         TrajectoryStore(tmp_path).read()
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two frames of an ``episode`` to a chunk."""
+    monkeypatch.setattr("carl.frames.CHUNK_BYTES", 2 * EPISODES[0].frames[0].nbytes)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_a_long_episode_is_several_row_groups_and_comes_out_whole(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    written = [episode(seed, steps, action_shape=shape) for seed, steps in enumerate((5, 1, 8))]
+    TrajectoryStore(tmp_path).write(written)
+    store = TrajectoryStore(tmp_path)
+    assert pq.ParquetFile(next(tmp_path.glob("part-*"))).num_row_groups == 3 + 1 + 5
+    for one, lazy, loaded in zip(written, store, store.read(), strict=True):
+        assert_same(one, lazy)
+        assert_same(one, loaded)
+        assert isinstance(lazy.frames, LazyFrames)
+        assert isinstance(loaded.frames, np.ndarray)
+    columns = store.read_columns(["reward", "event:door open"], [2, 0])
+    assert np.array_equal(columns[0]["reward"], written[2].rewards)
+    assert np.array_equal(columns[1]["event:door open"], written[0].events["door open"])
+    assert store.endings("seed") == [0, 1, 2]
+    assert store.endings("success") == [True, False, True]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_frames_are_read_as_they_are_looked_at(tmp_path: Path) -> None:
+    """All frames but those of one chunk are made unreadable, and that one still comes out."""
+    TrajectoryStore(tmp_path).write([episode(0, 9)])
+    path = next(tmp_path.glob("part-*"))
+    metadata, data = pq.ParquetFile(path).metadata, bytearray(path.read_bytes())
+    for group in (0, 1, 3, 4):
+        column = metadata.row_group(group).column(0)
+        start = column.data_page_offset
+        data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(data)
+    frames = TrajectoryStore(tmp_path)[0].frames
+    assert np.array_equal(frames[5], episode(0, 9).frames[5])
+    with pytest.raises(StoreError, match=path.name):
+        frames[6]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_an_episode_is_copied_from_store_to_store_in_chunks(tmp_path: Path) -> None:
+    filled(tmp_path / "a")
+    TrajectoryStore(tmp_path / "b").write(TrajectoryStore(tmp_path / "a"))
+    for written, found in zip(EPISODES, TrajectoryStore(tmp_path / "b"), strict=True):
+        assert_same(written, found)
+
+
+def test_a_store_of_the_first_format_is_read(tmp_path: Path) -> None:
+    """There an episode is one row group, and the manifest knows neither their rows nor failures."""
+    filled(tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["format"] = 1
+    del manifest["failed"]
+    for part in manifest["parts"]:
+        del part["group_rows"]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    for written, found in zip(EPISODES, TrajectoryStore(tmp_path), strict=True):
+        assert_same(written, found)
+
+
+def test_episodes_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+    for one in EPISODES:
+        TrajectoryStore(tmp_path).append([one])
+    store = TrajectoryStore(tmp_path)
+    store.append([EPISODES[0]])
+    for written, found in zip([*EPISODES, EPISODES[0]], store, strict=True):
+        assert_same(written, found)
+    with pytest.raises(StoreError, match="episodes of one task"):
+        store.append([episode(0, size=(8, 8))])
+    assert len(TrajectoryStore(tmp_path)) == 5
+
+
+def test_failures_are_noted_and_stay_noted(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path)
+    store.finish([store.write_part(EPISODES)], failed=3)
+    store.append(EPISODES[:1])
+    assert TrajectoryStore(tmp_path).manifest.failed == 3
+
+
+def test_few_files_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carl.trajectory.OPEN_FILES", 1)
+    filled(tmp_path)
+    store = TrajectoryStore(tmp_path)
+    side_by_side = list(store)
+    for written, found in zip(EPISODES, side_by_side, strict=True):
+        assert_same(written, found)
+    assert len(store._open) == 1
+
+
+def test_a_store_travels_after_it_was_read(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.read()
+    assert_same(pickle.loads(pickle.dumps(store))[3], EPISODES[3])
 
 
 def test_an_unknown_column_is_named(tmp_path: Path) -> None:

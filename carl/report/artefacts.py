@@ -145,11 +145,11 @@ class Run:
             lengths = [length for part in store.manifest.parts for length in part.lengths]
             index = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
         else:
-            seeds = [int(columns["seed"][0]) for columns in store.read_columns(["seed"])]
+            seeds = store.endings("seed")
             if seed not in seeds:
                 return None
             index = seeds.index(seed)
-        return store.read([index])[0]
+        return store[index]
 
     def _candidate(self, path: Path) -> Candidate:
         data = self._json(f"candidates/{path.name}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carl.frames import Frames
 from carl.task import Frame
 
 MAX_SIDE = 192
@@ -41,7 +42,7 @@ def still(frame: Frame) -> str:
     return _uri(_png(_shrunk(Image.fromarray(np.ascontiguousarray(frame)))), "png")
 
 
-def animation(frames: Frame, progress: NDArray[np.float64] | None, colours: Sequence[RGB]) -> tuple[str, str]:
+def animation(frames: Frames, progress: NDArray[np.float64] | None, colours: Sequence[RGB]) -> tuple[str, str]:
     """Data URIs of a looping WebP of ``uint8[T + 1, H, W, 3]`` and of its last frame as PNG.
 
     Under each frame there is a bar for each sub-task, filled to ``progress``, ``float[T + 1, K]``, in its colour.

@@ -98,10 +98,13 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     """Where the run came from, as (what, value); what is not recorded is left out."""
     result, model = run.result, as_record(run.result.get("vlm"))
     reward, counts = as_record(result.get("reward")), as_record(result.get("reward_counts"))
+    experts = as_record(result.get("experts"))
     prompts = ", ".join(sorted({str(one["prompt"]) for one in run.exchanges if one.get("prompt")}))
     rows = [
         ("task", run.task_name),
         ("seed", result.get("seed", run.config.get("seed"))),
+        ("expert episodes", experts.get("recorded") or None),
+        ("expert episodes that failed and were passed over", experts.get("failed")),
         ("program", run.program.id if run.program else result.get("program_id")),
         ("model", model.get("model") or as_record(run.config.get("vlm")).get("model")),
         ("prompts", prompts or None),

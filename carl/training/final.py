@@ -10,6 +10,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from carl.errors import ConfigError
+from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.rewards.vector import CodeReward
 from carl.seeding import Role, seed_of
@@ -17,7 +18,7 @@ from carl.training.checkpoint import STATE, Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
 from carl.training.train import Training
-from carl.trajectory import Reel, Trajectory, TrajectoryStore
+from carl.trajectory import Trajectory, TrajectoryStore
 
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""

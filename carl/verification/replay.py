@@ -1,6 +1,6 @@
 """Showing recorded episodes to a program, side by side and in order, through the latch that rollouts use."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ AT_ONCE = 64
 REPEATED = 1_000
 """Of so many answers for each ``AT_ONCE`` episodes it is checked that a second run gives the same."""
 
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 16 << 20
+"""Most frames that are put together for one question, and most bytes of them."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class Replay:
         shapes = {trajectory.frames.shape[1:] for trajectory in trajectories}
         if len(shapes) > 1:
             raise StoreError(f"frames of several sizes cannot be judged together: {sorted(shapes)}; record them anew")
+        self._initials = [np.array(trajectory.frames[0]) for trajectory in trajectories]
+        size = max((initial.nbytes for initial in self._initials), default=1)
+        self._rows = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // size))
 
     @property
     def abstained(self) -> bool:
@@ -127,26 +131,32 @@ class Replay:
             self.latch.step(slots, judge)
 
     def _ask(
-        self, box: Box, slots: Iterable[int], steps: Iterable[int], tasks: Slots
+        self, box: Box, slots: list[int], steps: list[int], tasks: Slots
     ) -> tuple[NDArray[np.float64], dict[int, str]]:
-        pairs = [(self._trajectories[slot].frames, step) for slot, step in zip(slots, steps, strict=True)]
-        frames = np.stack([frames[step] for frames, step in pairs])
-        initials = np.stack([frames[0] for frames, _ in pairs])
-        judgement = box.judge(frames, initials, tasks)
-        return judgement.values, judgement.reasons
+        values = np.empty(len(slots))
+        reasons: dict[int, str] = {}
+        for start in range(0, len(slots), self._rows):
+            part = slice(start, start + self._rows)
+            frames = [
+                self._trajectories[slot].frames[step] for slot, step in zip(slots[part], steps[part], strict=True)
+            ]
+            initials = [self._initials[slot] for slot in slots[part]]
+            judgement = box.judge(np.stack(frames), np.stack(initials), tasks[part])
+            values[part] = judgement.values
+            reasons |= {start + row: reason for row, reason in judgement.reasons.items()}
+        return values, reasons
 
     def repeat(self, box: Box) -> None:
         """Ask ``REPEATED`` of the questions again, last first, of another process; note what it answers otherwise."""
         count = len(self._answers.values)
         chosen = np.unique(np.linspace(0, count - 1, min(count, REPEATED)).astype(np.intp))[::-1]
-        for start in range(0, len(chosen), ROWS_AT_ONCE):
-            rows = chosen[start : start + ROWS_AT_ONCE].tolist()
-            slots, steps = ([kept[row] for row in rows] for kept in (self._answers.slots, self._answers.steps))
-            values, _ = self._ask(box, slots, steps, np.array([self._answers.tasks[row] for row in rows]))
-            before = np.array([self._answers.values[row] for row in rows])
-            other = ~((values == before) | (np.isnan(values) & np.isnan(before)))
-            self._repeated.update(rows)
-            self._differing |= {rows[at]: float(values[at]) for at in np.flatnonzero(other)}
+        rows = chosen.tolist()
+        slots, steps = ([kept[row] for row in rows] for kept in (self._answers.slots, self._answers.steps))
+        values, _ = self._ask(box, slots, steps, np.array([self._answers.tasks[row] for row in rows]))
+        before = np.array([self._answers.values[row] for row in rows])
+        other = ~((values == before) | (np.isnan(values) & np.isnan(before)))
+        self._repeated.update(rows)
+        self._differing |= {rows[at]: float(values[at]) for at in np.flatnonzero(other)}
 
     def episodes(self) -> Iterator[Episode]:
         """What came out, in the order of the trajectories."""

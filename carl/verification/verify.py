@@ -1,14 +1,16 @@
 """Verification: does a program tell expert from random episodes, always, the same way, and without failing?"""
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from itertools import islice
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carl.config import VerifyConfig
+from carl.frames import CHUNK_BYTES
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.sandbox.box import Box, Limits
@@ -27,7 +29,8 @@ def verify(
 ) -> VerificationReport:
     """Judge ``program`` on expert and random episodes.
 
-    The cheapest checks come first, and a failure ends it: the static policy, then the expert episodes, then the
+    Of each episode that is under way a few MB of frames are in memory, if a TrajectoryStore brings them. The cheapest
+    checks come first, and a failure ends it: the static policy, then the expert episodes, then the
     random ones. What the program does wrong is in the report. Raises BoxError if no process can be started.
     """
     start = time.monotonic()
@@ -114,15 +117,22 @@ class _Gate:
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
         for batch in _batches(trajectories):
-            replay = Replay(self._program, batch)
-            replay.run(self._box(0, stack))
-            if not replay.abstained and (replay.completed.all() or not completed_only):
-                replay.repeat(self._box(1, stack))
-            episodes += replay.episodes()
+            abstained = self._replay(batch, episodes, stack, completed_only)
             self._progress(f"judging {label}", len(episodes), total)
-            if replay.abstained:
+            if abstained:
                 break
         return episodes
+
+    def _replay(
+        self, batch: Sequence[Trajectory], episodes: list[Episode], stack: ExitStack, completed_only: bool
+    ) -> bool:
+        """Add what the program makes of a batch, whose frames are let go of with it; returns whether it abstained."""
+        replay = Replay(self._program, batch)
+        replay.run(self._box(0, stack))
+        if not replay.abstained and (replay.completed.all() or not completed_only):
+            replay.repeat(self._box(1, stack))
+        episodes += replay.episodes()
+        return replay.abstained
 
     def _box(self, index: int, stack: ExitStack) -> Box:
         """The first or the second box, started when it is first asked for."""
@@ -136,6 +146,8 @@ def _passed(decided: list[Check]) -> bool:
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
+    """``AT_ONCE`` episodes at a time, fewer if single frames are larger than a chunk of them should be."""
     source = iter(trajectories)
-    while batch := list(islice(source, AT_ONCE)):
-        yield batch
+    for first in source:
+        chunk = max(CHUNK_BYTES, prod(first.frames.shape[1:]))
+        yield [first, *islice(source, max(0, AT_ONCE * CHUNK_BYTES // chunk - 1))]
