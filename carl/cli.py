@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -342,6 +342,55 @@ def submit(
             raise ResourceError("the job left nothing here: is its storage one that this machine reaches?")
     if code:
         raise typer.Exit(code)
+
+
+@app.command()
+def record(
+    task: TaskName,
+    to: Annotated[
+        str | None, typer.Option(help="Folder or URI of the store.", show_default="demonstrations/<task>")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many successes to keep.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The episodes' seeds are spawned from it.")] = 0,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="The policy of this run plays, not the task's expert.")
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="You play, with the keys of this terminal.")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Add to the demonstrations that are there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the demonstrations that are there.")] = False,
+    max_failed: Annotated[float, typer.Option(min=0, max=0.99, help="Largest share of episodes that may fail.")] = 0.5,
+) -> None:
+    """Keep successful episodes of the task's expert, of a policy or of yourself as demonstrations."""
+    from carl.record import Existing, Recorder, by
+    from carl.record import record as keep
+    from carl.task import get_task
+
+    if (policy and keys) or (append and replace):
+        raise ConfigError("give --policy or --keys, and --append or --replace, not both")
+    existing: Existing = "append" if append else "replace" if replace else "refuse"
+    found, place = get_task(task), to or f"demonstrations/{task.replace(':', '.')}"
+    source = "policy" if policy else "person" if keys else "expert"
+    with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(found, place, existing, source))
+        if keys:
+            from carl.keyboard import Player, Terminal
+
+            keep(recorder, by(Player(found, stack.enter_context(Terminal()))), episodes, seed, None)
+        elif policy:
+            from carl.training.player import policy_of
+
+            play = stack.enter_context(policy_of(policy, recorder))
+            keep(recorder, play, episodes, seed, max_failed, stack.enter_context(bars()))
+        elif found.expert:
+            keep(recorder, by(found.expert), episodes, seed, max_failed, stack.enter_context(bars()))
+        else:
+            raise ConfigError(f"task {task!r} has no expert to record: give --policy or --keys")
+    console.print(
+        f"Kept {recorder.kept} episodes, left out {recorder.failed} that failed. {place} is for a Task to name: "
+        f"Task(..., demonstrations={place!r})",
+        markup=False,
+        highlight=False,
+    )
 
 
 @app.command()

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
+from carl.trajectory import TrajectoryStore
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,6 +22,24 @@ def test_the_custom_task_is_the_one_that_is_tested() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_a_loop_of_one_s_own_records_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(BLOCKS[0], names)
+
+    def play(env: gym.Env) -> None:
+        for seed in (1, 2):
+            observation, _ = env.reset(seed=seed)
+            act, over = names["expert"](env), False
+            while not over:
+                observation, _, terminated, truncated, _ = env.step(act(observation))
+                over = terminated or truncated
+
+    exec(BLOCKS[1], names | {"play": play})
+    shown = TrajectoryStore("demonstrations/frozen-lake")
+    assert [(one.seed, one.success, len(one)) for one in shown] == [(1, True, 6), (2, True, 6)]
+
+
 def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
     program = RewardProgram(
         subtasks=(
@@ -28,7 +49,7 @@ def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
         )
     )
     (tmp_path / "program.json").write_text(program.to_json())
-    shown = BLOCKS[1].replace("runs/DoorKey-5x5-0/program.json", str(tmp_path / "program.json"))
+    shown = BLOCKS[2].replace("runs/DoorKey-5x5-0/program.json", str(tmp_path / "program.json"))
     assert "100_000" in shown
     names: dict[str, object] = {}
     try:
