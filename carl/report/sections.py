@@ -48,10 +48,16 @@ def vlm(run: Run) -> list[tuple[str, str]]:
     tokens = [words.count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens")]
     return [
         ("VLM requests", words.count(usage.get("calls"))),
-        ("samples", words.count(usage.get("samples"))),
+        ("samples", words.count(usage.get("samples")) + _missed(usage)),
         ("tokens in / out", " / ".join(tokens)),
         ("VLM time", words.seconds(usage.get("seconds"))),
     ]
+
+
+def _missed(usage: Mapping[str, Any]) -> str:
+    """How many samples were wanted, if fewer came."""
+    came, wanted = usage.get("samples"), usage.get("wanted")
+    return f" of {words.count(wanted)}" if came is not None and wanted is not None and wanted > came else ""
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

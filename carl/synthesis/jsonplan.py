@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from carl.synthesis.bare import Unusable, excerpt
 from carl.synthesis.numbered import Item
 
-_BEGINS = re.compile(r"^[ \t]*(?=[\[{]\s*[\"\[{])", re.MULTILINE)
+_BEGINS = re.compile(r"(?:^|:)[ \t]*(?=[\[{]\s*[\"\[{])", re.MULTILINE)
 _NUMBER = re.compile(r"^\W*(?:(?:sub[- _]?)?(?:task|goal)|step|stage|phase)?[ _]*(\d{1,2})\s*[.):]?\s*", re.IGNORECASE)
 _LISTS = ("subtasks", "steps", "plan", "tasks", "decomposition", "goals")
 _NAMES = ("name", "title", "subtask", "subtaskname", "task", "goal", "step", "action")
@@ -34,7 +34,7 @@ def taken_out(text: str) -> tuple[str, list[Found]]:
         except (ValueError, RecursionError) as error:
             raise Unusable("the answer holds JSON that cannot be read", excerpt(text[begin.end() :])) from error
         rest, end = rest + text[end : begin.start()] + "\n", stop
-        found.append(Found(tuple(_items(value)), _scene(value)))
+        found.append(Found(_items(value), _scene(value)))
     return rest + text[end:], found
 
 
@@ -43,12 +43,13 @@ def _scene(value: Any) -> str | None:
     return scene if isinstance(scene, str) else None
 
 
-def _items(value: Any) -> Iterator[Item]:
-    for number, entry in enumerate(_entries(value), 1):
-        item, counted = _item(entry)
-        if counted not in (None, number):
-            raise Unusable("the numbers of the sub-tasks do not count up", excerpt(json.dumps(entry)))
-        yield item
+def _items(value: Any) -> tuple[Item, ...]:
+    """The sub-tasks of a JSON value; numbers of their own, if they have any, have to count up from 0 or 1."""
+    items, counted = zip(*map(_item, _entries(value)), strict=True)
+    count = len(items)
+    if counted not in ((None,) * count, tuple(range(count)), tuple(range(1, count + 1))):
+        raise Unusable("the numbers of the sub-tasks do not count up", excerpt(json.dumps(value)))
+    return items
 
 
 def _entries(value: Any) -> list[Any]:
@@ -75,8 +76,9 @@ def _item(entry: Any) -> tuple[Item, int | None]:
         number = _NUMBER.match(entry)
         counted = number if number and number.end() < len(entry) and re.search(r"[.):]\s*$", number[0]) else None
         return Item(entry[counted.end() :] if counted else entry), int(counted[1]) if counted else None
-    if isinstance(entry, dict) and (name := _first(entry, _NAMES)):
-        sentence = _first(entry, _SENTENCES)
+    texts = [each for each in entry.values() if isinstance(each, str)] if isinstance(entry, dict) else []
+    if isinstance(entry, dict) and (name := _first(entry, _NAMES) or (texts[0] if len(texts) == 1 else "")):
+        sentence = _first(entry, _SENTENCES) if len(texts) > 1 else ""
         counters = [each for key, each in entry.items() if _plain(key) in _COUNTERS and type(each) is int]
         return Item(name, [sentence] if sentence else []), counters[0] if counters else None
     raise Unusable("it is not clear what the JSON in the answer names", excerpt(json.dumps(entry)))

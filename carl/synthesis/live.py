@@ -175,8 +175,8 @@ class LiveModel:
                 return f"{where} asks to wait {wait:g} s, longer than vlm.patience_s={config.patience_s:g}: {failure}"
             case Failure(status=429):
                 return f"{where} still turns requests away after {config.patience_s:g} s: {failure}"
-            case Failure(status=None):
-                return f"{where} answered {failure}; is it the right address?"
+            case Failure(status=None, body=None):
+                return f"{where} answered {failure}"
             case _:
                 return f"{where} failed: {failure}"
 
@@ -196,7 +196,7 @@ def _answer(choice: Any) -> tuple[str, str]:
     """The text of a choice and how it ended; raises Failure if there is none."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        raise Failure("something that is no chat completion", passing=False)
+        raise Failure("no chat completion; is it the right address?", passing=False)
     finish = str(choice.get("finish_reason") or "stop")
     if choice.get("error") or finish == "error":
         raise failure_in(choice)
@@ -220,7 +220,7 @@ def _text(content: Any) -> str:
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         content = "".join(str(part.get("text") or "") for part in content if part.get("type") == "text")
     if not isinstance(content, str | None):
-        raise Failure("something that is no chat completion", passing=False)
+        raise Failure("no chat completion; is it the right address?", passing=False)
     return content or ""
 
 

@@ -13,6 +13,8 @@ from carl.synthesis.numbered import Item, Listing, listings
 MAX_NAME = 80
 """Longest name of a sub-task, in characters: more is prose."""
 
+_EDGES = "*_`\"'\u201c\u201d \t.:;,"
+
 MAX_DESCRIPTION = 400
 """Characters of a description that are kept."""
 
@@ -112,7 +114,7 @@ def _step(item: Item, number: int) -> Step:
     if re.search(rf"(?:^|[\s;,(]){number + 1}[.):]\s+\S", text):
         raise Unusable("several sub-tasks are on one line", excerpt(text))
     name, *rest = _APART.split(plain(text), maxsplit=1)
-    name = name.strip("*_`\"' \t.:;,")
+    name = re.sub(r"^[<\[]([^<>\[\]]*)[>\]]$", r"\1", name.replace("**", "").strip(_EDGES)).strip(_EDGES)
     if not name or len(name) > MAX_NAME or _NO_NAME.fullmatch(name):
         raise Unusable("not the short name of a sub-task", excerpt(text))
     description = rest[0] if rest else " ".join(below)

@@ -90,8 +90,10 @@ class Server:
         return _completion(value, text)
 
     def close(self) -> None:
-        self._run(self._client.close(), 5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        try:
+            self._run(self._client.close(), 5.0)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _sent(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], str]:
         import openai
@@ -130,7 +132,7 @@ def _completion(value: Any, text: str) -> dict[str, Any]:
         raise Failure("no chat completion, for its list of choices is empty")
     # half a JSON was whole when it was sent; a page, or JSON of another kind, is what is there
     cut = value is None and text.lstrip()[:1] in ("{", "[", "")
-    raise Failure(f"something that is no chat completion ({said(value, text)})", passing=cut)
+    raise Failure(f"no chat completion ({said(value, text)}); is it the right address?", passing=cut)
 
 
 def _failure(status: int | None, value: Any, text: str, headers: Mapping[str, str]) -> Failure:

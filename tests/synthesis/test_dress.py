@@ -181,3 +181,20 @@ def test_names_hold_nothing_that_steers_a_terminal(name: str) -> None:
     for answer in (f"1. {name} - {name}", json.dumps([{"name": name, "description": name}])):
         [step] = parse_plan(answer).steps
         assert (step.name, step.description) == ("Take the key", "Take the key")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '1. <Take the key> - <it is gone>\n2. [Open the door]: "it is thin"',
+        "1. **Take** the key - it is gone\n2. **Open the door**",
+        "1. \u201cTake the key\u201d\n2. `Open the door`",
+        "Answer: " + json.dumps(["Take the key", "Open the door"]),
+        json.dumps([{"id": 0, "name": "Take the key"}, {"id": 1, "name": "Open the door"}]),
+        json.dumps(
+            {"answer": {"steps": {"1": {"description": "Take the key"}, "2": {"description": "Open the door"}}}}
+        ),
+    ],
+)
+def test_names_are_found_in_their_own_dress(answer: str) -> None:
+    assert [step.name for step in parse_plan(answer).steps] == ["Take the key", "Open the door"]
