@@ -1,5 +1,6 @@
 """What a box child does once it is locked down: it takes a program, and judges the frames it is shown."""
 
+import ast
 import json
 import math
 import os
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carl.sandbox import ordered
+from carl.sandbox.ordered import FrozenOrderedSet, OrderedSet, rewritten
 from carl.sandbox.shared import FINISHED, JUDGE, PASSING, READY, REASON_BYTES, REQUEST, Shared
 
 TOLERANCE = 1e-6
@@ -21,7 +24,7 @@ Function = Callable[[NDArray[np.uint8], NDArray[np.uint8]], object]
 
 
 class SubTaskCode:
-    """One sub-task's source. It is compiled at its first frame, so that the frame's deadline covers that too."""
+    """One sub-task's source. It is compiled at its first frame, so that the frame's limits cover that too."""
 
     def __init__(self, index: int, source: str, names: dict[str, Any]) -> None:
         self._file = f"<sub-task {index}>"
@@ -40,7 +43,8 @@ class SubTaskCode:
 
     def _compiled(self) -> Function:
         names = dict(self._names)
-        code: CodeType = compile(self._source, self._file, "exec", dont_inherit=True)
+        tree = rewritten(ast.parse(self._source, self._file))
+        code: CodeType = compile(tree, self._file, "exec", dont_inherit=True)
         exec(code, names)
         function: Function = names["progress"]
         return function
@@ -111,6 +115,7 @@ def namespace() -> dict[str, Any]:
         raise ImportError(f"a program may not import {name}")
 
     allowed = {name: getattr(builtins, name) for name in BUILTINS}
+    allowed |= {"set": OrderedSet, "frozenset": FrozenOrderedSet, ordered.NAME: OrderedSet}
     return {
         "__builtins__": allowed | {"__import__": import_listed},
         "__name__": "program",

@@ -27,15 +27,20 @@ IMPORTS = {
 }
 """The import statements a program may contain, and the names they bind. All four are there without importing."""
 
-NUMPY = _words(
-    # kinds of numbers, and constants
-    """
-    bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 intp float32 float64 pi e inf nan newaxis
-    """
+NUMBERS = _words("bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 intp float32 float64")
+"""Kinds of numbers, after ``np.`` or as a string."""
+
+NUMPY_VALUES = NUMBERS | _words("pi e inf nan newaxis")
+"""What follows ``np.`` and is no function."""
+
+GRIDS = _words("mgrid ogrid")
+"""What follows ``np.`` and is subscripted."""
+
+NUMPY_FUNCTIONS = _words(
     # making arrays
     """
     array asarray ascontiguousarray zeros zeros_like ones ones_like full full_like arange linspace eye identity meshgrid
-    mgrid ogrid indices copy
+    indices copy
     """
     # shape
     """
@@ -70,14 +75,46 @@ NUMPY = _words(
     unravel_index ravel_multi_index tril triu diag diagonal union1d intersect1d setdiff1d triu_indices tril_indices
     """
 )
+
+NUMPY = NUMPY_VALUES | GRIDS | NUMPY_FUNCTIONS
 """What may follow ``np.``."""
 
-NUMPY_TYPES = _words(
-    """
-    bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 intp float32 float64 floating integer ndarray
-    """
-)
+NUMPY_TYPES = NUMBERS | _words("floating integer ndarray")
 """What may follow ``np.`` in an annotation."""
+
+DTYPE_AT = {
+    **dict.fromkeys(_words("array asarray ascontiguousarray zeros zeros_like ones ones_like identity indices"), 1),
+    **dict.fromkeys(_words("full full_like sum mean std var prod cumsum cumprod nansum nanmean nanstd"), 2),
+    **dict.fromkeys((name for name in NUMPY_FUNCTIONS if name.endswith(".reduce")), 2),
+    **dict.fromkeys(_words("arange eye"), 3),
+    **dict.fromkeys(_words("trace"), 4),
+    **dict.fromkeys(_words("linspace"), 5),
+}
+"""Functions of numpy that take a kind of numbers by position, and at which one."""
+
+METHOD_DTYPE_AT = {
+    "astype": 0,
+    **dict.fromkeys(_words("sum mean std var prod cumsum cumprod"), 1),
+    "trace": 3,
+}
+"""The same for methods of arrays."""
+
+DTYPES = NUMBERS | _words("bool int float uint i1 i2 i4 i8 u1 u2 u4 u8 f4 f8")
+"""Strings that name a kind of numbers."""
+
+PADDINGS = _words("constant edge linear_ramp maximum mean median minimum reflect symmetric wrap")
+"""Modes of ``np.pad`` that write every element."""
+
+MASKED = _words("sum mean std var min max amin amax prod any all nansum nanmean nanstd nanmin nanmax")
+"""Functions and methods whose ``where=`` says what to go through, and leaves nothing unwritten."""
+
+ITERATORS = _words("map filter zip enumerate reversed")
+"""Built-in functions whose result can be gone through once, and is told apart from others by its address only."""
+
+CONSUMERS = _words("all any sum list tuple set frozenset sorted dict max min enumerate")
+"""Built-in functions that go through their first argument at once."""
+
+CONSUMING_METHODS = _words("extend update union intersection difference issubset issuperset")
 
 MATH = _words(
     """
@@ -124,10 +161,13 @@ CV2 = _words(
 )
 """What may follow ``cv2.``. Left out: files, windows, threads, networks, and what draws random numbers (kmeans)."""
 
-METHODS = _words(
+FIELDS = _words("shape dtype size ndim T real imag")
+"""Attributes of arrays that are no methods."""
+
+METHODS = FIELDS | _words(
     # of arrays and numbers
     """
-    shape dtype size ndim T real imag sum mean std var min max prod any all argmax argmin argsort nonzero cumsum
+    sum mean std var min max prod any all argmax argmin argsort nonzero cumsum
     cumprod clip round astype copy reshape flatten ravel squeeze swapaxes transpose repeat take tolist item dot
     diagonal trace fill searchsorted
     """
@@ -137,7 +177,7 @@ METHODS = _words(
     discard union intersection difference issubset issuperset
     """
 )
-"""Attributes and methods of everything that is not a module."""
+"""Attributes and methods of everything that is not a module, but for the fields of records."""
 
 
 @cache
@@ -153,12 +193,18 @@ def vision_functions() -> frozenset[str]:
 
 
 @cache
-def attributes() -> frozenset[str]:
-    """``METHODS`` and the fields of the records that ``carl.vision`` returns."""
+def records() -> frozenset[str]:
+    """The fields of the records that ``carl.vision`` returns."""
     from carl import vision
 
-    records = [value for value in vars(vision).values() if isinstance(value, type) and hasattr(value, "_fields")]
-    return METHODS.union(*(record._fields for record in records))
+    found = [value for value in vars(vision).values() if isinstance(value, type) and hasattr(value, "_fields")]
+    return frozenset().union(*(record._fields for record in found))
+
+
+@cache
+def attributes() -> frozenset[str]:
+    """What may follow a dot behind everything that is no module."""
+    return METHODS | records()
 
 
 def modules() -> dict[str, frozenset[str]]:

@@ -5,18 +5,15 @@ against hostile code is the process that runs it (``carl.sandbox.box``).
 """
 
 import ast
-import io
-import tokenize
-import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from carl.errors import ProgramError
 from carl.program import FUNCTION, RewardProgram
-from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules, ufuncs
+from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules
+from carl.sandbox.purity import impurities
+from carl.sandbox.source import Violation, dotted, read
 
-MAX_CHARACTERS = 20_000
 MAX_EXPONENT = 8
 MAX_SHIFT = 63
 
@@ -55,35 +52,17 @@ HARMLESS = (
 """Node types whose parts are looked at and that are fine in themselves."""
 
 
-@dataclass(frozen=True, order=True)
-class Violation:
-    """One thing that the policy refuses: its line in the source (from 1) and what to do instead."""
-
-    line: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.message}"
-
-
 def violations(source: str) -> list[Violation]:
     """Everything that the policy refuses in a sub-task's source, by line; empty if it may run."""
-    if len(source) > MAX_CHARACTERS:
-        return [Violation(1, f"the source has {len(source)} characters; keep it below {MAX_CHARACTERS}")]
-    try:
-        tree = _parsed(source)
-        foreign = _foreign_names(source)
-    except (SyntaxError, tokenize.TokenError) as error:
-        line = getattr(error, "lineno", None) or 1
-        return [Violation(line, f"not valid Python: {getattr(error, 'msg', error)}")]
-    except (ValueError, RecursionError, MemoryError) as error:
-        return [Violation(1, f"not readable as Python: {error}")]
+    tree, found = read(source)
+    if tree is None:
+        return found
     checker = _Checker(tree)
     try:
         checker.check_module(tree)
+        return sorted({*found, *checker.found, *impurities(tree)})
     except RecursionError:
         return [Violation(1, "nested too deeply; write it in several statements")]
-    return sorted({*checker.found, *foreign})
 
 
 def check_source(source: str) -> None:
@@ -103,38 +82,11 @@ def check_program(program: RewardProgram) -> None:
         raise ProgramError("the static policy refuses the program:\n" + "\n".join(lines))
 
 
-def _parsed(source: str) -> ast.Module:
-    """The syntax tree of a source that also compiles: a stray ``return`` parses, but does not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        compile(source, "<sub-task>", "exec", dont_inherit=True)
-        return ast.parse(source)
-
-
-def _foreign_names(source: str) -> list[Violation]:
-    """Python reads full-width letters as plain ones (NFKC), so outside strings and comments only ASCII passes."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return [
-        Violation(token.start[0], f"{token.string!r} is not ASCII; use plain letters in names")
-        for token in tokens
-        if token.type not in (tokenize.STRING, tokenize.COMMENT) and not token.string.isascii()
-    ]
-
-
 def _bound_names(tree: ast.Module) -> set[str]:
     """Every name that the source itself binds, wherever it does."""
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     return stored | functions | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-
-
-def _dotted(node: ast.expr) -> tuple[str, str] | None:
-    """('np', 'linalg.norm') for the expression ``np.linalg.norm``; None for anything but a chain from a name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return (node.id, ".".join(reversed(parts))) if isinstance(node, ast.Name) else None
 
 
 def _is_literal(node: ast.expr) -> bool:
@@ -144,11 +96,6 @@ def _is_literal(node: ast.expr) -> bool:
     if isinstance(node, ast.Tuple):
         return all(_is_literal(element) for element in node.elts)
     return isinstance(node, ast.Constant)
-
-
-def _contains(node: ast.AST, value: str) -> bool:
-    """Whether a string is written anywhere inside."""
-    return any(isinstance(part, ast.Constant) and part.value == value for part in ast.walk(node))
 
 
 class _Checker(ast.NodeVisitor):
@@ -289,7 +236,7 @@ class _Checker(ast.NodeVisitor):
             self._refuse(node, f"`{node.id}` is not available to a program")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        module, path = _dotted(node) or ("", "")
+        module, path = dotted(node)
         if not isinstance(node.ctx, ast.Load):
             self._refuse(node, f"assigning to the attribute `.{node.attr}` is not allowed; use a variable")
         elif module not in self._modules:
@@ -298,20 +245,6 @@ class _Checker(ast.NodeVisitor):
             self.visit(node.value)
         elif path not in self._modules[module]:  # "np.linalg.norm" has to be listed whole; "np.linalg" is not
             self._refuse(node, f"`{module}.{path}` is not one of the functions that a program may use")
-
-    def visit_Call(self, node: ast.Call) -> None:
-        module, path = _dotted(node.func) or ("", "")
-        keywords = {keyword.arg for keyword in node.keywords}
-        if (
-            module == "np"
-            and len(node.args) <= ufuncs().get(path, -1)
-            and "where" in keywords
-            and "out" not in keywords
-        ):
-            self._refuse(node, f"`np.{path}` with `where=` needs `out=`; what is left out is any number otherwise")
-        if module == "np" and path == "pad" and _contains(node, "empty"):
-            self._refuse(node, "padding with 'empty' gives any numbers; write mode='constant'")
-        super().generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> None:
         if node.arg is None:
@@ -325,8 +258,6 @@ class _Checker(ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, bytes | complex):
             self._refuse(node, f"a {type(node.value).__name__} literal is not allowed; use numbers")
-        elif isinstance(node.value, str) and node.value.lstrip("<>=|").startswith(("datetime64", "M8")):
-            self._refuse(node, "a type for dates is not allowed; a program knows no time but its frames")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         limits: dict[type[ast.operator], int] = {ast.Pow: MAX_EXPONENT, ast.LShift: MAX_SHIFT}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from carl.config import VerifyConfig
 from carl.program import RewardProgram
-from carl.sandbox.policy import Violation, violations
+from carl.sandbox.policy import violations
+from carl.sandbox.source import Violation
 from carl.statistics import wilson_interval
 from carl.verification.replay import Episode, Moment
 from carl.verification.report import Check, FrameRef

@@ -501,6 +501,7 @@ FAULTS = _class(
         """,
         "an array of an object": "return np.array([1.0], dtype=object)",
         "a huge whole number": "return 10 ** 100000",
+        "a generator": "return (1.0 for i in range(3))",
     },
     anywhere=False,
 )
@@ -516,7 +517,6 @@ WASTE = _class(
 WASTE += _class(
     "waste",
     {
-        "a generator": "return (1.0 for i in range(3))",
         "a class": "return float",
         "a huge sort": "sorted(range(10**6), key=lambda i: -i)",
         "a long loop": """

@@ -6,7 +6,7 @@ import textwrap
 import cv2
 from hypothesis import strategies as st
 
-from carl.sandbox.names import BUILTINS, CV2, MATH, METHODS, NUMPY, vision_functions
+from carl.sandbox.names import BUILTINS, CV2, MATH, METHODS, NUMPY, ufuncs, vision_functions
 from tests.sandbox.hostile import ATTACKS
 from tests.sandbox.test_names import PROGRAM, USES
 from tests.sandbox.test_policy import HOSTILE
@@ -25,7 +25,12 @@ KEYWORDS = (
     "mask=binary",
     "mode='empty'",
     "out=real",
+    "out=None",
+    "initial=None",
+    "borderType=5",
+    "key=np.size",
 )
+UFUNCS = sorted(f"np.{name}" for name in ufuncs())
 CALLED = sorted(
     [
         *(f"np.{name}" for name in NUMPY),
@@ -66,6 +71,9 @@ def _wild(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("({}){}".format, inner, st.sampled_from(SUBSCRIPTS)),
         st.builds("max({}, key=lambda x: {})".format, inner, inner),
         st.builds("{{{}, {}}}".format, inner, inner),
+        st.builds("{}({}, out={}, where=mask)".format, st.sampled_from(UFUNCS), inner, inner),
+        st.builds("('%s' % {})".format, inner),
+        st.builds("[*{}]".format, inner),
     )
 
 

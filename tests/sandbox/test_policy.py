@@ -1,7 +1,10 @@
 """The static policy refuses every known way out, and lets through what models really write."""
 
+import ast
 import inspect
 import math
+from contextlib import suppress
+from operator import attrgetter
 
 import cv2
 import numpy as np
@@ -10,7 +13,18 @@ import pytest
 from carl.errors import ProgramError
 from carl.nano import programs as nano
 from carl.program import RewardProgram, SubTask
-from carl.sandbox.names import BUILTINS, CV2, MATH, NUMPY, vision_functions
+from carl.sandbox.names import (
+    BUILTINS,
+    CV2,
+    DTYPE_AT,
+    FIELDS,
+    MATH,
+    METHOD_DTYPE_AT,
+    METHODS,
+    NUMPY,
+    NUMPY_FUNCTIONS,
+    vision_functions,
+)
 from carl.sandbox.policy import check_program, check_source, violations
 
 
@@ -120,16 +134,6 @@ HOSTILE = {
     "attribute by loop": body("for progress.x in [1]:", "    pass"),
     "attribute of a module": body("np.pi = 3"),
     "del": body("del frame"),
-    # memory as it was left
-    "np.empty": body("x = np.empty(9)"),
-    "np.empty_like": body("x = np.empty_like(frame)"),
-    "where without out": body("x = np.sqrt(frame, where=frame > 3)"),
-    "where, its keywords hidden": body("x = np.divide(frame, 3, where=frame > 3, dtype=np.float32)"),
-    "padding with anything": body("x = np.pad(frame, 3, mode='empty')"),
-    "padding with anything, in order": body("x = np.pad(frame, 3, 'empty')"),
-    # the clock
-    "now": body("np.array('now', dtype='datetime64[s]')"),
-    "today": body("frame.astype('<M8[D]')"),
     # burning
     "9**9**9": body("9**9**9"),
     "x **= ": body("x = 9", "x **= x"),
@@ -168,8 +172,80 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_source_is_refused(source):
+IMPURE = {
+    # memory as it was left
+    "np.empty": body("x = np.empty(9)"),
+    "np.empty_like": body("x = np.empty_like(frame)"),
+    "where without out": body("x = np.sqrt(frame, where=frame > 3)"),
+    "where, its keywords hidden": body("x = np.divide(frame, 3, where=frame > 3, dtype=np.float32)"),
+    "where, out is None": body("x = np.sqrt(frame, where=frame > 3, out=None)"),
+    "where, out is None in order": body("x = np.add(frame, 1, None, where=frame > 3)"),
+    "where, out by another name": body("y = None", "x = np.sqrt(frame, where=frame > 3, out=y)"),
+    "where, out perhaps": body("y = np.zeros(3)", "if frame.any():", "    y = None", "x = np.sqrt(3, where=y, out=y)"),
+    "where, out a parameter": body("x = np.sqrt(frame, where=frame > 3, out=initial)"),
+    "where, arguments in a list": body("x = np.sqrt(*[frame, None], where=frame > 3)"),
+    "where of clip": body("x = np.clip(frame, 0, 1, where=frame > 3)"),
+    "where of clip, as a method": body("x = frame.clip(0, 1, where=frame > 3)"),
+    "padding with anything": body("x = np.pad(frame, 3, mode='empty')"),
+    "padding with anything, in order": body("x = np.pad(frame, 3, 'empty')"),
+    "padding with anything, put together": body("x = np.pad(frame, 3, mode='em' + 'pty')"),
+    "padding with anything, sliced": body("x = np.pad(frame, 3, mode='my empty'[3:])"),
+    "padding with anything, a variable": body("m = 'empty'", "x = np.pad(frame, 3, mode=m)"),
+    "padding with anything, at the top": body("x = np.pad(frame, 3, mode=M)", top="M = 'empty'"),
+    "padding with anything, a default": "def f(m='empty'):\n    return np.pad(3, 3, m)\n" + body(),
+    "padding with anything, in a loop": body("for m in ['empty']:", "    x = np.pad(frame, 3, m)"),
+    "padding with anything, in a list": body("x = np.pad(*[frame, 3, 'empty'])"),
+    "padding by a function": body("x = np.pad(frame, 3, lambda *x: None)"),
+    "a function by another name": body("f = np.pad", "x = f(frame, 3, mode='empty')"),
+    "a function in a list": body("x = [np.sqrt][0](frame, where=frame > 3)"),
+    "a function in a loop": body("for f in (np.pad, np.sum):", "    f(frame, 3, 'empty')"),
+    "a function as an argument": body("def f(g):", "    return g(frame, where=frame > 3)", "f(np.sqrt)"),
+    "a function that is mapped with options": body("list(map(np.pad, [frame], [3], ['empty']))"),
+    "a function that is chosen": body("(np.pad if frame.any() else np.sum)(frame, 3, 'empty')"),
+    "a function from a function": body("f = lambda: np.pad", "f()(frame, 3, 'empty')"),
+    "a function by walrus": body("(f := np.pad)(frame, 3, 'empty')"),
+    "a method by another name": body("f = frame.clip", "f(0, 1, where=frame > 3)"),
+    # the clock
+    "now": body("np.array('now', dtype='datetime64[s]')"),
+    "now, in order": body("np.array('now', 'M8[s]')"),
+    "today": body("frame.astype('<M8[D]')"),
+    "today, put together": body("frame.astype('M8' + '[D]')"),
+    "today, in a dictionary": body("frame.astype({'names': ['a'], 'formats': ['M8[s]']})"),
+    "today, in a list of kinds": body("frame.astype('i4,M8[s]')"),
+    "today, a variable": body("t = 'M8[s]'", "np.array(['now'], dtype=t)"),
+    "today, a parameter": body("def f(t):", "    return np.zeros(3, t)", "f('M8[s]')"),
+    "today, mapped": body("list(map(frame.astype, ['M8[s]']))"),
+    "today, in a list": body("np.zeros(*[3, 'M8[s]'])"),
+    "today, as a signature": body("np.add(frame, 1, signature='MM->M')"),
+    "today, while summing": body("frame.sum(0, 'M8[s]')"),
+    "today, while reducing": body("np.add.reduce(frame, 0, 'M8[s]')"),
+    # addresses
+    "a function in words": body("x = '%s' % progress"),
+    "a lambda in words": body("x = '%s' % (lambda: 0)"),
+    "a named lambda in words": body("f = lambda: 0", "x = '%s' % f"),
+    "a method in words": body("x = '%s' % frame.copy"),
+    "a function as a text": body("x = np.array(['a' * 99])", "x[0] = np.sum"),
+    "a function of carl in words": body("x = '%s' % vision.band"),
+    "a function in a set": body("x = list({np.sum, np.mean})"),
+    "a function that is returned": body("def f():", "    return f"),
+    "a function hidden by a loop": "def f():\n    return 0\n" + body("x = [0 for f in [f]]"),
+    "a generator in words": body("x = '%s' % (i for i in [1])"),
+    "a zip in words": body("x = '%s' % zip([1], [2])"),
+    "a map in a set": body("x = {map(len, [])}"),
+    "a map of zips": body("x = list(map(zip, [[1]]))"),
+    "an iterator that is kept": body("x = enumerate([1])", "y = '%s' % x"),
+    "an iterator that is summed to": body("x = sum([], zip([1]))"),
+    "iterators by another name": body("f = zip", "x = '%s' % f([1])"),
+    "a generator as an argument": body("def f(x):", "    return '%s' % x", "f(i for i in [1])"),
+    "a generator in an array": body("x = np.array(i for i in [1])"),
+    "key of one's own": body("def f(key):", "    return '%s' % key", "f(key=lambda: 0)"),
+    "max of one's own": "def max(x, key):\n    return '%s' % key\n" + body("max(1, key=lambda: 0)"),
+}
+"""Harmless, but what they give does not depend on their frames alone."""
+
+
+@pytest.mark.parametrize("source", [*HOSTILE.values(), *IMPURE.values()], ids=[*HOSTILE, *IMPURE])
+def test_hostile_or_impure_source_is_refused(source):
     found = violations(source)
     assert found
     assert all(violation.line >= 1 and violation.message for violation in found)
@@ -246,6 +322,41 @@ BENIGN = {
             blob = max(found, key=lambda b: b.area)
             return float(vision.changed(frame, initial)[blob.y : blob.y + blob.h, blob.x : blob.x + blob.w].mean())
     """,
+    "functions and kinds of numbers in their places": """
+        KIND = "float32"
+
+        def area(contour):
+            return cv2.contourArea(contour)
+
+        def largest(contours):
+            area = [len(contour) for contour in contours]
+            return area[0] if area else max(contours, key=np.size)
+
+        def progress(frame, initial):
+            small = np.uint8 if frame.max() < 256 else np.uint16
+            grey = np.asarray(frame, dtype=small).astype(float).mean(axis=2, dtype=KIND)
+            like = np.zeros(grey.shape, grey.dtype) + np.zeros((1, 1), "uint8") + np.ones_like(grey, np.float32)
+            scale = lambda x: x / 255
+            out = np.zeros(grey.shape)
+            np.divide(grey, like, out=out, where=like > 0)
+            np.divide(grey, like, out, where=like > 0)
+            mode = "edge"
+            padded = np.pad(np.pad(np.pad(scale(out), 1), 1, "reflect"), ((1, 1), (1, 1)), mode=mode)
+            contours, _ = cv2.findContours((grey > 9).astype("uint8"), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+            biggest = max(contours, key=area, default=None)
+            ordered = sorted(enumerate(contours), key=lambda pair: cv2.contourArea(pair[1]))
+            counts = {key: value for key, value in zip("ab", map(len, contours))}
+            common = max(counts, key=counts.get) if counts else ""
+            keys = counts.keys()
+            a, b = map(float, [1, 2])
+            seen = {1, 2} | set(range(3))
+            seen.update(i for i in range(4))
+            total = math.fsum(i * w for i, w in zip(*[[1, 2], [3, 4]])) + sum(1 for i in seen if i in map(abs, [1]))
+            first, *rest = reversed([1, 2, 3])
+            both = [*zip(rest, rest)] + list(filter(None, rest))
+            whole = isinstance(total, (int, float))
+            return min(1.0, abs(a - b) * np.add.reduce(padded, axis=0).sum() * 0)
+    """,
     "no imports, other forms": """
         def progress(frame, initial):
             counts = {name: 0 for name in ("a", "b")}
@@ -276,6 +387,52 @@ def test_programs_of_the_embedded_model_pass(name):
     assert violations(getattr(nano, name)) == []
 
 
+def test_nothing_is_compiled_outside_the_box(monkeypatch):
+    compiled, asked = compile, []
+
+    def noted(source, filename, mode, flags=0, *args, **kwargs):
+        asked.append(bool(flags & ast.PyCF_ONLY_AST))
+        return compiled(source, filename, mode, flags, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.compile", noted)
+        found = [violations(inspect.cleandoc(source)) for source in (*HOSTILE.values(), *BENIGN.values())]
+    assert found[-len(BENIGN) :] == [[]] * len(BENIGN)
+    assert asked
+    assert all(asked)
+
+
+UNCOMPILABLE = {
+    "break": body("break"),
+    "continue": body("if frame.any():", "    continue"),
+    "break behind the loop": body("for i in [1]:", "    pass", "else:", "    break"),
+    "break in a function in a loop": body("for i in [1]:", "    def f():", "        break"),
+    "return at the top": body() + "return 1\n",
+    "the same parameter twice": "def f(a, a):\n    return 0\n" + body(),
+    "the same parameter of a lambda": body("f = lambda a, a: 0"),
+    "the same option twice": body("x = round(1, ndigits=1, ndigits=2)"),
+    "a star alone": body("x = *frame"),
+    "a star as a target": body("*x = frame"),
+    "a starred loop": body("for *x in [frame]:", "    pass"),
+    "a star that is returned": "def progress(frame, initial):\n    return *frame\n",
+    "two stars": body("*x, *y = frame"),
+    "a late star": body(", ".join(f"a{i}" for i in range(256)) + ", *b = frame"),
+    "a walrus over a loop's variable": body("x = [i := 0 for i in [1]]"),
+    "a walrus in what is looped over": body("x = [i for i in (y := [1])]"),
+    "an asynchronous comprehension": body("x = [i async for i in frame]"),
+    "many loops": body(*(" " * depth + f"for i{depth} in [1]:" for depth in range(21)), " " * 21 + "pass"),
+    "nonlocal": body("nonlocal x"),
+    "global after use": body("x = 1", "global x"),
+}
+
+
+@pytest.mark.parametrize("source", UNCOMPILABLE.values(), ids=UNCOMPILABLE.keys())
+def test_what_parses_but_does_not_compile_is_refused_with_its_line(source):
+    with pytest.raises(SyntaxError) as caught:
+        compile(source, "", "exec")
+    assert caught.value.lineno in {violation.line for violation in violations(source)}
+
+
 def test_comments_and_strings_may_hold_any_letter():
     check_source('def progress(frame, initial):\n    """Öffnet die Tür."""\n    return 0.0  # größer → besser\n')
 
@@ -295,6 +452,22 @@ def test_program_error_names_the_sub_task():
     )
     with pytest.raises(ProgramError, match=r"sub-task 2 \('open the door'\), line 3: `open`"):
         check_program(program)
+
+
+def taking_a_type(owner, names):
+    """Those that take a ``dtype`` by position, and at which one, as far as their signatures tell."""
+    for name in names:
+        with suppress(ValueError, AttributeError):  # no signature, or no array's method
+            parameters = list(inspect.signature(attrgetter(name)(owner)).parameters.values())
+            taken = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+            if "dtype" in taken:
+                yield name, taken.index("dtype")
+
+
+def test_it_is_known_where_functions_take_a_kind_of_numbers():
+    assert dict(taking_a_type(np, NUMPY_FUNCTIONS)).items() <= DTYPE_AT.items()
+    methods = {name: place - 1 for name, place in taking_a_type(np.ndarray, METHODS - FIELDS)}
+    assert methods.items() <= METHOD_DTYPE_AT.items()
 
 
 @pytest.mark.parametrize(("module", "names"), [(np, NUMPY), (cv2, CV2), (math, MATH)])
