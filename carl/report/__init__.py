@@ -87,7 +87,7 @@ def _boxed(run: Run) -> Tracer:
         from carl.verification import trace
 
         told = as_record(run.config.get("verify"))
-        limits = Limits(float(told.get("deadline_s", 1.0)), int(told.get("memory_mb", 1024)))
+        limits = Limits(deadline_s=float(told.get("deadline_s", 1.0)), memory_mb=int(told.get("memory_mb", 1024)))
         try:
             return trace(program, trajectory, limits)
         except CarlError as error:

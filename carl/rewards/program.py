@@ -38,7 +38,7 @@ class ProgramReward:
     @classmethod
     def of(cls, program: RewardProgram, config: VerifyConfig, *, cache: bool = True) -> Self:
         """The reward of ``program`` under the limits that it was verified with."""
-        return cls(program, Limits(config.deadline_s, config.memory_mb), cache)
+        return cls(program, Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb), cache)
 
     @property
     def id(self) -> str:

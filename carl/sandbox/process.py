@@ -39,7 +39,7 @@ _COUNTING = np.arange(MAX_ROWS)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a program may use.
 

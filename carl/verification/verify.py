@@ -69,7 +69,7 @@ class _Gate:
 
     def __init__(self, program: RewardProgram, config: VerifyConfig, progress: Progress) -> None:
         self._program, self._config, self._progress = program, config, progress
-        self._limits = Limits(config.deadline_s, config.memory_mb)
+        self._limits = Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb)
         self._boxes: list[Box] = []
         self.checks: list[Check] = []
         self.experts: list[Episode] = []
