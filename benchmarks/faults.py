@@ -22,11 +22,12 @@ import psutil
 from common import run
 from reward_path import PROGRAM
 
+from carl.artefacts import STAGES
 from carl.cluster import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
-from carl.rundir import ORDER, STAGES
+from carl.rundir import ORDER
 from carl.task import get_task
 from carl.training import train as training
 from carl.training.checkpoint import Progressed

@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
-from pydantic import ValidationError
 from rich.live import Live
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from carl import __version__
 from carl.abstains import EXIT_STATUS
-from carl.config import EMBEDDED_MODEL, RunConfig, SweepConfig
+from carl.artefacts import RESULT, whole
+from carl.config import EMBEDDED_MODEL, RunConfig
 from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.logs import quiet, structured
 from carl.progress import LINES, MARK, Progress, silent
+from carl.settings import settings, sweep_of, work_of
 from carl.terminal import Terminal
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train agents on rewards that a vision-language model wrote as code.",
@@ -91,87 +93,6 @@ def bars() -> Iterator[Progress]:
             yield Bars(progress)
 
 
-def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Path | None, sets: list[str]) -> RunConfig:
-    """The configuration that a command line means; raises ConfigError.
-
-    Later wins: the file, ``--set``, then the named options. A directory that already holds a run contributes what the
-    command line leaves open.
-    """
-    tree = _tree(file, sets)
-    named = {"task": task, "seed": seed, "run_dir": run_dir}
-    tree |= {key: value for key, value in named.items() if value is not None}
-    try:
-        return RunConfig.model_validate(_over_existing(tree))
-    except ValidationError as error:
-        raise ConfigError(f"the configuration is wrong: {_problems(error)}") from None
-
-
-def sweep_of(path: Path, sets: list[str]) -> SweepConfig:
-    """The sweep that a YAML file and settings mean; raises ConfigError."""
-    try:
-        return SweepConfig.model_validate(_tree(path, sets))
-    except ValidationError as error:
-        raise ConfigError(f"the sweep {path} is wrong: {_problems(error)}") from None
-
-
-def work_of(path: Path, sets: list[str]) -> RunConfig | SweepConfig:
-    """The run or the sweep that a YAML file and settings mean; raises ConfigError."""
-    tree = _tree(path, sets)
-    if ("task" in tree) == ("base" in tree):
-        raise ConfigError(f"{path} is neither a run, which names its task, nor a sweep, which has a base")
-    return settings(None, None, None, path, sets) if "task" in tree else sweep_of(path, sets)
-
-
-def _tree(file: Path | None, sets: list[str]) -> dict[str, Any]:
-    tree = _read_yaml(file) if file else {}
-    for setting in sets:
-        _set(tree, setting)
-    return tree
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
-
-
-def _over_existing(tree: dict[str, Any]) -> dict[str, Any]:
-    from carl.rundir import CONFIG, read_config
-
-    directory = RunConfig.model_validate(tree).directory
-    if not (directory / CONFIG).exists():
-        return tree
-    return _merged(read_config(directory).model_dump(mode="json"), tree)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(below[key], above[key]) for key in above if isinstance(above[key], dict) and key in below}
-    return below | above | both
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot use the configuration {path}: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"the configuration {path} holds no mapping of settings")
-    return tree
-
-
-def _set(tree: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    *path, leaf = key.split(".")
-    if not equals or not leaf:
-        raise ConfigError(f"--set {setting!r} is not of the form section.field=value")
-    for name in path:
-        tree = tree.setdefault(name, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"--set {setting!r}: {name} is no section of settings")
-    try:
-        tree[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not YAML: {error}") from error
-
-
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:
     """Run ``stages`` (all of them by default) under progress bars, and print what the run has found.
 
@@ -188,7 +109,8 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
         errors.print("Stopped. The same command continues from here.")
         raise typer.Exit(130) from None
     if result is not None:
-        console.print(summary(result))
+        with whole(str(config.directory / RESULT)):
+            console.print(summary(result))
     console.print(f"Everything of this run is in {config.directory}")
     if pipeline.abstaining and {"train", "evaluate"} & set(stages or STAGES):
         if result is None:  # its summary would say so
@@ -202,6 +124,19 @@ def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None 
         raise SystemExit(usage)
     path, *sets = arguments
     run_stages(settings(None, None, None, Path(path), sets), stages)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"carl {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
 
 
 def _add_command(name: str, text: str, stages: tuple[str, ...] | None = None) -> None:

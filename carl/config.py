@@ -1,32 +1,72 @@
 """Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
 
 import re
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from carl.errors import briefly, closest
 
 EMBEDDED_MODEL = "carl-nano"
 
 
-def _without_secret(uri: str) -> str:
+def from_home(path: Path) -> Path:
+    """``path`` with a leading ``~`` or ``~user`` in full."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"no user is known by the name of {path.parts[0]}") from None
+
+
+def named_from_home(name: str) -> str:
+    """``name``, of a model say, which may be that of a folder."""
+    return str(from_home(Path(name))) if name.startswith("~") else name
+
+
+def _storage(uri: str) -> str:
     if urlsplit(uri).password:
         raise ValueError("a URI is written down in many places: give its key by environment variables")
-    return uri
+    path = uri.removeprefix("file://")
+    return from_home(Path(path)).absolute().as_uri() if path.startswith("~") else uri
 
 
-StorageUri = Annotated[str, AfterValidator(_without_secret)]
+LocalPath = Annotated[Path, AfterValidator(from_home)]
+StorageUri = Annotated[str, AfterValidator(_storage)]
+"""A pyarrow.fs URI, or a folder of this machine that begins with ``~``."""
 
 
 class Section(BaseModel):
+    """Settings that belong together. None stands for a field's default."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_is_the_default(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
 
 
 class VlmConfig(Section):
-    model: str = Field(default=EMBEDDED_MODEL, description="Model name at the server; a Hugging Face name or a folder.")
+    model: Annotated[str, AfterValidator(named_from_home)] = Field(
+        default=EMBEDDED_MODEL, description="Model name at the server; a Hugging Face name or a folder."
+    )
     base_url: str | None = Field(
         default=None, description="OpenAI-compatible server; none: serve the model here while synthesis lasts."
     )
@@ -48,7 +88,7 @@ class VlmConfig(Section):
     resources: dict[str, NonNegativeFloat] | None = Field(
         default=None, description="What Ray reserves for a model served here, as {GPU: 1}; none: a GPU if one is free."
     )
-    recording: Path | None = Field(default=None, description="Replay this recording of exchanges; ask no model.")
+    recording: LocalPath | None = Field(default=None, description="Replay this recording of exchanges; ask no model.")
 
 
 class SynthesisConfig(Section):
@@ -83,6 +123,10 @@ Arm = Literal["code", "sparse+progress", "sparse"]
 """What a policy is trained on: the code reward, the sparse reward with the same observation, or that alone."""
 
 
+BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
+"""What is trained for comparison."""
+
+
 class RewardConfig(Section):
     source: Arm = Field(
         default="code", description="code: the verified program; sparse: the environment's own reward (a baseline)."
@@ -97,6 +141,15 @@ class RewardConfig(Section):
 Logger = Literal["tensorboard", "wandb", "mlflow"]
 
 
+def _listed(value: Any) -> Any:
+    """One name, or several with commas, as a list."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+def _without_none(value: Any) -> Any:
+    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+
 class TrainConfig(Section):
     algorithm: Literal["ppo", "appo", "sac"] | None = Field(
         default=None, description="appo: PPO that waits for no env runner, for many; none: the task's default."
@@ -108,8 +161,10 @@ class TrainConfig(Section):
     gpus_per_runner: float = Field(default=0, ge=0, description="GPUs of each of them; 0.25 is a quarter of one.")
     learners: int = Field(default=0, ge=0, description="Processes that learn; 0: in the driver.")
     gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each of them; 0: it learns on CPUs.")
-    rllib: dict[str, dict[str, Any]] = Field(
-        default={}, description="RLlib's own settings, by AlgorithmConfig's method: {training: {lr: 0.0003}}."
+    rllib: Annotated[dict[str, dict[str, Any]], BeforeValidator(_without_none)] = Field(
+        default={},
+        description="RLlib's own settings, by AlgorithmConfig's method: {training: {lr: 3e-4}}. null is a value of "
+        "theirs; {} and a method that is null leave all to carl.",
     )
     stop_at_success: float | None = Field(
         default=None, ge=0, le=1, description="Stop early once this success rate is reached on selection episodes."
@@ -119,7 +174,9 @@ class TrainConfig(Section):
         default=5, ge=1, description="Training iterations between points of the learning curve."
     )
     baselines: bool = Field(default=True, description="Train on the sparse reward as well, for the comparison.")
-    loggers: tuple[Logger, ...] = Field(default=(), description="Who else is told what each iteration found.")
+    loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Who else is told what each iteration found."
+    )
 
     @model_validator(mode="after")
     def appo_waits_for_no_runner(self) -> Self:
@@ -138,7 +195,7 @@ class RunConfig(Section):
 
     task: str = Field(description="Name of a registered task, or module:attribute.")
     seed: int = Field(default=0, ge=0, description="All other seeds are spawned from it.")
-    run_dir: Path | None = Field(default=None, description="Where artefacts go; none: runs/<task>-<seed>.")
+    run_dir: LocalPath | None = Field(default=None, description="Where artefacts go; none: runs/<task>-<seed>.")
     storage: StorageUri | None = Field(
         default=None,
         description="pyarrow.fs URI that they are copied to, and that a run which is not here goes on from.",
@@ -160,6 +217,19 @@ class RunConfig(Section):
         return self
 
     @property
+    def learns_from_code(self) -> bool:
+        """Whether the run needs a program: to be paid by it, or to see its progress."""
+        return self.reward.source != "sparse"
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
+        main = self.reward.source
+        if main != "code" or not self.train.baselines:
+            return (main,)
+        return (main, *BASELINES) if self.reward.progress_in_observation else (main, "sparse")
+
+    @property
     def directory(self) -> Path:
         return self.run_dir or Path("runs") / self._name
 
@@ -172,6 +242,44 @@ class RunConfig(Section):
     @property
     def _name(self) -> str:
         return f"{self.task.replace(':', '.')}-{self.seed}"
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested settings, by the names that ``--set`` knows them by."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` over ``below``, mapping by mapping; an empty mapping above takes the place of what is below."""
+    both = {
+        key: merged(below[key], value)
+        for key, value in above.items()
+        if value and isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+    }
+    return {**below, **above, **both}
+
+
+def names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All fields of a configuration, and its sections, by the names that ``--set`` knows them by."""
+    for name, field in kind.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from names(field.annotation, f"{prefix}{name}.")
+
+
+def nearest(name: str, kind: type[BaseModel]) -> str:
+    """What ``name`` may have been meant for, as words: a field of its section, or one elsewhere."""
+    section, dot, leaf = name.rpartition(".")
+    known = [one.rpartition(".") for one in names(kind)]
+    beside = closest(leaf, [field for where, _, field in known if where == section])
+    if beside:
+        return f"; did you mean {section}{dot}{beside}?"
+    elsewhere = closest(leaf, [field for _, _, field in known])
+    found = next(("".join(parts) for parts in known if parts[2] == elsewhere), None)
+    return f"; did you mean {found}?" if found else ""
 
 
 def below(uri: str, name: str) -> str:
@@ -189,17 +297,28 @@ class SweepConfig(Section):
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every setting runs on each.")
     max_concurrent: int = Field(default=1, ge=1, description="Runs at a time; the cluster has to have room for them.")
-    directory: Path | None = Field(default=None, description="Where runs, table and plot go; none: runs/sweep-<task>.")
+    directory: LocalPath | None = Field(
+        default=None, description="Where runs, table and plot go; none: runs/sweep-<task>."
+    )
     storage: StorageUri | None = Field(
         default=None, description="pyarrow.fs URI that they are copied to, and that runs which are not here go on from."
     )
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def fields_by_full_name(cls, grid: Any) -> Any:
+        """``{train: {lr: [1, 2]}}`` means ``{train.lr: [1, 2]}``."""
+        return flat(grid) if isinstance(grid, dict) else grid
 
     @model_validator(mode="after")
     def every_run_is_one(self) -> Self:
         for field in ("seed", "run_dir", "storage"):
             if field in self.grid or field in self.base.model_fields_set:
                 raise ValueError(f"{field} is the sweep's own: set seeds, directory or storage")
-        names = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
+        try:
+            names = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
+        except ValidationError as error:
+            raise ValueError(f"grid: {briefly(error, lambda name: nearest(name, RunConfig))}") from None
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("grid or seeds hold the same value twice")
         return self

@@ -1,5 +1,10 @@
 """The errors carl raises. Each says whose fault it was; its message says what happened and what to do."""
 
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
 
 class CarlError(Exception):
     """Base of all errors that a user can act on; the command line prints its message without a traceback."""
@@ -36,3 +41,54 @@ class ResourceError(CarlError):
 def missing(error: ModuleNotFoundError) -> str:
     """What to say of a package that is not installed."""
     return f"carl needs the package {error.name}: pip install code-as-reward, in the cluster's image too"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The nearest of the ``known`` names, whatever its case; None if none is near."""
+    by_lower = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[near[0]] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` for the nearest of the ``known`` names; empty if none is near."""
+    near = closest(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+Hint = Callable[[str], str]
+"""What to add about a name that does not exist."""
+
+
+def briefly(error: Exception, hint: Hint = lambda _: "") -> str:
+    """What ``error`` says, in one line; of a pydantic ValidationError every field, its value and what it should be."""
+    problems: Callable[..., list[Mapping[str, Any]]] | None = getattr(error, "errors", None)
+    if problems is None:
+        return " ".join(str(error).split())
+    return "; ".join(_problem(one, hint) for one in problems(include_url=False, include_context=True))
+
+
+def _problem(problem: Mapping[str, Any], hint: Hint) -> str:
+    name, message = ".".join(map(str, problem["loc"])), str(problem["msg"])
+    where = f"{name}: " if name else ""
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"there is no {name}{hint(name)}"
+        case "missing":
+            return f"{name} is missing"
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+            given = str(problem["input"])
+            return f"{where}{shown(given)} is none of {', '.join(choices)}{did_you_mean(given, choices)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{where}{shown(problem['input'])} should be a mapping, as {{name: value}}"
+        case "value_error" | "json_invalid" | "assertion_error":
+            return where + message.partition(", ")[2] if message.startswith("Value error, ") else where + message
+    wrong = message.partition(", unable to")[0].partition(", got")[0].removeprefix("Input ")
+    return f"{where}{shown(problem['input'])} {wrong}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from carl.abstains import sentences
+from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.core import CoreLostError, clearly
-from carl.errors import ConfigError, ProgramError, TaskError
+from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
+from carl.holding import claimed, held
 from carl.logs import about, for_a_while
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
@@ -34,9 +36,6 @@ _log = logging.getLogger(__name__)
 VERDICTS = 3
 """Programs that may fail on held-out episodes before a run gives up."""
 
-BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
-"""What is trained for comparison."""
-
 
 class Pipeline:
     """One run: its task, its directory and its stages.
@@ -50,31 +49,34 @@ class Pipeline:
         self.config = config
         elsewhere = config.storage and config.storage != config.directory.absolute().as_uri()
         self._storage = Storage(str(config.storage)) if elsewhere else None
-        if self._storage:
-            self._storage.pull(config.directory)
-        self.dir = RunDirectory(config)
         self._progress = progress
+        with held(config.directory), claimed(self._storage, progress):
+            if self._storage:
+                self._storage.pull(config.directory)
+            self.dir = RunDirectory(config, self._check_training)
         about(run=config.id, program=None)
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
         """Run those of ``stages`` that are not done yet; returns the run's result if there is one by then."""
+        for stage in stages:
+            if stage not in STAGES:
+                raise ConfigError(f"there is no stage {stage!r}{did_you_mean(stage, STAGES)}")
         with ExitStack() as self._held:
+            self._held.enter_context(held(self.dir.path))
+            self._held.enter_context(claimed(self._storage, self._progress))
             if self._storage:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
             self._ray = self._held.enter_context(ExitStack())
-            if "train" in stages and not self.dir.done("train"):
-                with self.dir.attempt("train"):
-                    self._check_training()
             for stage in stages:
                 if stage == "report" or not self.dir.done(stage):
                     with self.dir.attempt(stage):
                         self._do(stage)
-        return self.dir.read("result.json")  # type: ignore[no-any-return]  # JSON
+        return self.dir.read(RESULT)  # type: ignore[no-any-return]  # JSON
 
     @property
     def abstaining(self) -> list[str]:
         """What to say of trainings whose reward could too often not judge."""
-        lives = {arm: self.dir.read(f"training/{arm}/live.json", {}) for arm in self.arms}
+        lives = {arm: self.dir.read(f"training/{arm}/{LIVE}", {}) for arm in self.config.arms}
         return list(sentences(lives, ARM_NAMES))
 
     def _do(self, stage: str) -> None:
@@ -98,12 +100,12 @@ class Pipeline:
 
     def collect(self) -> None:
         """Record the expert and random episodes that synthesis is judged on."""
-        if self._learns_from_code:
+        if self.config.learns_from_code:
             self._recorded()
 
     def synthesize(self) -> None:
         """Have the VLM write a program that survives the recorded episodes."""
-        if not self._learns_from_code:
+        if not self.config.learns_from_code:
             return
         from carl.synthesis.client import connect
         from carl.synthesis.synthesize import synthesize
@@ -129,23 +131,23 @@ class Pipeline:
                 f"{result.outcome}. {self.dir / 'candidates'} holds what was tried and why it was rejected; try "
                 "another --seed, more synthesis.samples, or a larger model"
             )
-        write_text(self.dir / "program.json", result.program.to_json())
+        write_text(self.dir / PROGRAM, result.program.to_json())
 
     def verify(self) -> None:
         """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
-        if not self._learns_from_code:
+        if not self.config.learns_from_code:
             return
         while (failed := len(list((self.dir / "candidates").glob("held-out-*.json")))) < VERDICTS:
-            if failed and (not (self.dir / "program.json").exists() or self._failed_held_out(self._program())):
+            if failed and (not (self.dir / PROGRAM).exists() or self._failed_held_out(self._program())):
                 self.synthesize()
             program = self._program()
             report = self._verify(program, *self._recorded(held_out=failed + 1))
-            self.dir.write("verification.json", report.model_dump(mode="json"))
+            self.dir.write(VERIFICATION, report.model_dump(mode="json"))
             if report.accepted:
                 return
             content = {"program": program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
             self.dir.write(f"candidates/held-out-{failed + 1}-{program.id}.json", content)
-            (self.dir / "program.json").unlink()
+            (self.dir / PROGRAM).unlink()
         raise ProgramError(
             f"{VERDICTS} programs survived synthesis and failed on fresh episodes; see {self.dir / 'candidates'}. "
             "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
@@ -155,7 +157,7 @@ class Pipeline:
         """Train on the program's reward, then on the sparse baselines for as many steps."""
         from carl.training.train import train
 
-        for arm in self.arms:
+        for arm in self.config.arms:
             with self._training(arm) as training:
                 train(training, self._labelled(arm), evaluator=self._evaluator)
 
@@ -164,10 +166,10 @@ class Pipeline:
         from carl.training.final import examine
 
         outcomes = {}
-        for arm in self.arms:
+        for arm in self.config.arms:
             with self._training(arm) as training:
                 outcomes[arm] = examine(training, self._evaluator, self._labelled(arm))
-        self.dir.write("result.json", assemble(self.task, self.config, self.dir, outcomes))
+        self.dir.write(RESULT, assemble(self.task, self.config, self.dir, outcomes))
 
     def report(self) -> None:
         """Write the report; raises ConfigError if there is nothing to tell."""
@@ -180,9 +182,11 @@ class Pipeline:
 
     # What the stages share
 
-    def _check_training(self) -> None:
-        """Raise ConfigError, before the first stage, for what only the training would notice."""
+    def _check_training(self, directory: RunDirectory) -> None:
+        """Raise ConfigError, before anything is written, for settings that only the training would notice."""
         train = self.config.train
+        if directory.done("train"):
+            return
         if train.rllib:
             from carl.training.algorithms import check
 
@@ -192,18 +196,6 @@ class Pipeline:
 
             for logger in train.loggers:
                 module_of(logger)
-
-    @property
-    def arms(self) -> tuple[Arm, ...]:
-        """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
-        main = self.config.reward.source
-        if main != "code" or not self.config.train.baselines:
-            return (main,)
-        return (main, *BASELINES) if self.config.reward.progress_in_observation else (main, "sparse")
-
-    @property
-    def _learns_from_code(self) -> bool:
-        return self.config.reward.source != "sparse"
 
     def _recorded(self, held_out: int = 0) -> tuple[Iterable[Trajectory], Iterable[Trajectory]]:
         """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there.
@@ -278,14 +270,12 @@ class Pipeline:
         for index, rejection in enumerate(result.rejections, 1):
             self.dir.write(f"candidates/answer-{index:02d}.json", {"rejected": rejection.reason, **asdict(rejection)})
         usage = {"model": self.config.vlm.model, **result.usage.model_dump(), "wanted": result.wanted}
-        self.dir.write(
-            "synthesis.json", {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage}
-        )
+        self.dir.write(SYNTHESIS, {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage})
 
     def _program(self) -> RewardProgram:
-        if not (self.dir / "program.json").exists():
+        if not (self.dir / PROGRAM).exists():
             raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
-        program = RewardProgram.load(self.dir / "program.json")
+        program = RewardProgram.load(self.dir / PROGRAM)
         about(program=program.id)
         return program
 
@@ -300,8 +290,8 @@ class Pipeline:
         from carl.rewards.vector import Mix
         from carl.training.train import Training
 
-        if arm != "sparse" and not self.dir.done("verify"):
-            raise ConfigError(f"there is no verified program yet; run `carl verify {self.config.task}` first")
+        if arm != "sparse":
+            self._check_program(arm)
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
         source = None if arm == "sparse" else self._source()
         with for_a_while(program=source.id if source else None):
@@ -316,6 +306,25 @@ class Pipeline:
                 told=self.config.model_dump(mode="json"),
             )
 
+    def _check_program(self, arm: Arm) -> None:
+        """Raise ConfigError unless the program is the verified one, and the one that ``arm`` was trained with."""
+        path, folder, verify = self.dir / PROGRAM, self.dir / f"training/{arm}", f"`carl verify {self.config.task}`"
+        program = self._program().id if path.exists() else None
+        if not self.dir.done("verify"):
+            judged = self.dir.read(VERIFICATION, {}).get("program_id")
+            if program and judged and program != judged:
+                raise ConfigError(
+                    f"{path} is not the program that was verified ({program}, not {judged}): put that one back, or "
+                    f"run {verify}, which judges the one that is there"
+                )
+            raise ConfigError(f"there is no verified program yet; run {verify} first")
+        trained = self.dir.read(f"training/{arm}/{SUBJECT}", {}).get("program")
+        if trained and trained != program:
+            raise ConfigError(
+                f"{folder} holds a training with the program {trained}, and {program} is the verified one now: "
+                f"delete {folder} to train again, or give another --run-dir"
+            )
+
     @cached_property
     def _evaluator(self) -> Any:
         """The evaluating processes, which start once and serve all arms; none where the driver samples for itself."""
@@ -327,6 +336,6 @@ class Pipeline:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)
 
     def _sum_up_seconds(self) -> None:
-        result = self.dir.read("result.json")
+        result = self.dir.read(RESULT)
         if result is not None:
-            self.dir.write("result.json", result | {"seconds": self.dir.seconds})
+            self.dir.write(RESULT, result | {"seconds": self.dir.seconds})

@@ -6,23 +6,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from carl.config import RunConfig
-from carl.errors import ConfigError, ResourceError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from carl.artefacts import CONFIG, STAGES, read_json, whole
+from carl.config import RunConfig, flat, merged, nearest
+from carl.errors import ConfigError, ResourceError, briefly
+from carl.made import made
 from carl.metrics import tell
-
-CONFIG = "config.json"
-STAGES = "stages.json"
 
 ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 """The stages of a run."""
 
 OPEN_UNTIL = {
     "collect": "collect",
+    "verify": "synthesize",
     "vlm": "verify",
     "synthesis": "verify",
     "reward": "train",
@@ -46,27 +48,35 @@ class RunDirectory:
         config: what the run was told; what a stage was told stays once it is done.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run.
+    def __init__(self, config: RunConfig, check: Callable[[Self], None] = lambda _: None) -> None:
+        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run, and what ``check``
+        raises, before anything is written.
 
-        What a stage that is not done was told may change: a server that was down, say, is named anew.
+        The settings of a stage that is not done may change: a server that was down, say, is named anew.
         """
         self.path = config.directory
         self.config = config
         if (self.path / CONFIG).exists():
-            self._check_same(read_config(self.path))
+            self._check_same(read_json(self.path / CONFIG, dict))
+        check(self)
         self.write(CONFIG, config.model_dump(mode="json"))
 
-    def _check_same(self, before: RunConfig) -> None:
+    def _check_same(self, before: dict[str, Any]) -> None:
+        """``before`` may be wrong, or of an older carl: what it lacks had its default."""
         settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
         compared = settled - {"run_dir", "storage"}  # a run may be moved
-        old, new = (flat(config.model_dump(mode="json", include=compared)) for config in (before, self.config))
+        new = self.config.model_dump(mode="json", include=compared)
+        defaults = RunConfig(task="").model_dump(mode="json", include=compared)
+        old = merged(defaults, {name: value for name, value in before.items() if name in compared})
+        there, now = flat(old), flat(new)
         differing = [
-            f"{key}={old.get(key)} there, {new.get(key)} now" for key in {**old, **new} if old.get(key) != new.get(key)
+            f"{key}={there.get(key)} there, {now.get(key)} now"
+            for key in {**there, **now}
+            if there.get(key) != now.get(key)
         ]
         if differing:
             raise ConfigError(
-                f"{self.path} holds a run that was told otherwise ({'; '.join(differing)}). "
+                f"{self.path} holds a run with other settings ({'; '.join(differing)}). "
                 "Give another --run-dir, or delete that one."
             )
 
@@ -78,24 +88,28 @@ class RunDirectory:
         write_json(self.path / name, content)
 
     def read(self, name: str, default: Any = None) -> Any:
-        """A JSON file's content; ``default`` if there is none; raises ConfigError if it is not JSON."""
-        try:
-            return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return default
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path / name} cannot be read: {error}; delete it to have it made again") from error
+        """The mapping in a JSON file; ``default`` if there is none; raises ConfigError if it holds anything else."""
+        return read_json(self.path / name, dict) if (self.path / name).exists() else default
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """What is noted of each stage; raises ConfigError."""
+        return stages_of(self.read(STAGES, {}), str(self.path / STAGES))
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds that each stage has taken, over all the times that it was started and came to an end."""
-        return {name: stage["seconds"] for name, stage in self.read(STAGES, {}).items() if "seconds" in stage}
+        return {name: stage["seconds"] for name, stage in self.stages().items() if "seconds" in stage}
 
     def done(self, stage: str) -> bool:
-        return bool(self.read(STAGES, {}).get(stage, {}).get("done", False))
+        """Whether a stage came to its end, and what it made then is still there; raises CarlError for damaged files."""
+        noted = self.stages().get(stage, {})
+        if not noted.get("done"):
+            return False
+        there = made(stage, self.path, self.config)
+        return there is not None and noted.get("made", there) == there
 
     def _undo_after(self, name: str) -> None:
-        stages = self.read(STAGES, {})
+        stages = self.stages()
         later = ORDER[ORDER.index(name) + 1 :]
         undone = {key: _without(stage, "failed") | {"done": False} for key, stage in stages.items() if key in later}
         self.write(STAGES, stages | undone)
@@ -106,7 +120,7 @@ class RunDirectory:
 
         Raises ResourceError in place of whatever a full disk caused.
         """
-        if "failed" in self.read(STAGES, {}).get(stage, {}):
+        if "failed" in self.stages().get(stage, {}):
             self._note(stage, done=False)
         try:
             yield
@@ -133,9 +147,10 @@ class RunDirectory:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and mark it done if it ends without an error. Stages after it have to be done again."""
+        """Time a stage, and mark it done if it ends without an error. If it made something else than before, the stages
+        after it have to be done again."""
         start, done = time.monotonic(), False
-        self._undo_after(name)
+        before = self.stages().get(name, {}).get("made")
         self._note(name, done=False, since=round(time.time(), 3))
         tell("carl_stage_running", 1, stage=name)
         _log.info("%s begins", name, extra={"stage": name})
@@ -147,7 +162,10 @@ class RunDirectory:
         finally:
             over.set()
             seconds = round(time.monotonic() - start, 3)
-            self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3))
+            there = made(name, self.path, self.config) if done else before
+            if done and (there is None or there != before):
+                self._undo_after(name)
+            self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3), made=there)
             tell("carl_stage_running", 0, stage=name)
             tell("carl_stage_seconds", seconds, stage=name)
             ended = "done" if done else "left undone"
@@ -160,18 +178,51 @@ class RunDirectory:
 
     def _note(self, name: str, *, done: bool, **more: Any) -> None:
         """Write a stage's line: ``seconds``, ``since``, the time at which it began while it runs, how it ``failed``."""
-        stages = {key: _without(stage, "since") for key, stage in self.read(STAGES, {}).items()}
+        stages = {key: _without(stage, "since") for key, stage in self.stages().items()}
         self.write(STAGES, stages | {name: _without(stages.get(name, {}), "failed") | {"done": done} | more})
 
 
 def read_config(path: Path) -> RunConfig:
     """The configuration of the run in a directory; raises ConfigError."""
+    if not (path / CONFIG).exists():
+        raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it")
+    return config_of(read_json(path / CONFIG, dict), str(path / CONFIG)).model_copy(update={"run_dir": path})
+
+
+def config_of(tree: dict[str, Any], where: str) -> RunConfig:
+    """The configuration in ``config.json``; raises ConfigError that names the file, ``where``."""
     try:
-        return RunConfig.model_validate_json((path / CONFIG).read_text()).model_copy(update={"run_dir": path})
-    except FileNotFoundError:
-        raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path / CONFIG} cannot be used: {error}") from error
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        wrong = briefly(error, lambda name: nearest(name, RunConfig))
+        raise ConfigError(
+            f"{where} is not what this carl wrote: {wrong}. Correct it there, or run again with --set"
+        ) from error
+
+
+def stages_of(tree: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """The content of ``stages.json``; raises ConfigError that names the file, ``where``, if it is something else."""
+    with whole(where):
+        return {name: _Stage.model_validate(stage).model_dump(exclude_unset=True) for name, stage in tree.items()}
+
+
+class _Failed(BaseModel):
+    error: str
+    message: str
+    time: float
+
+
+class _Stage(BaseModel):
+    """An entry of ``stages.json``: whether the stage is done, the seconds it took, when it began if it runs, how it
+    failed, and what it made."""
+
+    model_config = ConfigDict(extra="allow")
+
+    done: bool = False
+    seconds: float = 0.0
+    since: float = 0.0
+    failed: _Failed = _Failed(error="", message="", time=0.0)
+    made: str | None = None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -199,11 +250,3 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key != name}
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested settings, by the names that ``--set`` knows them by."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return leaves

@@ -15,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.fs
 
+from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE
 from carl.errors import ConfigError, StoreError
-from carl.rundir import CONFIG, STAGES, write_json
-from carl.training.checkpoint import ALGORITHM, DRAFT, STATE
+from carl.rundir import write_json
+from carl.training.checkpoint import ALGORITHM, DRAFT
 from carl.trajectory import store_errors
 
 EVERY_S = 30.0
@@ -36,6 +38,9 @@ NEW = ".new"
 STAMP = "copy.json"
 """Counts the copies, here and there: whichever counts less is the older one."""
 
+NOT_COPIED = (STAMP, LOCK, CLAIM)
+"""Names of files that each place has of its own."""
+
 COMPLETING = ("manifest.json", STATE)
 """Names of the files that call those beside and below them complete: they are copied after them, and deleted before."""
 
@@ -49,10 +54,15 @@ _log = logging.getLogger(__name__)
 
 
 class Storage:
-    """The folder at ``uri``. Raises ConfigError for what is no such URI, and StoreError where it cannot be reached."""
+    """The folder at ``uri``. Raises ConfigError for what is no such URI, and StoreError where it cannot be reached.
+
+    Attributes:
+        claim: the token of this process's claim to it (``holding.py``); None if it made none.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.claim: str | None = None
         try:
             self._fs, self._root = pa.fs.FileSystem.from_uri(uri)
         except OSError as error:
@@ -61,6 +71,11 @@ class Storage:
             raise ConfigError(f"storage={uri} is no URI that pyarrow.fs can open: {error}") from error
         self._in_one_go = self._fs.type_name.startswith(OBJECT_STORES)
         self._pushed: dict[str, tuple[int, int] | None] = {}
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies, if that is a file system of this machine."""
+        return Path(self._root) if self._fs.type_name == "local" else None
 
     def pull(self, directory: Path) -> None:
         """Copy the run that lies there to ``directory``, if that holds none.
@@ -102,6 +117,26 @@ class Storage:
             infos = self._fs.get_file_info([self._path(name) for name in names])
         return max((info.mtime_ns or 0) / 1e9 for info in infos)
 
+    def age(self, name: str) -> float:
+        """Seconds since a file was written, by the clock of the storage; 0 if it keeps no times."""
+        probe = f"{name}-{uuid4().hex}{NEW}"
+        self.write(probe, "")
+        try:
+            now, then = self.changed([probe]), self.changed([name])
+        finally:
+            self.delete(probe)
+        return max(0.0, now - then) if then else 0.0
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file."""
+        with store_errors(self.uri):
+            self._write(name, text.encode())
+
+    def delete(self, name: str) -> None:
+        """Delete a file; nothing if there is none."""
+        with store_errors(self.uri), suppress(FileNotFoundError):
+            self._fs.delete_file(self._path(name))
+
     def push(self, directory: Path) -> None:
         """Copy what changed in ``directory`` since the last time, and delete what is gone."""
         here = dict(_stamped(directory))
@@ -120,8 +155,12 @@ class Storage:
             self._put(directory / STAMP, STAMP)
 
     def check_latest(self, directory: Path) -> None:
-        """Raise ConfigError if the copy went on without ``directory``."""
+        """Raise ConfigError if the copy went on without ``directory``, or is another process's by now."""
         with store_errors(self.uri):
+            if self.claim and self._read(CLAIM).get("token", self.claim) != self.claim:
+                raise ConfigError(
+                    f"storage={self.uri} was taken over by another run, since none was heard of from here"
+                )
             if self._read(STAMP).get("copies", 0) > _copies(directory):
                 raise ConfigError(
                     f"storage={self.uri} holds a run that was not copied from {directory}, or went on elsewhere since: "
@@ -151,7 +190,7 @@ class Storage:
         selector = pa.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
         infos = self._fs.get_file_info(selector)
         names = {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.is_file}
-        return {name for name in names if not name.endswith(NEW)}
+        return {name for name in names if not name.endswith(NEW) and name not in (LOCK, CLAIM)}
 
     def _fetch_all(self, names: set[str], directory: Path) -> None:
         # The configuration comes last: a directory that has it is a run, and what it lacks is deleted from the copy.
@@ -165,19 +204,22 @@ class Storage:
 
     def _put(self, path: Path, name: str) -> bool:
         """Copy a file; False if it is gone, such as an older checkpoint's."""
-        target = self._path(name)
-        draft = target if self._in_one_go else target + NEW
         try:
             content = path.read_bytes()  # first, since an object store keeps what was written until an error
         except FileNotFoundError:
             return False
+        self._write(name, content)
+        return True
+
+    def _write(self, name: str, content: bytes) -> None:
+        target = self._path(name)
+        draft = target if self._in_one_go else target + NEW
         if not self._in_one_go:
             self._fs.create_dir(target.rpartition("/")[0], recursive=True)
         with self._fs.open_output_stream(draft) as file:
             file.write(content)
         if draft != target:
             self._fs.move(draft, target)
-        return True
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -187,7 +229,7 @@ def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """The files of a directory that are whole, with size and time of change; what vanishes meanwhile is left out."""
     for folder, folders, files in os.walk(directory):
         folders[:] = [name for name in folders if name != DRAFT]
-        for path in (Path(folder, name) for name in files if not name.endswith(NEW) and name != STAMP):
+        for path in (Path(folder, name) for name in files if not name.endswith(NEW) and name not in NOT_COPIED):
             with suppress(FileNotFoundError):
                 status = path.stat()
                 yield path.relative_to(directory).as_posix(), (status.st_size, status.st_mtime_ns)

@@ -27,6 +27,7 @@ import yaml
 import carl
 from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError, ResourceError
+from carl.holding import held
 from carl.logs import LOG, structured
 from carl.network import is_loopback
 from carl.progress import LINES, MARK, Progress
@@ -111,7 +112,8 @@ def fetch(client: Any, job: str) -> Path | None:
         return None
     directory, storage = Path(told["run_dir"]), Storage(told["storage"])
     if told["storage"] != directory.as_uri():
-        storage.fetch(directory)
+        with held(directory):
+            storage.fetch(directory)
     return directory if any(directory.glob("*")) else None
 
 

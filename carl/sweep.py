@@ -16,14 +16,17 @@ import ray
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from carl.artefacts import CONFIG, RESULT
 from carl.cluster import here, ray_running
 from carl.config import RunConfig, SweepConfig, Trial, below
 from carl.errors import CarlError, ResourceError
+from carl.holding import held
 from carl.logs import quiet
+from carl.made import made
 from carl.pipeline import Pipeline
 from carl.progress import Progress, silent
 from carl.report.sweep import COMPARISON, write_sweep
-from carl.rundir import CONFIG, ORDER
+from carl.rundir import ORDER
 from carl.storage import Storage
 
 _ray: Any = ray  # Ray leaves these untyped
@@ -40,8 +43,6 @@ QUIET = {
 }
 """What Tune is told by environment variables: to print nothing, write no tables of its own, and leave Ctrl-C alone."""
 
-RESULT = "result.json"
-
 RETRIES = 2
 """Times that a trial is begun again when it lacks resources or its process dies; it goes on where it was."""
 
@@ -51,7 +52,7 @@ def run_sweep(sweep: SweepConfig, progress: Progress = silent) -> list[dict[str,
 
     A trial that fails is said so in its row. Raises ConfigError if a directory holds another run.
     """
-    with ray_running(progress):
+    with held(sweep.path), ray_running(progress):
         failed = _make_programs(sweep, progress)
         failed |= _tune(sweep, [trial for trial in sweep.trials() if trial.config.run_dir not in failed], progress)
     rows = write_sweep(sweep, failed)
@@ -72,7 +73,8 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
         made = RunConfig.model_validate(told | {"run_dir": sweep.path / "programs" / f"seed-{config.seed}-{digest}"})
         try:
             if config.storage:
-                Storage(config.storage).pull(config.directory)
+                with held(config.directory):
+                    Storage(config.storage).pull(config.directory)
             if (config.directory / CONFIG).exists():
                 continue
             Pipeline(made, progress).run(PROGRAM_STAGES)
@@ -111,7 +113,10 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
 
 def _done(config: RunConfig) -> bool:
     """Whether a trial has its result, and the copy of it."""
-    if not (config.directory / RESULT).exists():
+    try:
+        if made("evaluate", config.directory, config) is None:
+            return False
+    except CarlError:  # the trial says so
         return False
     return not config.storage or Storage(config.storage).read(RESULT) is not None
 

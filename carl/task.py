@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.errors import TaskError
+from carl.errors import TaskError, did_you_mean
 
 Frame = NDArray[np.uint8]
 """``uint8[H, W, 3]``, RGB."""
@@ -151,8 +151,10 @@ def get_task(name: str) -> Task:
     try:
         return tasks()[name]
     except KeyError:
-        known = ", ".join(sorted(tasks()))
-        raise TaskError(f"unknown task {name!r}; there are: {known}. Or name yours as module:attribute.") from None
+        near, known = did_you_mean(name, tasks()), ", ".join(sorted(tasks()))
+        raise TaskError(
+            f"unknown task {name!r}{near or ';'} there are: {known}. Or name yours as module:attribute."
+        ) from None
 
 
 def _import_task(reference: str) -> Task:
@@ -162,11 +164,15 @@ def _import_task(reference: str) -> Task:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script would not find a file that lies here
     try:
-        task = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
         raise TaskError(
             f"cannot import the task {reference!r}: {error}; install its package, or run carl where the file lies"
         ) from error
+    if not hasattr(module, attribute):
+        near = did_you_mean(attribute, [name for name, value in vars(module).items() if isinstance(value, Task)])
+        raise TaskError(f"cannot import the task {reference!r}: {module_name} has no {attribute!r}{near}")
+    task = getattr(module, attribute)
     if not isinstance(task, Task):
         raise TaskError(f"{reference!r} is a {type(task).__name__}, not a carl.task.Task")
     return task

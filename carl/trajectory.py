@@ -1,6 +1,7 @@
 """Trajectory: one recorded episode; TrajectoryStore: many of them as Parquet under any ``pyarrow.fs`` URI."""
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -128,7 +129,7 @@ class TrajectoryStore:
             with store_errors(self.uri):
                 self._fs, self._root = pa.fs.FileSystem.from_uri(self.uri)
         else:
-            self._fs, self._root = pa.fs.LocalFileSystem(), str(Path(self.uri).absolute())
+            self._fs, self._root = pa.fs.LocalFileSystem(), str(Path(os.path.expanduser(self.uri)).absolute())
         self._open: dict[str, pq.ParquetFile] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A run at a glance, from nothing but its files: those of its directory, or their copy under a URI."""
 
-import json
+import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from carl.abstains import sentences
+from carl.artefacts import CONFIG, CURVE, EXCHANGES, LIVE, PROGRAM, RESULT, STAGES, parsed, records, whole
 from carl.config import Arm, RunConfig
-from carl.errors import ConfigError, StoreError
+from carl.errors import ConfigError, StoreError, shown
 from carl.plain import plain
 from carl.result import ARM_NAMES, samples, summary
-from carl.rundir import CONFIG, ORDER, STAGES
+from carl.rundir import ORDER, config_of, stages_of
 from carl.storage import Storage
+from carl.synthesis.exchange import Usage
 
 Record = Mapping[str, Any]
 
-PROGRAM, EXCHANGES = "program.json", "synthesis/exchanges.jsonl"
 ARMS: tuple[Arm, ...] = get_args(Arm)
-CURVES = {arm: f"training/{arm}/curve.jsonl" for arm in ARMS}
-LIVES = {arm: f"training/{arm}/live.json" for arm in ARMS}
+CURVES = {arm: f"training/{arm}/{CURVE}" for arm in ARMS}
+LIVES = {arm: f"training/{arm}/{LIVE}" for arm in ARMS}
 
 BEGUN = ("reward", "begun")
 """Where a point of a curve counts the episodes that a program was run for."""
@@ -128,24 +129,53 @@ class Glance:
 
 def look(run: str) -> Glance:
     """Read a run, given as a directory or a URI; raises ConfigError if there is none, and StoreError."""
-    files = Storage(run if "://" in run else Path(run).absolute().as_uri())
-    try:
-        text = files.read(CONFIG)
-        if text is None:
-            raise ConfigError(f"{run} holds no run: there is no {CONFIG} in it")
-        arms = {arm: Trained(_lines(files.read(CURVES[arm])), _live(files.read(LIVES[arm]))) for arm in ARMS}
-        return Glance(
-            run=run,
-            config=RunConfig.model_validate_json(text),
-            stages=json.loads(files.read(STAGES) or "{}"),
-            subtasks=tuple(part["name"] for part in json.loads(files.read(PROGRAM) or "{}").get("subtasks", ())),
-            arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
-            usage=_sum([_usage(line) for line in _lines(files.read(EXCHANGES))]),
-            result=json.loads(files.read("result.json") or "null"),
-            changed=files.changed([CONFIG, STAGES, EXCHANGES, PROGRAM, *CURVES.values(), *LIVES.values()]),
-        )
-    except ValueError as error:
-        raise ConfigError(f"{run} holds something that this carl cannot read: {error}") from error
+    storage = Storage(run if "://" in run else Path(os.path.expanduser(run)).absolute().as_uri())
+    files = _Files(run, storage)
+    config = files.json(CONFIG)
+    if config is None:
+        raise ConfigError(f"{run} holds no run: there is no {CONFIG} in it")
+    arms = {arm: Trained(files.lines(CURVES[arm], _check_point), files.live(LIVES[arm])) for arm in ARMS}
+    return Glance(
+        run=run,
+        config=config_of(config, files.where(CONFIG)),
+        stages=stages_of(files.json(STAGES) or {}, files.where(STAGES)),
+        subtasks=files.subtasks(),
+        arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
+        usage=_sum([_usage(line) for line in files.lines(EXCHANGES, _check_exchange)]),
+        result=files.json(RESULT),
+        changed=storage.changed([CONFIG, STAGES, EXCHANGES, PROGRAM, *CURVES.values(), *LIVES.values()]),
+    )
+
+
+class _Files:
+    """The files of a run, wherever it lies; each is what carl wrote, or raises ConfigError that names it."""
+
+    def __init__(self, run: str, storage: Storage) -> None:
+        self._run, self._storage = run.rstrip("/"), storage
+
+    def where(self, name: str) -> str:
+        return f"{self._run}/{name}"
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        text = self._storage.read(name)
+        return None if text is None else parsed(text, self.where(name), dict)
+
+    def lines(self, name: str, check: Callable[[Record], object]) -> list[Record]:
+        return [*records(self._storage.read(name) or "", self.where(name), check)]
+
+    def live(self, name: str) -> Record | None:
+        """The content of ``live.json``, named as in a point of the curve."""
+        live = self.json(name)
+        if live is None:
+            return None
+        with whole(self.where(name)):
+            named = {**live, "reward": live["counts"]}
+            _check_point(named)
+            return named
+
+    def subtasks(self) -> tuple[str, ...]:
+        with whole(self.where(PROGRAM)):
+            return tuple(str(part["name"]) for part in (self.json(PROGRAM) or {}).get("subtasks", ()))
 
 
 def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:
@@ -166,18 +196,21 @@ def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:
         yield glance
 
 
-def _lines(text: str | None) -> list[Record]:
-    """The records of a JSONL file; the last line may be half written."""
-    whole = (text or "").rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+def _check_exchange(exchange: Record) -> None:
+    Usage.model_validate(exchange["usage"])
 
 
-def _live(text: str | None) -> Record | None:
-    """The content of ``live.json``, named as in a point of the curve."""
-    if text is None:
-        return None
-    live = json.loads(text)
-    return {**live, "reward": live["counts"]}
+def _check_point(point: Record) -> None:
+    """Raise what makes a point of a curve, or what ``live.json`` says, unfit to be shown."""
+    counts = ("env_steps", "seconds", "episodes", "succeeded", "reward_version", *MEASURED)
+    for path in (*((name,) for name in counts), BEGUN, *FAULTS, ("reward", "cache_hits"), ("reward", "cache_misses")):
+        value: Any = point
+        for key in path:
+            value = value.get(key)
+            if value is None:
+                break
+        if not isinstance(value, int | float | None):
+            raise TypeError(f"{'.'.join(path)} is {shown(value)}")
 
 
 def _usage(exchange: Record) -> Record:
@@ -193,7 +226,8 @@ def _sum(records: list[Record]) -> dict[str, float]:
 def picture(glance: Glance) -> RenderableType:
     """A glance for a terminal: what the run found if it is over, and else how far it is."""
     if glance.result is not None and glance.over:
-        return summary(glance.result)
+        with whole(f"{glance.run}/{RESULT}"):
+            return summary(glance.result)
     head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
     parts: list[RenderableType] = [Text(plain(head), style="bold"), _stages(glance)]
     if glance.usage:
@@ -276,7 +310,7 @@ def _figures(trained: Trained) -> tuple[str, ...]:
         f"{trained.since('env_steps') / (trained.since('seconds') or 1.0):,.0f}",
         f"{succeeded / ended:.0%}" if ended else "-",
         *(f"{point[key]:.{digits}f}" if point.get(key) is not None else "-" for key, digits in MEASURED.items()),
-        str(trained.now["reward_version"]),
+        f"{trained.at('reward_version'):.0f}",
         f"{known / (known + asked):.0%}" if known + asked else "-",
         ", ".join(faults) or "none",
     )

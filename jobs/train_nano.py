@@ -8,7 +8,10 @@ import typer
 
 from carl.cli import bars
 
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
+
+@app.command()
 def main(
     directory: Annotated[Path, typer.Option("--dir", help="Run directory; run again to continue.")] = Path("runs/nano"),
     steps: Annotated[int, typer.Option(help="Updates; 2,700 take about an hour on two cores.")] = 2_700,
@@ -44,4 +47,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

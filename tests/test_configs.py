@@ -11,6 +11,7 @@ from carl.cli import app, settings, sweep_of
 from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError
 from carl.task import get_task
+from tests.fakes.finished import leave
 
 ROOT = Path(__file__).parents[1]
 SWEEP = ROOT / "jobs" / "sweep.yaml"
@@ -85,7 +86,8 @@ def test_an_unknown_task_is_refused_and_nothing_is_written(tmp_path: Path) -> No
 
 
 def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) -> None:
-    from carl.rundir import STAGES, RunDirectory, write_json
+    from carl.artefacts import STAGES
+    from carl.rundir import RunDirectory, write_json
 
     config = RunConfig(task="DoorKey-8x8", run_dir=tmp_path)
     older = config.model_dump(mode="json")
@@ -93,6 +95,7 @@ def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) 
         del older["train"][name]
     write_json(tmp_path / "config.json", older)
     write_json(tmp_path / STAGES, {"train": {"done": True, "seconds": 1.0}})
+    leave("train", config)
     assert RunDirectory(config).done("train"), "a run of an older carl goes on"
     with pytest.raises(ConfigError, match=r"train\.rllib\.training\.lr=None there, 1.0 now"):
         RunDirectory(settings("DoorKey-8x8", None, tmp_path, None, ["train.rllib={training: {lr: 1.0}}"]))

@@ -120,9 +120,9 @@ def test_logs_of_an_arm_are_about_the_program_that_it_looks_at(tmp_path: Path, v
     pipeline = Pipeline(config(tmp_path, vlm.base_url))
     program = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 1.0"),))
     (tmp_path / "program.json").write_text(program.to_json())
-    for stage in ("collect", "synthesize", "verify"):
-        with pipeline.dir.stage(stage):
-            pass
+    (tmp_path / "verification.json").write_text(json.dumps({"accepted": True, "program_id": program.id}))
+    with pipeline.dir.stage("verify"):
+        pass
     about = {}
     for arm in ("code", "sparse+progress", "sparse"):
         with pipeline._training(arm):

@@ -10,6 +10,7 @@ from carl.config import RunConfig, SweepConfig
 from carl.rundir import ORDER, RunDirectory, read_config
 from carl.statistics import t_interval
 from carl.sweep import run_sweep
+from tests.fakes.finished import leave
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -65,7 +66,7 @@ def test_trials_that_differ_in_training_alone_share_their_program(tmp_path, monk
                 made.append(self.directory.config.seed)
                 for stage in stages:
                     with self.directory.stage(stage):
-                        (self.directory / "program.json").write_text("{}")
+                        leave(stage, self.directory.config)
 
     monkeypatch.setattr(sweeping, "Pipeline", Maker)
     base = BASE | {"reward": {"source": "code"}}

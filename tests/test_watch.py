@@ -13,10 +13,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from carl import rundir, watch
+from carl.artefacts import STAGES
 from carl.cli import app
 from carl.config import RunConfig
 from carl.errors import ConfigError, StoreError, VlmError
-from carl.rundir import STAGES, RunDirectory
+from carl.rundir import RunDirectory
 from carl.storage import Storage
 from carl.training.checkpoint import Progressed
 from carl.watch import follow, look, picture
@@ -204,7 +205,7 @@ def test_what_is_no_run_is_an_error(run: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no URI"):
         look("nonsense://x")
     (run / STAGES).write_text("{")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="stages.json is not what this carl wrote"):
         look(str(run.path))
 
 

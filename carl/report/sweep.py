@@ -14,6 +14,7 @@ from markupsafe import Markup
 from carl.config import SweepConfig, Trial
 from carl.report.artefacts import Run, as_record
 from carl.report.charts import Point, Series, line_chart
+from carl.report.words import number
 from carl.rundir import write_json, write_text
 from carl.statistics import t_interval
 
@@ -61,11 +62,12 @@ def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
     rates: dict[int, float] = {}
     errors: dict[int, str] = {}
     for _, config in trials:
-        rate = as_record(Run(config.directory).result.get("evaluation")).get("success_rate")
+        run = Run(config.directory)
+        rate = number(as_record(run.result.get("evaluation")).get("success_rate"))
         if rate is not None:
-            rates[config.seed] = float(rate)
+            rates[config.seed] = rate
         if rate is None or config.directory in failed:
-            errors[config.seed] = failed.get(config.directory, "not finished")
+            errors[config.seed] = failed.get(config.directory) or "; ".join(run.notes) or "not finished"
     found = list(rates.values())
     low, high = t_interval(found)
     return {
@@ -107,7 +109,10 @@ def _series(index: int, name: str, trials: Sequence[Trial]) -> Series:
 
 
 def _curve(directory: Path, arm: str) -> list[Point]:
-    return [(float(point["env_steps"]), float(point["success_rate"])) for point in Run(directory).curve(arm)]
+    points = (
+        (number(point.get("env_steps")), number(point.get("success_rate"))) for point in Run(directory).curve(arm)
+    )
+    return [(steps, rate) for steps, rate in points if steps is not None and rate is not None]
 
 
 def _page(sweep: SweepConfig, rows: Sequence[Row], curves: Sequence[Series]) -> str:

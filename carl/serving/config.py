@@ -1,10 +1,10 @@
 """ServingConfig: what the application can be told, in YAML or from ``carl serve``. Imports neither torch nor ray."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
-from carl.config import EMBEDDED_MODEL
+from carl.config import EMBEDDED_MODEL, named_from_home
 
 
 class Autoscaling(BaseModel):
@@ -38,7 +38,9 @@ class ServingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(default=EMBEDDED_MODEL, description="The embedded model, a Hugging Face name or a folder.")
+    model: Annotated[str, AfterValidator(named_from_home)] = Field(
+        default=EMBEDDED_MODEL, description="The embedded model, a Hugging Face name or a folder."
+    )
     token_env: str | None = Field(default=None, description="Environment variable with the bearer token; none: open.")
     clients_env: str | None = Field(
         default=None, description="Instead: variable with several clients' tokens and budgets, as JSON (clients.py)."

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from carl.config import TrainConfig
-from carl.errors import ConfigError, ResourceError
+from carl.errors import ConfigError, ResourceError, did_you_mean
 from carl.resources import Need, room_for
 from carl.seeding import Role, seed_of
 from carl.task import Task
@@ -129,10 +130,12 @@ def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> 
     for method, arguments in settings.items():
         where = f"train.rllib.{method}"
         if method not in TOLD:
-            raise ConfigError(f"{where} cannot be set; there are {', '.join(TOLD)}")
+            raise ConfigError(f"{where} cannot be set{did_you_mean(method, TOLD) or ';'} there are {', '.join(TOLD)}")
         for name in arguments:
             if name in FIELDS or name in OURS:
                 raise ConfigError(f"{where}.{name}: " + (f"set {FIELDS[name]}" if name in FIELDS else "is carl's own"))
+            if name not in _arguments(config, method):
+                raise ConfigError(f"{where} has no {name}{_meant(config, method, name)}")
         try:
             if (arguments.get("model_config") or {}).get("use_lstm"):
                 raise ValueError("use_lstm: carl's env runner keeps no state between steps")
@@ -147,9 +150,28 @@ def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> 
     return config
 
 
+def _arguments(config: AlgorithmConfig, method: str) -> set[str]:
+    """The names that a method of ``config`` knows: those that it hands on to its base class are that one's."""
+    own = (vars(kind)[method] for kind in type(config).__mro__ if method in vars(kind))
+    return {
+        one.name for function in own for one in signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY
+    }
+
+
+def _meant(config: AlgorithmConfig, method: str, name: str) -> str:
+    elsewhere = [other for other in TOLD if name in _arguments(config, other)]
+    if elsewhere:
+        return f"; it belongs to train.rllib.{elsewhere[0]}"
+    return did_you_mean(name, _arguments(config, method) - {*FIELDS, *OURS})
+
+
 def _with_our_network(config: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """``arguments``; what a ``model_config`` among them leaves open stays as it was."""
     changes = arguments.get("model_config")
+    for name in changes or ():
+        known = [field.name for field in fields(DefaultModelConfig)]
+        if name not in known:
+            raise ValueError(f"model_config has no {name}{did_you_mean(name, known)}")
     return dict(arguments) | ({"model_config": replace(config._model_config, **changes)} if changes else {})
 
 

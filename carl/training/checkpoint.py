@@ -1,20 +1,35 @@
-"""Checkpoints that are whole or absent: RLlib's folder and our own counters, put in place by one rename."""
+"""Checkpoints that are whole or absent: RLlib's folder and our own counters, put in place by one rename.
 
+The counters hold a digest of RLlib's files. A checkpoint that is not what was saved is passed over for the one before.
+"""
+
+import hashlib
 import json
+import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from carl.errors import StoreError
+from pydantic import TypeAdapter
 
-ALGORITHM, STATE = "algorithm", "state.json"
+from carl.artefacts import STATE, read_json, whole
+from carl.errors import CarlError, StoreError
+
+ALGORITHM = "algorithm"
+DIGEST = "sha256"
+"""Key in STATE: the digest of the files in ALGORITHM. Checkpoints of older versions of carl have none."""
+
 DRAFT = "draft"
 """Folder of a checkpoint that is being written."""
 
 KEPT = 2
 """Checkpoints kept; older ones are removed."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,23 +76,48 @@ class Progressed:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises StoreError."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"cannot read {path}: {error}; remove {path.parent} to train from before it") from error
+        """Raises ConfigError that names the file."""
+        content = {key: value for key, value in read_json(path, dict).items() if key != DIGEST}
+        with whole(str(path)):
+            if unknown := content.keys() - {one.name for one in fields(cls)}:
+                raise ValueError(f"{min(unknown)} is unknown")
+            return TypeAdapter(cls).validate_python(content)
 
 
 class Checkpoints:
-    """The numbered checkpoints of one training."""
+    """The numbered checkpoints of one training, and its learning curve, to which each adds its first points."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, curve: Path | None = None) -> None:
         self._directory = directory.resolve()
+        self._curve = curve
 
     def latest(self) -> Path | None:
-        """The newest checkpoint, or None."""
-        found = sorted(path for path in self._directory.glob("[0-9]*") if (path / STATE).is_file())
-        return found[-1] if found else None
+        """The newest checkpoint that can be used, or None; those that cannot are warned of and passed over."""
+        for path in self._newest_first():
+            problem = self.problem(path)
+            if problem is None:
+                return path
+            _log.warning("%s is passed over, and the training goes on from before it: %s", path, problem)
+        return None
+
+    def newest(self) -> Path | None:
+        """As ``latest``, without a word."""
+        return next((path for path in self._newest_first() if self.problem(path) is None), None)
+
+    def problem(self, path: Path) -> str | None:
+        """Why a checkpoint cannot be used, or None."""
+        try:
+            check(path)
+            points = Progressed.read(path / STATE).curve_points
+        except CarlError as error:
+            return str(error)
+        if self._curve is None or points <= _lines(self._curve):
+            return None
+        return f"{self._curve} lacks points of its {points}"
+
+    def _newest_first(self) -> Iterator[Path]:
+        found = (path for path in self._directory.glob("[0-9]*") if (path / STATE).is_file())
+        return iter(sorted(found, reverse=True))
 
     def save(self, algorithm: Any, progressed: Progressed) -> Path:
         """Write a checkpoint, then remove those that are older than the last KEPT."""
@@ -86,12 +126,45 @@ class Checkpoints:
         path = self._directory / f"{progressed.env_steps:012d}"
         try:
             algorithm.save_to_path(draft / ALGORITHM)
-            (draft / STATE).write_text(json.dumps(asdict(progressed)))
+            (draft / STATE).write_text(json.dumps(asdict(progressed) | {DIGEST: _digest(draft / ALGORITHM)}))
             # One that is there already was written at the same step by this training: the new one is at least as far.
             shutil.rmtree(path, ignore_errors=True)
             os.replace(draft, path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)  # a full disk is in need of the room
-        for old in sorted(self._directory.glob("[0-9]*"))[:-KEPT]:
+        there = sorted(self._directory.glob("[0-9]*"))
+        later = [one for one in there if one.name > path.name]  # of a training that was gone back on
+        for old in [*later, *there[: len(there) - len(later) - KEPT]]:
             shutil.rmtree(old, ignore_errors=True)
         return path
+
+
+def check(checkpoint: Path) -> None:
+    """Raise StoreError if the files of a checkpoint are not those that were saved, ConfigError if STATE is damaged."""
+    digest = read_json(checkpoint / STATE, dict).get(DIGEST)
+    with whole(str(checkpoint)):
+        same = digest is None or digest == _digest(checkpoint / ALGORITHM)
+    if not same:
+        raise StoreError(f"{checkpoint} is not what was saved: files are missing, cut short or altered; delete it")
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files below ``folder``."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [path.stat() for path in paths]
+    return _digest_of(folder, tuple(zip(paths, ((one.st_size, one.st_mtime_ns) for one in stats), strict=True)))
+
+
+@lru_cache(maxsize=32)
+def _digest_of(folder: Path, files: tuple[tuple[Path, tuple[int, int]], ...]) -> str:
+    """Read once as long as sizes and times of change stay."""
+    digest = hashlib.sha256()
+    for path, _ in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

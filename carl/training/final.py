@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
 
+from carl.artefacts import STATE
 from carl.errors import ConfigError
 from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.rewards.vector import CodeReward
 from carl.seeding import Role, seed_of
-from carl.training.checkpoint import STATE, Progressed
+from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
 from carl.training.train import Training

@@ -10,8 +10,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.spaces import space_utils
 
-from carl.errors import StoreError
-from carl.training.checkpoint import ALGORITHM
+from carl.artefacts import STATE
+from carl.errors import StoreError, briefly
+from carl.training.checkpoint import ALGORITHM, check
 
 MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_ID
 """Where RLlib keeps the module in what ``Algorithm.save_to_path`` writes."""
@@ -30,11 +31,16 @@ class Policy:
     @classmethod
     def of(cls, checkpoint: Path) -> "Policy":
         """The policy of a training's checkpoint; raises StoreError."""
+        if (checkpoint / STATE).exists():
+            check(checkpoint)
         path = (checkpoint / ALGORITHM / MODULE_PATH).resolve()
         try:
             return cls(RLModule.from_checkpoint(path))
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(f"cannot read a policy from {path}: {error}; train again") from error
+        except Exception as error:  # unpickling raises whatever it stumbles over
+            raise StoreError(
+                f"cannot read a policy from {checkpoint}: it is damaged, or of another version of carl or Ray "
+                f"({type(error).__name__}: {briefly(error)}); train again"
+            ) from error
 
     @torch.no_grad()
     def act(self, observations: NDArray[np.float32], *, greedy: bool) -> NDArray[Any]:

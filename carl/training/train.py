@@ -13,20 +13,21 @@ from typing import Any
 import ray
 
 from carl.abstains import too_many
-from carl.config import EvaluationConfig, TrainConfig
+from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json
+from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.core import clearly, lost
-from carl.errors import CarlError, ConfigError, ResourceError
+from carl.errors import CarlError, ConfigError, ResourceError, StoreError, briefly
 from carl.metrics import forget, tell, tell_counts
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
-from carl.rundir import flat, write_json, write_text
+from carl.rundir import write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.algorithms import build
 from carl.training.appo import APPO
 from carl.training.channel import ChannelClient, reward_channel
-from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints, Progressed
+from carl.training.checkpoint import ALGORITHM, Checkpoints, Progressed
 from carl.training.divergence import check_weights
 from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.loggers import Log, logging_to
@@ -39,12 +40,6 @@ SELECTION_EPISODES = 100
 
 SCREEN_EPISODES, SCREEN_MARGIN = 32, 0.05
 """Training episodes at a time that must come within the margin of the goal before the selection episodes are played."""
-
-SUBJECT = "training.json"
-"""File that says what a directory's checkpoints are a training of."""
-
-LIVE = "live.json"
-"""File that says after each iteration how far a training has come; its checkpoints come later."""
 
 MEANS = {"episode_return_mean": "training/mean_return", "episode_len_mean": "training/mean_length"}
 """What RLlib says of the training episodes of an iteration, and how loggers know it."""
@@ -71,11 +66,11 @@ class Training:
     @property
     def curve(self) -> Path:
         """JSON lines, one per point of the learning curve."""
-        return self.directory / "curve.jsonl"
+        return self.directory / CURVE
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.directory / "checkpoints")
+        return Checkpoints(self.directory / "checkpoints", self.curve)
 
     @property
     def env_steps(self) -> int:
@@ -93,8 +88,11 @@ class Training:
             "seed": self.run_seed,
             "algorithm": self.train.algorithm or self.task.algorithm,
             "mix": asdict(self.mix),
+            "program": self.source.id if self.source else None,
         }
-        if self.checkpoints.latest() and path.exists() and (there := json.loads(path.read_text())) != subject:
+        there = read_json(path, dict) if self.checkpoints.newest() and path.exists() else subject
+        # The program may be another by now, and gets the next version; an older carl did not note it.
+        if there | {"program": subject["program"]} != subject:
             raise ConfigError(
                 f"{self.directory} holds a training of {there}, which cannot go on as {subject}: set back what was "
                 "changed, or give another run directory"
@@ -219,7 +217,13 @@ class _Loop:
 
     def restore(self, checkpoint: Path) -> None:
         """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it."""
-        self.algorithm.restore_from_path(checkpoint / ALGORITHM)
+        try:
+            self.algorithm.restore_from_path(checkpoint / ALGORITHM)
+        except Exception as error:  # unpickling raises whatever it stumbles over
+            raise StoreError(
+                f"cannot go on from {checkpoint}: it is of another version of carl or Ray "
+                f"({type(error).__name__}: {briefly(error)}); train anew in another run directory"
+            ) from error
         _truncate(self._training.curve, self._progressed.curve_points)
 
     def run(self, progress: Progress, on_iteration: Callable[[ChannelClient], None] | None) -> Trained:

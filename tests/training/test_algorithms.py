@@ -69,10 +69,17 @@ def test_rllib_is_told_its_own_settings():
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("trainning", {}, r"train\.rllib\.trainning cannot be set; there are training, "),
+        ("trainning", {}, r"train\.rllib\.trainning cannot be set; did you mean training\? there are training, "),
         ("environment", {"env": "CartPole-v1"}, r"train\.rllib\.environment cannot be set"),
-        ("training", {"learning_rate": 1}, "unexpected keyword argument 'learning_rate'"),
-        ("rl_module", {"model_config": {"layers": 3}}, "unexpected keyword argument 'layers'"),
+        ("training", {"learning_rate": 1}, r"train\.rllib\.training has no learning_rate"),
+        ("training", {"gama": 1}, r"has no gama; did you mean gamma\?"),
+        (
+            "training",
+            {"rollout_fragment_length": 8},
+            r"no rollout_fragment_length; it belongs to train\.rllib\.env_runners",
+        ),
+        ("rl_module", {"model_config": {"layers": 3}}, "model_config has no layers"),
+        ("rl_module", {"model_config": {"fcnet_hidens": [3]}}, r"no fcnet_hidens; did you mean fcnet_hiddens\?"),
         ("env_runners", {"num_env_runners": 3}, r"env_runners\.num_env_runners: set train\.env_runners"),
         ("env_runners", {"env_runner_cls": "mine"}, r"env_runner_cls: is carl's own"),
         ("training", {"minibatch_size": 100_000}, "RLlib refuses the settings"),

@@ -136,12 +136,13 @@ def test_they_are_told_all_settings_of_the_run(tmp_path):
     ("setting", "message"),
     [
         ("train.loggers=[wandb]", r"pip install 'code-as-reward\[wandb\]'"),
-        ("train.rllib={training: {lrr: 1}}", "'lrr'"),
+        ("train.rllib={training: {lrr: 1}}", "no lrr; did you mean lr"),
     ],
 )
-def test_what_only_the_training_would_notice_is_said_before_the_first_stage(tmp_path, monkeypatch, setting, message):
+def test_what_only_the_training_would_notice_is_said_before_anything_is_written(
+    tmp_path, monkeypatch, setting, message
+):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    pipeline = Pipeline(settings("Empty-8x8", 0, tmp_path, None, [setting]))
     with pytest.raises(ConfigError, match=message):
-        pipeline.run()
-    assert pipeline.dir.seconds == {}
+        Pipeline(settings("Empty-8x8", 0, tmp_path / "run", None, [setting]))
+    assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.wrappers import TimeLimit, TransformReward
 
 from carl.config import EvaluationConfig, TrainConfig
-from carl.errors import ConfigError, ResourceError, StoreError, TaskError
+from carl.errors import ConfigError, ResourceError, TaskError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
@@ -267,14 +267,6 @@ def test_a_task_that_pays_nan_ends_the_training_with_a_word(tmp_path):
     task = replace(CORRIDOR, make=lambda: TransformReward(CORRIDOR.make(), lambda reward: float("nan")))
     with pytest.raises(TaskError, match="reward of slot 0 is nan in step 1"):
         train(training(tmp_path, task, mix=Mix(env=1.0)))
-
-
-def test_an_unreadable_checkpoint_is_named(tmp_path):
-    broken = tmp_path / "checkpoints" / "000000004096"
-    broken.mkdir(parents=True)
-    (broken / STATE).write_text("{")
-    with pytest.raises(StoreError, match="000000004096"):
-        train(training(tmp_path))
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):

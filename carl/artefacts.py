@@ -1,0 +1,84 @@
+"""The files of a run directory, and how they are read: whole, or one sentence that names the file and what to do."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from carl.errors import ConfigError, briefly
+
+CONFIG = "config.json"
+STAGES = "stages.json"
+PROGRAM = "program.json"
+VERIFICATION = "verification.json"
+SYNTHESIS = "synthesis.json"
+EXCHANGES = "synthesis/exchanges.jsonl"
+RESULT = "result.json"
+LOCK, CLAIM = "run.lock", "claim.json"
+"""Who works in the directory, and who copies to the URI, as long as somebody does; neither is ever copied."""
+
+SUBJECT, LIVE, CURVE, STATE = "training.json", "live.json", "curve.jsonl", "state.json"
+"""In the folder of an arm: what its checkpoints are a training of, how far it is after each iteration, its learning
+curve; and in the folder of a checkpoint, how far it had come."""
+
+Kind = TypeVar("Kind")
+
+REMEDIES: Mapping[str, str] = {
+    CONFIG: "correct it, or give another --run-dir",
+    STAGES: "delete it, and each stage goes on from what it finds",
+    PROGRAM: "correct it, or delete it to have it written again from the recorded answers",
+    VERIFICATION: "delete it, and `carl verify` judges the program again",
+    "exchanges.jsonl": "delete that line, and the model is asked again",
+    SUBJECT: "delete the folder that it is in to train again",
+    CURVE: "delete it to train that arm again",
+    "manifest.json": "delete the folder that it is in, and run again to have it recorded again",
+}
+"""What to do about a damaged file, by its name; all others are made again once they are deleted."""
+
+
+def remedy(where: str) -> str:
+    """What to do about the damaged file at a path or URI."""
+    return REMEDIES.get(PurePosixPath(where).name, "delete it to have it made again")
+
+
+@contextmanager
+def whole(where: str) -> Iterator[None]:
+    """While the file at ``where`` is read: what it causes is a ConfigError that names it and says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else briefly(error)
+        raise ConfigError(f"{where} is not what this carl wrote ({said}): {remedy(where)}") from error
+
+
+def parsed(text: str, where: str, kind: type[Kind]) -> Kind:
+    """``text`` as JSON that holds a ``kind``; raises ConfigError that names the file, ``where``."""
+    with whole(where):
+        return _expected(json.loads(text), kind)
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """The content of a JSON file that holds a ``kind``; raises ConfigError."""
+    with whole(str(path)):
+        return _expected(json.loads(path.read_text()), kind)
+
+
+def records(text: str, where: str, check: Callable[[Any], object] = lambda _: None) -> list[dict[str, Any]]:
+    """The records of a JSONL file, each of which ``check`` may refuse; a last line without its end is being written."""
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(text.rpartition("\n")[0].splitlines(), 1):
+        with whole(where):
+            try:
+                found.append(_expected(json.loads(line), dict))
+                check(found[-1])
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                said = f"no {error}" if isinstance(error, KeyError) else briefly(error)
+                raise ValueError(f"line {number}: {said}") from error
+    return found
+
+
+def _expected(content: Any, kind: type[Kind]) -> Kind:
+    if not isinstance(content, kind):
+        raise TypeError(f"a {type(content).__name__} where a {kind.__name__} should be")
+    return content
