@@ -205,7 +205,7 @@ def test_what_is_no_run_is_an_error(run: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no URI"):
         look("nonsense://x")
     (run / STAGES).write_text("{")
-    with pytest.raises(ConfigError, match="stages.json is not what this carl wrote"):
+    with pytest.raises(ConfigError, match=r"stages\.json is not what this carl wrote"):
         look(str(run.path))
 
 
