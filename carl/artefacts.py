@@ -32,6 +32,7 @@ REMEDIES: Mapping[str, str] = {
     "exchanges.jsonl": "delete that line, and the model is asked again",
     SUBJECT: "delete the folder that it is in to train again",
     CURVE: "delete it to train that arm again",
+    "copy.json": "delete it where it is damaged, if you know that the run did not go on elsewhere",
     "manifest.json": "delete the folder that it is in, and run again to have it recorded again",
 }
 """What to do about a damaged file, by its name; all others are made again once they are deleted."""

@@ -20,9 +20,10 @@ def verified(directory: Path) -> str | None:
     """The id of the program in ``directory`` if it is the one that passed verification there; raises CarlError."""
     if not (directory / PROGRAM).exists() or not (directory / VERIFICATION).exists():
         return None
-    report = read_json(directory / VERIFICATION, dict)
     program = RewardProgram.load(directory / PROGRAM).id
-    return program if report.get("accepted") is True and report.get("program_id") == program else None
+    with whole(str(directory / VERIFICATION)):
+        report = read_json(directory / VERIFICATION, dict)
+        return program if report["accepted"] is True and report["program_id"] == program else None
 
 
 def _episodes(directory: Path, _: RunConfig) -> str | None:

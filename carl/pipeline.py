@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from carl.abstains import sentences
-from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION
+from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION, whole
 from carl.cluster import ray_running
 from carl.config import Arm, RewardConfig, RunConfig
 from carl.core import CoreLostError, clearly
@@ -253,7 +253,8 @@ class Pipeline:
         from carl.verification.report import VerificationReport
 
         for path in (self.dir / "candidates").glob(f"held-out-*-{program.id}.json"):
-            return VerificationReport.model_validate(self.dir.read(f"candidates/{path.name}")["report"])
+            with whole(str(path)):
+                return VerificationReport.model_validate(self.dir.read(f"candidates/{path.name}")["report"])
         return None
 
     def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:

@@ -6,7 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from carl.errors import ProgramError
+from carl.artefacts import remedy
+from carl.errors import ProgramError, briefly
 
 MAX_SUBTASKS = 8
 """Progress slots in an observation, hence sub-tasks in a program."""
@@ -60,15 +61,15 @@ class RewardProgram(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ProgramError(f"not a reward program: {error}") from error
+            raise ProgramError(f"not a reward program: {briefly(error)}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a program from a JSON file; raises ProgramError, also if a name holds what would steer a terminal."""
         try:
             program = cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProgramError(f"cannot read the reward program {path}: {error}") from error
+        except (OSError, UnicodeDecodeError, ProgramError) as error:
+            raise ProgramError(f"{path} cannot be used ({briefly(error)}): {remedy(str(path))}") from error
         for number, subtask in enumerate(program.subtasks, 1):
             if not subtask.name.isprintable():
                 raise ProgramError(f"{path}: the name of sub-task {number} holds control characters: {subtask.name!a}")

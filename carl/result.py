@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carl.abstains import sentences
+from carl.artefacts import SYNTHESIS, VERIFICATION, whole
 from carl.config import Arm, RunConfig
 from carl.plain import plain
 from carl.rewards.vector import Mix
@@ -42,8 +43,8 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
     ``arms`` holds, for each arm, its final evaluation as ``carl.training.final.examine`` returns it.
     """
     main = arms[config.reward.source]
-    synthesis = run_dir.read("synthesis.json", {})
-    verification = run_dir.read("verification.json")
+    synthesis = _read(run_dir, SYNTHESIS, "usage", "candidates")
+    verification = _read(run_dir, VERIFICATION, "program_id")
     mix = Mix.of(config.reward, task)
     return {
         "task": task.name,
@@ -57,8 +58,8 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         },
         "experts": experts(run_dir.path),
         "program_id": verification["program_id"] if verification else None,
-        "vlm": synthesis.get("usage"),
-        "candidates": synthesis.get("candidates", 0),
+        "vlm": synthesis["usage"] if synthesis else None,
+        "candidates": synthesis["candidates"] if synthesis else 0,
         "verification": verification,
         "env_steps": main["env_steps"],
         "env_steps_per_s": main["env_steps_per_s"],
@@ -79,6 +80,15 @@ def experts(run_dir: Path) -> dict[str, int]:
         "recorded": sum(len(store) for store in stores),
         "failed": sum(store.manifest.failed for store in stores),
     }
+
+
+def _read(run_dir: RunDirectory, name: str, *keys: str) -> dict[str, Any] | None:
+    """The content of a file that has ``keys``; None if there is no such file. Raises ConfigError."""
+    content: dict[str, Any] | None = run_dir.read(name)
+    if content is None:
+        return None
+    with whole(str(run_dir / name)):
+        return content | {key: content[key] for key in keys}
 
 
 def versions() -> dict[str, str]:

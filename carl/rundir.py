@@ -203,6 +203,8 @@ def config_of(tree: dict[str, Any], where: str) -> RunConfig:
 def stages_of(tree: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """The content of ``stages.json``; raises ConfigError that names the file, ``where``, if it is something else."""
     with whole(where):
+        if unknown := tree.keys() - set(ORDER):
+            raise ValueError(f"{min(unknown)} is no stage")
         return {name: _Stage.model_validate(stage).model_dump(exclude_unset=True) for name, stage in tree.items()}
 
 

@@ -4,7 +4,6 @@ Files are copied one by one, each whole or not at all; those that call others co
 after a crash is what a run that stopped at that point would have left behind.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -20,7 +19,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.fs
 
-from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE
+from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE, parsed, read_json, whole
+from carl.config import below
 from carl.errors import ConfigError, StoreError
 from carl.rundir import write_json
 from carl.training.checkpoint import ALGORITHM, DRAFT
@@ -161,7 +161,9 @@ class Storage:
                 raise ConfigError(
                     f"storage={self.uri} was taken over by another run, since none was heard of from here"
                 )
-            if self._read(STAMP).get("copies", 0) > _copies(directory):
+            with whole(below(self.uri, STAMP)):
+                there = int(self._read(STAMP).get("copies", 0))
+            if there > _copies(directory):
                 raise ConfigError(
                     f"storage={self.uri} holds a run that was not copied from {directory}, or went on elsewhere since: "
                     "give another --run-dir to go on from that one, or another URI to keep it and go on from here"
@@ -177,13 +179,13 @@ class Storage:
             self._fs.delete_file(path)
 
     def _check_run(self, directory: Path) -> None:
-        theirs, ours = self._read(CONFIG), json.loads((directory / CONFIG).read_text())
+        theirs, ours = self._read(CONFIG), read_json(directory / CONFIG, dict)
         if [theirs.get(key) for key in ("task", "seed")] != [ours.get(key) for key in ("task", "seed")]:
             raise ConfigError(f"storage={self.uri} holds another run than {directory}; give another URI")
 
     def _read(self, name: str) -> dict[str, Any]:
         """A JSON file's content, nothing if there is none."""
-        content: dict[str, Any] = json.loads(self.read(name) or "{}")
+        content: dict[str, Any] = parsed(self.read(name) or "{}", below(self.uri, name), dict)
         return content
 
     def _files(self) -> set[str]:
@@ -237,7 +239,10 @@ def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
 def _copies(directory: Path) -> int:
     path = directory / STAMP
-    return int(json.loads(path.read_text())["copies"]) if path.exists() else 0
+    if not path.exists():
+        return 0
+    with whole(str(path)):
+        return int(read_json(path, dict)["copies"])
 
 
 def _in_order(names: Any) -> list[str]:

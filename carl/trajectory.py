@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carl import columns as stored
-from carl.errors import StoreError
+from carl.errors import StoreError, briefly
 from carl.frames import Frames, LazyFrames, rows_of
 from carl.progress import Progress, silent
 
@@ -340,4 +340,4 @@ def store_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, ValidationError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} cannot be used, it may be missing, cut short or altered: {error}") from error
+        raise StoreError(f"{path} cannot be used, it may be missing, cut short or altered: {briefly(error)}") from error

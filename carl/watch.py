@@ -202,6 +202,8 @@ def _check_exchange(exchange: Record) -> None:
 
 def _check_point(point: Record) -> None:
     """Raise what makes a point of a curve, or what ``live.json`` says, unfit to be shown."""
+    if point["env_steps"] is None:
+        raise TypeError("env_steps is None")
     counts = ("env_steps", "seconds", "episodes", "succeeded", "reward_version", *MEASURED)
     for path in (*((name,) for name in counts), BEGUN, *FAULTS, ("reward", "cache_hits"), ("reward", "cache_misses")):
         value: Any = point

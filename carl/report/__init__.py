@@ -1,5 +1,6 @@
 """The run report: one HTML file that needs nothing else, neither network nor scripts."""
 
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from carl.report.strips import Progress
 from carl.trajectory import Trajectory
 
 REPORT = "report.html"
+
+_log = logging.getLogger(__name__)
 
 
 def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
@@ -31,6 +34,8 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
         raise ConfigError(f"{run_dir} is not a run directory; give the one that `carl run` made")
     run = Run(run_dir)
     page = _template().render(context(run, tracer or _boxed(run)))
+    for note in dict.fromkeys(run.notes):
+        _log.warning("%s", note)
     path, new = run_dir / REPORT, run_dir / f"{REPORT}.new"
     try:
         new.write_text(page, encoding="utf-8")

@@ -1,7 +1,7 @@
 """What a run directory holds, read with patience: a run may have stopped anywhere, and its report says where."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.errors import CarlError, ProgramError
+from carl.artefacts import read_json, records, remedy, whole
+from carl.errors import CarlError, ConfigError, ProgramError, briefly
 from carl.program import RewardProgram
 from carl.task import Frame, get_task
 from carl.trajectory import Trajectory, TrajectoryStore
@@ -99,7 +100,7 @@ class Run:
         try:
             return RewardProgram.load(path) if path.exists() else None
         except ProgramError as error:
-            self.notes.append(f"{path.name} cannot be used: {error}")
+            self.notes.append(str(error))
             return None
 
     @cached_property
@@ -126,7 +127,7 @@ class Run:
             with np.load(path, allow_pickle=False) as arrays:
                 initial, goal = pictures(arrays["initial"]), pictures(arrays["goal"])
         except Exception as error:  # a damaged archive raises whatever its zip or npy reader stumbles over
-            self.notes.append(f"{path.name} cannot be read: {error}")
+            self.notes.append(f"{path} cannot be read ({briefly(error)}): {remedy(str(path))}")
             return []
         return list(zip(initial, goal, strict=False))
 
@@ -166,9 +167,9 @@ class Run:
         if not path.exists():
             return {}
         try:
-            return as_record(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            self.notes.append(f"{name} cannot be read: {error}")
+            return read_json(path, dict)
+        except ConfigError as error:
+            self.notes.append(str(error))
             return {}
 
     def _lines(self, name: str) -> list[Record]:
@@ -177,9 +178,11 @@ class Run:
         if not path.exists():
             return []
         try:
-            return list(_parsed(path.read_text().splitlines()))
-        except (OSError, ValueError) as error:
-            self.notes.append(f"{name} cannot be read: {error}")
+            with whole(str(path)):
+                text = path.read_text()
+            return [*records(text, str(path))]
+        except ConfigError as error:
+            self.notes.append(str(error))
             return []
 
 
@@ -190,7 +193,11 @@ def as_record(value: Any) -> Record:
 
 def _total(records: Sequence[Record]) -> Record:
     names = {name for record in records for name in record}
-    return {name: sum(record.get(name, 0) for record in records) for name in names}
+    return {name: sum(_counted(record.get(name)) for record in records) for name in names}
+
+
+def _counted(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def pictures(frames: NDArray[Any]) -> Frame:
@@ -198,12 +205,3 @@ def pictures(frames: NDArray[Any]) -> Frame:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise ValueError(f"frames are {frames.dtype}{list(frames.shape)}, not uint8[P, H, W, 3]")
     return frames
-
-
-def _parsed(lines: list[str]) -> Iterable[Record]:
-    for number, line in enumerate(lines):
-        try:
-            yield as_record(json.loads(line))
-        except ValueError:
-            if number + 1 < len(lines):
-                raise

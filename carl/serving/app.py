@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ray.serve import Application
 from ray.serve.config import DeploymentActorConfig
 
-from carl.errors import ConfigError
+from carl.errors import ConfigError, briefly
 from carl.serving.clients import Clients, Ledger
 from carl.serving.config import ServingConfig
 from carl.serving.front import LEDGER, VlmFront
@@ -37,7 +37,7 @@ def build(args: dict[str, Any]) -> Application:
     try:
         config = ServingConfig.model_validate(args)
     except ValidationError as error:
-        raise ConfigError(f"cannot serve with these arguments: {error}") from error
+        raise ConfigError(f"cannot serve with these arguments: {briefly(error)}") from error
     return _front(config, Clients.configured(config))
 
 

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from carl.errors import StoreError
+from carl.artefacts import remedy
+from carl.errors import StoreError, briefly
 from carl.task import Frame
 
 
@@ -163,7 +164,10 @@ class Recording:
             try:
                 self._keep(Exchange.model_validate_json(line))
             except ValidationError as error:
-                raise StoreError(f"{self.path}, line {number}: not a recorded exchange: {error}") from error
+                raise StoreError(
+                    f"{self.path}, line {number}, is no exchange that this carl recorded ({briefly(error)}): "
+                    f"{remedy('exchanges.jsonl')}"
+                ) from error
 
 
 def _write_once(path: Path, frame: Frame) -> None:

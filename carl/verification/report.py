@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from carl.errors import StoreError
+from carl.errors import StoreError, briefly
 
 Figure = bool | int | float | str | list[float] | None
 
@@ -92,4 +92,4 @@ class VerificationReport(_Record):
         try:
             return cls.model_validate_json(Path(path).read_text())
         except (OSError, UnicodeDecodeError, ValidationError) as error:
-            raise StoreError(f"cannot read the verification report {path}: {error}") from error
+            raise StoreError(f"cannot read the verification report {path}: {briefly(error)}") from error

@@ -11,6 +11,7 @@ from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.report.strips import Progress
 from carl.rewards.latch import Latch
+from carl.statistics import wilson_interval
 from carl.task import get_task
 from carl.trajectory import Trajectory, TrajectoryStore
 
@@ -70,7 +71,9 @@ def write_run(directory: Path, steps: int = 65_536) -> Path:
 
 
 def evaluation(successes: int, episodes: int = 200) -> dict[str, Any]:
-    return {"episodes": episodes, "success_rate": successes / episodes, "mean_length": 21.4, "mean_return": 2.9}
+    rate = successes / episodes
+    found = {"episodes": episodes, "success_rate": rate, "mean_length": 21.4, "mean_return": 2.9}
+    return found | {"interval": wilson_interval(successes, episodes)}
 
 
 def _result(steps: int) -> dict[str, Any]:
@@ -102,6 +105,8 @@ def _result(steps: int) -> dict[str, Any]:
                     "greedy": evaluation(successes),
                     "sampled": evaluation(max(0, successes - 3)),
                     "env_steps": steps,
+                    "env_steps_per_s": 4312.5,
+                    "seconds": 16.0,
                 }
                 for arm, successes in arms.items()
             }
