@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from carl.plain import visible
+
 LOG = "CARL_LOG"
 """Environment variable: ``json`` makes every log record one line of JSON on standard error. Ray hands it to workers."""
 
@@ -60,13 +62,11 @@ def set_up() -> None:
 
     As JSON from INFO on for carl, and from WARNING on for all else; as lines for people from WARNING on.
     """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if structured() else Lines(PLAIN))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if structured():
-        handler = logging.StreamHandler()
-        handler.setFormatter(JsonLines())
-        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         logging.getLogger("carl").setLevel(logging.INFO)
-    else:
-        logging.basicConfig(level=logging.WARNING, format=PLAIN)
 
 
 QUIET = {
@@ -86,6 +86,13 @@ def quiet() -> None:
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
     set_up()
+
+
+class Lines(logging.Formatter):
+    """A record as a line for people, without what would steer their terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class JsonLines(logging.Formatter):

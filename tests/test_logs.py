@@ -105,3 +105,10 @@ def test_another_process_joins_and_says_the_same() -> None:
         "run": "corridor-7",
         "program": "abc",
     }
+
+
+def test_a_record_does_not_steer_the_terminal():
+    record = logging.makeLogRecord(
+        {"msg": "%s is refused", "args": ("\x1b[2Jtake\u202e",), "levelname": "WARNING", "name": "carl"}
+    )
+    assert logs.Lines(logs.PLAIN).format(record) == "WARNING carl: take is refused"

@@ -53,10 +53,11 @@ def bare(answer: str) -> str:
     A reasoning block that was never closed is read as a remark: what follows its tag may be the answer.
     """
     text = _CLOSED.sub(_CLOSE, _OPENED.sub(_OPEN, _CHANNEL.sub("", answer)))
-    text = re.sub(f"{_OPEN}.*?{_CLOSE}", "\n", text, flags=re.DOTALL)
-    reasoned = text != answer
+    before, close, rest = text.rpartition(_CLOSE)
+    before = re.sub(f"{_OPEN}.*?{_CLOSE}", "\n", before + close, flags=re.DOTALL)
     # A chat template may have opened the block in the prompt: everything before the tag is reasoning.
-    text = text.rpartition(_CLOSE)[2].replace(_OPEN, "\n")
+    text = (before.rpartition(_CLOSE)[2] + rest).replace(_OPEN, "\n")
+    reasoned = text != answer
     text = _ENDS.sub("\n", text).replace("\ufeff", "")
     if reasoned and not text.strip():
         raise Unusable("the answer holds nothing but reasoning")

@@ -1,4 +1,8 @@
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from carl.errors import ProgramError
 from carl.synthesis.parse import Step, parse_plan, parse_source
@@ -113,3 +117,33 @@ def test_sources(answer: str) -> None:
 def test_what_is_no_source(answer: str, reason: str) -> None:
     with pytest.raises(ProgramError, match=reason):
         parse_source(answer)
+
+
+FRAGMENTS = [
+    *(
+        "1. a",
+        "2. b",
+        "Step 1",
+        "(1)",
+        ": ",
+        "- ",
+        "\u2014",
+        "**",
+        "###",
+        "Note:\n",
+        "Final:\n",
+        "Scene: x",
+        "\n",
+        "   ",
+    ),
+    *("```", "```python\n", "~~~", "<think>", "</think>", "<|im_end|>", GOOD, "I am sorry", "\x1b[", "\ud800", "\x00"),
+    *("[", "{", '"', "[[]]", "[{}]", '["x"]', '{"steps": [1]}', '{"name": "x", "step": 2}', '{"1": {"name": "q"}}'),
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
+@settings(max_examples=300)
+def test_whatever_is_answered_is_read_or_rejected(answer: str) -> None:
+    for parse in (parse_plan, parse_source):
+        with suppress(ProgramError):
+            parse(answer)
