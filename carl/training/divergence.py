@@ -1,17 +1,14 @@
 """Numbers that are none: a NaN or an infinity ends a training where it is first seen, and no checkpoint holds one."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from carl.errors import TaskError
-
-Named = Iterable[tuple[str, torch.Tensor]]
 
 IN_THE_TASK = "look for a NaN or an infinity in what the task observes or pays"
 
@@ -27,9 +24,20 @@ class FiniteLearner:
     """
 
     def _update(self, batch: Mapping[str, Any], **kwargs: Any) -> Any:
-        require_finite(_columns(batch), IN_THE_TASK, together=self._has_others)
+        self._check_batch(batch)
         with diverging():
             return super()._update(batch, **kwargs)  # type: ignore[misc]  # RLlib's
+
+    def _check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raise TaskError if a column of a module's rows is not finite."""
+        columns = {
+            name: column
+            for rows in batch.values()
+            for name, column in rows.items()
+            if torch.is_tensor(column) and column.is_floating_point()
+        }
+        names = [f"the {name} of a training batch" for name in columns]
+        require_finite(list(columns.values()), lambda: names, IN_THE_TASK, together=self._has_others)
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
         gradients = super().compute_gradients(loss_per_module, **kwargs)  # type: ignore[misc]  # RLlib's
@@ -39,14 +47,14 @@ class FiniteLearner:
     def _check(self, losses: Mapping[str, torch.Tensor], gradients: Mapping[Any, torch.Tensor | None]) -> None:
         """Raise TaskError if one of ``losses``, or of the ``gradients`` by parameter, is not finite."""
         rllib: Any = self
-        named = [(f"the loss of {name}", loss) for name, loss in losses.items()]
-        if rllib._grad_scalers is None:  # it looks for infinities itself, and takes smaller steps
-            named += [
-                (f"the gradient of {self._names.get(at, 'a scalar')}", one)
-                for at, one in gradients.items()
-                if one is not None
-            ]
-        require_finite(named, DIVERGED, together=self._has_others)
+        # A scaler looks for infinities itself, and takes smaller steps.
+        there = {} if rllib._grad_scalers else {at: one for at, one in gradients.items() if one is not None}
+
+        def names() -> list[str]:
+            of_losses = [f"the loss of {name}" for name in losses]
+            return of_losses + [f"the gradient of {self._names.get(at, 'a scalar')}" for at in there]
+
+        require_finite([*losses.values(), *there.values()], names, DIVERGED, together=self._has_others)
 
     @property
     def _has_others(self) -> bool:
@@ -54,7 +62,7 @@ class FiniteLearner:
         rllib: Any = self
         return bool(rllib.distributed)
 
-    @cached_property
+    @property
     def _names(self) -> dict[Any, str]:
         """Names of the networks' parameters, by what RLlib knows them by."""
         rllib: Any = self
@@ -62,24 +70,28 @@ class FiniteLearner:
         return {rllib.get_param_ref(one): name for module in modules for name, one in module.named_parameters()}
 
 
-def require_finite(tensors: Named, advice: str, *, together: bool = False) -> None:
-    """Raise TaskError, which names the first, if one of ``tensors`` holds a number that is not finite.
+def require_finite(
+    tensors: Sequence[torch.Tensor], names: Callable[[], Sequence[str]], advice: str, *, together: bool = False
+) -> None:
+    """Raise TaskError, which names the first by ``names``, if one of ``tensors`` holds a number that is not finite.
 
     ``together`` asks all learners: all of them raise the same if one has to, since the others would wait for the
     gradients of the one that raises.
     """
-    named = [(name, tensor.detach()) for name, tensor in tensors if tensor.numel()]
-    largest = torch.nn.utils.get_total_norm([tensor for _, tensor in named], math.inf)
+    with torch.no_grad():  # sums take a third of the time that a look at each number does
+        total = torch.stack([tensor.sum() for tensor in tensors]).sum()
     if together:
-        torch.distributed.all_reduce(largest)
-    if torch.isfinite(largest):
+        torch.distributed.all_reduce(total)
+    if math.isfinite(total.item()):
         return
-    first = next((name for name, tensor in named if not torch.isfinite(tensor).all()), None)
+    found = (name for name, tensor in zip(names(), tensors, strict=True) if not torch.isfinite(tensor).all())
+    first = next(found, None)
     if together:
         everyones: list[str | None] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everyones, first)
         first = next(filter(None, everyones), None)
-    raise TaskError(f"a NaN or an infinity ends the training, first seen in {first}: {advice}")
+    if first is not None:  # else the numbers are finite, and only their sum is not
+        raise TaskError(f"a NaN or an infinity ends the training, first seen in {first}: {advice}")
 
 
 def check_outputs(outputs: torch.Tensor) -> None:
@@ -108,13 +120,3 @@ def check_weights(algorithm: Any) -> None:
                     f"the weights {name!r} of {module} are not finite, so no checkpoint is written and the one before "
                     f"stays; {DIVERGED}"
                 )
-
-
-def _columns(batch: Mapping[str, Any]) -> Named:
-    """The columns of floats of all modules' minibatches."""
-    return [
-        (f"the {name} of a training batch", column)
-        for rows in batch.values()
-        for name, column in rows.items()
-        if torch.is_tensor(column) and column.is_floating_point()
-    ]

@@ -19,7 +19,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.torch_utils import explained_variance
 
-from carl.training.divergence import FiniteLearner
+from carl.training.divergence import FiniteLearner, diverging
 
 _SampleBatch: Any = SampleBatch  # RLlib leaves these untyped
 _explained_variance: Any = explained_variance
@@ -43,7 +43,12 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
 
     def _create_iterator_if_necessary(self, *, training_data: Any, **asked: Any) -> Iterable[MultiAgentBatch]:
         batch: Any = self._make_batch_if_necessary(training_data)  # type: ignore[no-untyped-call]
+        self._check_batch(batch.policy_batches)
         return Minibatches(batch, asked["minibatch_size"], asked["num_epochs"], asked.get("num_total_minibatches", 0))
+
+    def _update(self, batch: Any, **kwargs: Any) -> Any:
+        with diverging():  # the whole batch was looked at before
+            return PPOTorchLearner._update(self, batch, **kwargs)
 
     def build(self) -> None:
         super().build()
