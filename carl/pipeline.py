@@ -47,8 +47,9 @@ class Pipeline:
     def __init__(self, config: RunConfig, progress: Progress = silent) -> None:
         self.task = get_task(config.task)
         self.config = config
-        elsewhere = config.storage and config.storage != config.directory.absolute().as_uri()
-        self._storage = Storage(str(config.storage)) if elsewhere else None
+        storage = Storage(config.storage) if config.storage else None
+        here = storage and storage.folder and storage.folder.resolve() == config.directory.resolve()
+        self._storage = None if here else storage
         self._progress = progress
         with held(config.directory), claimed(self._storage, progress):
             if self._storage:
@@ -68,10 +69,15 @@ class Pipeline:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
             self._ray = self._held.enter_context(ExitStack())
             for stage in stages:
-                if stage == "report" or not self.dir.done(stage):
+                if stage == "report" or not self._done(stage):
                     with self.dir.attempt(stage):
                         self._do(stage)
         return self.dir.read(RESULT)  # type: ignore[no-any-return]  # JSON
+
+    def _done(self, stage: str) -> bool:
+        """Whether nothing is left to do; a training's program has to be the verified one still."""
+        of_a_program = self.config.learns_from_code and stage in ("train", "evaluate")
+        return self.dir.done(stage) and (not of_a_program or self.dir.done("verify"))
 
     @property
     def abstaining(self) -> list[str]:

@@ -13,7 +13,7 @@ from carl import logs
 from carl.cli import app
 from carl.collect import rollout
 from carl.config import RunConfig
-from carl.errors import ProgramError, TaskError, VlmError
+from carl.errors import ConfigError, ProgramError, TaskError, VlmError
 from carl.pipeline import Pipeline
 from carl.program import RewardProgram, SubTask
 from carl.task import Task
@@ -85,10 +85,21 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     assert episode.success == bool(episode.rewards.sum())
 
     asked = len(vlm.asked)
+    (tmp_path / "result.json").unlink()
     again = Pipeline(settings).run()
     assert again is not None
-    assert again | {"seconds": {}} == result | {"seconds": {}}
+    assert again | {"seconds": {}} == result | {"seconds": {}}, "evaluated again, and nothing else done"
     assert len(vlm.asked) == asked
+
+    program = RewardProgram.load(tmp_path / "program.json")
+    edited = program.subtasks[0].model_copy(update={"source": program.subtasks[0].source + "\n# better"})
+    (tmp_path / "program.json").write_text(RewardProgram(subtasks=(edited,)).to_json())
+    for stage in ("train", "evaluate"):
+        with pytest.raises(ConfigError, match=r"is not the program that was verified .* run `carl verify"):
+            Pipeline(settings).run((stage,))
+    with pytest.raises(ConfigError, match=f"training with the program {program.id}"):
+        Pipeline(settings).run()
+    assert json.loads((tmp_path / "verification.json").read_text())["program_id"] != program.id
 
 
 def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:
