@@ -68,7 +68,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
 def records(text: str, where: str, check: Callable[[Any], object] = lambda _: None) -> list[dict[str, Any]]:
     """The records of a JSONL file, each of which ``check`` may refuse; a last line without its end is being written."""
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(text.rpartition("\n")[0].splitlines(), 1):
+    for number, line in enumerate(text.split("\n")[:-1], 1):  # a string may hold what splitlines takes for an end
         with whole(where):
             try:
                 found.append(_expected(json.loads(line), dict))

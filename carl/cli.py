@@ -314,7 +314,7 @@ def record(
         elif policy:
             from carl.training.player import policy_of
 
-            play = stack.enter_context(policy_of(policy, recorder))
+            play = stack.enter_context(policy_of(policy.expanduser(), recorder))
             keep(recorder, play, episodes, seed, max_failed, stack.enter_context(bars()))
         elif found.expert:
             keep(recorder, by(found.expert), episodes, seed, max_failed, stack.enter_context(bars()))

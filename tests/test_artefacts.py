@@ -34,7 +34,7 @@ REPORT = VerificationReport(
     program_id=PROGRAM.id, accepted=True, checks=(), experts=3, randoms=2, frames=9, seconds=1.0
 ).model_dump(mode="json")
 EXCHANGE = {
-    **{"digest": "d", "model": "m", "prompt": "p", "messages": [], "answers": ["a"], "error": None},
+    **{"digest": "d", "model": "m", "prompt": "p", "messages": [], "answers": ["a\u2028b"], "error": None},
     "draw": {"n": 1, "temperature": 0.0, "max_tokens": 9, "seed": 0},
     "usage": {"calls": 1, "samples": 1, "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.5},
 }
@@ -54,7 +54,7 @@ def pipeline_in(run: Path) -> Pipeline:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is over, with every file that there can be."""
     path = write_run(tmp_path_factory.mktemp("finished") / "run")
-    write(path, "synthesis/exchanges.jsonl", json.dumps(EXCHANGE) + "\n")
+    write(path, "synthesis/exchanges.jsonl", json.dumps(EXCHANGE, ensure_ascii=False) + "\n")
     write(path, "synthesis.json", {"candidates": 3, "stopped": "accepted", "usage": EXCHANGE["usage"]})
     write(path, "verification.json", REPORT)
     write(path, HELD_OUT, {"program": PROGRAM.model_dump(mode="json"), "report": REPORT})

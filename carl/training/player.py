@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from gymnasium.vector import SyncVectorEnv
 
+from carl.artefacts import PROGRAM
 from carl.collect import environment_errors
 from carl.errors import ConfigError
+from carl.made import verified
 from carl.program import RewardProgram
 from carl.record import Play, Recorder
 from carl.rewards.program import ProgramReward
@@ -34,7 +36,11 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
     policy, mix = Policy.of(checkpoint), Mix.of(config.reward, task)
     source = None
     if mix.looks:
-        program = RewardProgram.load(run_dir / "program.json")
+        program = RewardProgram.load(run_dir / PROGRAM)
+        if verified(run_dir) != program.id:
+            raise ConfigError(
+                f"{run_dir / PROGRAM} is not the program that was verified; run `carl verify {config.task}`"
+            )
         source = ProgramReward.of(program, config.verify, cache=config.reward.cache)
     env = CodeReward(SyncVectorEnv([lambda: recorder]), recorder.task, source, mix=mix)
 
