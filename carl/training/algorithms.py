@@ -15,7 +15,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from carl.config import TrainConfig
-from carl.errors import ConfigError, ResourceError, did_you_mean
+from carl.errors import ConfigError, ResourceError, TaskError, did_you_mean
 from carl.resources import Need, room_for
 from carl.seeding import Role, seed_of
 from carl.task import Task
@@ -181,7 +181,12 @@ def check(task: Task, train: TrainConfig) -> None:
 
 
 def _tuned(algorithm: str) -> Any:
-    config = {"ppo": _ppo, "appo": _appo, "sac": _sac}[algorithm]()
+    """Raises TaskError for an algorithm that there is not, which only a task can name."""
+    known = {"ppo": _ppo, "appo": _appo, "sac": _sac}
+    if algorithm not in known:
+        near = did_you_mean(algorithm, known) or ";"
+        raise TaskError(f"the task names the algorithm {algorithm!r}{near} there are {', '.join(known)}")
+    config = known[algorithm]()
     # Our learners look at all gradients. Against its documentation, this setting skips RLlib's own look at each.
     return config.framework(torch_skip_nan_gradients=True)
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
 from carl.config import TrainConfig
-from carl.errors import ConfigError, ResourceError
+from carl.errors import ConfigError, ResourceError, TaskError
 from carl.rewards.vector import Mix
-from carl.training.algorithms import build, configure, needs_of
+from carl.training.algorithms import build, check, configure, needs_of
 from carl.training.channel import ChannelClient
 from carl.training.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR, STEERED
@@ -95,3 +97,8 @@ def test_settings_that_rllib_does_not_have_are_refused(method, arguments, messag
 def test_neighbouring_runs_and_runners_do_not_share_seeds():
     seeds = {configure(setup(run_seed=run), TrainConfig()).seed + runner for run in range(20) for runner in range(20)}
     assert len(seeds) == 400
+
+
+def test_an_algorithm_that_a_task_misspells_is_answered_with_the_nearest():
+    with pytest.raises(TaskError, match=r"'pppo'; did you mean ppo\? there are ppo, appo, sac"):
+        check(replace(CORRIDOR, algorithm="pppo"), TrainConfig())
