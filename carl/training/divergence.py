@@ -94,21 +94,15 @@ def require_finite(
         raise TaskError(f"a NaN or an infinity ends the training, first seen in {first}: {advice}")
 
 
-def check_outputs(outputs: torch.Tensor) -> None:
-    """Raise TaskError if what a network says of finite observations is not finite."""
-    if not torch.isfinite(outputs).all():
-        raise TaskError(f"the policy says numbers that are not finite of observations that are; {DIVERGED}")
-
-
 @contextmanager
 def diverging() -> Iterator[None]:
-    """Turn the error of a torch distribution that is given such a number into a TaskError."""
+    """Turn into a TaskError that torch refuses to draw actions from such numbers; also for decorating a function."""
     try:
         yield
     except ValueError as error:
         if "to satisfy the constraint" not in str(error):
             raise
-        raise TaskError(f"the policy says numbers that are not finite of a batch that is; {DIVERGED}") from error
+        raise TaskError(f"what the policy says of finite observations is not finite; {DIVERGED}") from error
 
 
 def check_weights(algorithm: Any) -> None:

@@ -13,6 +13,7 @@ from ray.rllib.utils.spaces import space_utils
 from carl.artefacts import STATE
 from carl.errors import StoreError, briefly
 from carl.training.checkpoint import ALGORITHM, check
+from carl.training.divergence import diverging
 
 MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_ID
 """Where RLlib keeps the module in what ``Algorithm.save_to_path`` writes."""
@@ -43,6 +44,7 @@ class Policy:
             ) from error
 
     @torch.no_grad()
+    @diverging()
     def act(self, observations: NDArray[np.float32], *, greedy: bool) -> NDArray[Any]:
         """Actions ``[N, ...]``, ready for the environment, for observations ``float32[N, D]``.
 

@@ -21,6 +21,7 @@ from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.channel import ChannelClient
+from carl.training.divergence import diverging
 from carl.training.follower import Follower
 from carl.training.fragment import Columns, Fragment, Ongoing
 from carl.training.versions import PAID_BY, VERSION, paid_by
@@ -188,6 +189,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         return actions, {"actions": actions}
 
     @torch.no_grad()
+    @diverging()
     def _decide(self, fragment: Fragment, *, explore: bool) -> tuple[NDArray[Any], Columns]:
         """The module's actions for the latest observations, as the environment takes them; and all it says, as columns.
 

@@ -23,10 +23,12 @@ from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
+from carl.training.replay import VersionedPrioritizedReplayBuffer
 from carl.training.runner import RunnerSetup
 from carl.training.train import LIVE, Training, send_weights_to_the_restarted
 from carl.training.train import train as train_with
-from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut
+from carl.training.versions import trained_on
+from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -267,6 +269,71 @@ def test_a_task_that_pays_nan_ends_the_training_with_a_word(tmp_path):
     task = replace(CORRIDOR, make=lambda: TransformReward(CORRIDOR.make(), lambda reward: float("nan")))
     with pytest.raises(TaskError, match="reward of slot 0 is nan in step 1"):
         train(training(tmp_path, task, mix=Mix(env=1.0)))
+
+
+class Blank(SteeredCorridor):
+    """Observes a number that is none in its third step."""
+
+    def _observation(self):
+        return np.full(5, np.nan if self.steps == 3 else 0.5, np.float32)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_an_observation_that_is_no_number_ends_the_training_with_a_word(tmp_path, algorithm):
+    config = HERE.model_copy(update={"algorithm": algorithm, "rllib": {}})
+    with pytest.raises(TaskError, match=r"observation of slot . is nan at \[0\] in step 3"):
+        train(training(tmp_path, replace(STEERED, make=Blank), config))
+
+
+def test_more_than_a_tenth_of_abstains_is_said_once_a_spell_and_counted(tmp_path, caplog):
+    config = HERE.model_copy(update={"env_steps": 4_096, "evaluate_every": 100, "checkpoint_every": 100})
+    run = training(tmp_path, config=config, source=Furthest(blind=frozenset(range(5))))
+    seen = []
+
+    def heal(channel):
+        seen.append(json.loads((tmp_path / LIVE).read_text())["abstaining"])
+        if len(seen) == 2:
+            channel.wait_acknowledged(channel.publish(Furthest(scale=2.0)))
+
+    trained = train(run, on_iteration=heal)
+    assert seen == [1, 2, 2, 2]
+    assert trained.progressed.abstaining == curve(run)[-1]["abstaining"] == 2
+    assert caplog.text.count("could not be judged and earned nothing") == 1
+
+
+def test_a_weight_that_is_no_number_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 2_048, "evaluate_every": 100}))
+    checks = []
+
+    def failing(algorithm):
+        checks.append(algorithm)
+        if len(checks) == 2:
+            raise TaskError("the weights are not finite")
+
+    monkeypatch.setattr("carl.training.train.check_weights", failing)
+    with pytest.raises(TaskError, match="not finite"):
+        train(run)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [run.checkpoints.latest().name]
+
+
+def test_sac_goes_on_with_what_it_replayed_from(tmp_path):
+    prioritized = {"type": "PrioritizedEpisodeReplayBuffer", "capacity": 2_000, "alpha": 0.6, "beta": 0.4}
+    rllib = {**SOON, "training": {**SOON["training"], "replay_buffer_config": prioritized}}
+    config = TrainConfig(algorithm="sac", env_runners=0, envs_per_runner=8, rllib=rllib)
+    with reward_channel() as channel:
+        channel.publish(Furthest())
+        setup = RunnerSetup(STEERED, Mix(), 0, channel)
+        algorithm = build(setup, config)
+        assert set(trained_on(algorithm.train())) == {1}, "the version that paid is known of what is replayed"
+        algorithm.save_to_path(tmp_path / "saved")
+        held = algorithm.local_replay_buffer.get_num_timesteps()
+        algorithm.stop()
+        other = build(setup, config)
+        other.restore_from_path(tmp_path / "saved")
+        assert isinstance(other.local_replay_buffer, VersionedPrioritizedReplayBuffer)
+        assert other.local_replay_buffer.get_num_timesteps() == held >= 200
+        assert set(trained_on(other.train())) == {1}
+        other.stop()
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):
