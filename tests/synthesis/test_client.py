@@ -3,6 +3,7 @@ import re
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -146,7 +147,7 @@ def test_a_server_that_recovers(tmp_path: Path) -> None:
 
 def test_a_server_that_is_full_or_loading_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(live.time, "sleep", pauses.append)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
 
     def loading(asked: Asked) -> list[str] | Status:
         replies = [Status(503), Status(429), Status(503, headers={"Retry-After": "7"}), answers(asked)]

@@ -142,7 +142,7 @@ FRAGMENTS = [
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_whatever_is_answered_is_read_or_rejected(answer: str) -> None:
     for parse in (parse_plan, parse_source):
         with suppress(ProgramError):
