@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from carl.artefacts import STATE
 from carl.cli import app
-from carl.config import RunConfig
+from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError
 from carl.pipeline import Pipeline
 from carl.report import build_report
+from carl.report.sweep import write_sweep
 from carl.result import assemble
 from carl.rundir import ORDER, RunDirectory
 from carl.storage import Storage
@@ -164,6 +165,17 @@ def test_a_report_names_every_damaged_file_and_goes_without_it(
     if how != "of another version":  # of which the report shows what it knows
         quiet = [path.name for path in paths if path.name not in caplog.text and path.suffix == ".json"]
         assert set(quiet) <= {path.name for path in paths if "expert" in str(path)}, quiet
+
+
+def test_a_sweep_names_the_files_of_trials_that_it_cannot_use(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = SweepConfig.model_validate({"base": {"task": TASK}, "seeds": [0], "directory": run.parent})
+    (trial,) = sweep.trials()
+    run.rename(trial.config.directory)
+    for name in ("result.json", f"{ARM}/curve.jsonl"):
+        damage(trial.config.directory, name, "of another type")
+    (row,) = write_sweep(sweep, {})
+    assert "result.json is not what this carl wrote" in row["failed"][0]
+    assert "curve.jsonl is not what this carl wrote" in caplog.text
 
 
 def test_a_run_whose_files_are_whole_reads_without_a_word(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from carl import holding
+from carl import sweep as sweeping
 from carl.artefacts import CLAIM, LOCK, STATE
-from carl.config import RunConfig
+from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, StoreError
 from carl.holding import Holder, claimed, held
 from carl.pipeline import Pipeline
@@ -162,6 +163,18 @@ def test_a_directory_has_one_holder_and_its_name_is_said(tmp_path: Path) -> None
     with held(run.path), held(tmp_path / "another"):
         pass
     assert not (tmp_path / "another").exists(), "it held nothing"
+
+
+def test_a_sweep_holds_its_directory_and_a_trial_is_done_by_what_it_left(tmp_path: Path) -> None:
+    sweep = SweepConfig.model_validate({"base": {"task": "DoorKey-5x5"}, "directory": tmp_path})
+    with held(tmp_path), pytest.raises(ConfigError, match="is in use by process"):
+        sweeping.run_sweep(sweep)
+    trial = finished(tmp_path / "trial").config
+    assert sweeping._done(trial)
+    write(trial.directory, "result.json", "{")
+    assert not sweeping._done(trial), "it is begun, and says what is wrong"
+    with pytest.raises(ConfigError, match=r"result\.json is not what this carl wrote"):
+        Pipeline(trial).run()
 
 
 def test_a_holder_that_was_killed_leaves_the_directory_free(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,8 @@ from carl.rundir import write_json, write_text
 from carl.statistics import t_interval
 
 Row = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 COMPARISON = "comparison"
 """Folder of the sweep's directory that these files go to."""
@@ -109,9 +112,10 @@ def _series(index: int, name: str, trials: Sequence[Trial]) -> Series:
 
 
 def _curve(directory: Path, arm: str) -> list[Point]:
-    points = (
-        (number(point.get("env_steps")), number(point.get("success_rate"))) for point in Run(directory).curve(arm)
-    )
+    run = Run(directory)
+    points = [(number(point.get("env_steps")), number(point.get("success_rate"))) for point in run.curve(arm)]
+    for note in run.notes:
+        _log.warning("%s", note)
     return [(steps, rate) for steps, rate in points if steps is not None and rate is not None]
 
 
