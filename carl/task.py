@@ -144,8 +144,20 @@ def tasks() -> Mapping[str, Task]:
     return found
 
 
+GYMNASIUM = "1.2."
+"""The releases of gymnasium that carl runs with; Ray 2.60 pins 1.2.2."""
+
+
 def get_task(name: str) -> Task:
-    """The task called ``name``, or ``module:attribute`` for one that no package registered; raises TaskError."""
+    """The task called ``name``, or ``module:attribute`` for one that no package registered; raises TaskError.
+
+    TaskError as well where gymnasium is another than Ray's: what trains there is not what was tested.
+    """
+    if not gym.__version__.startswith(GYMNASIUM):
+        raise TaskError(
+            f"gymnasium {gym.__version__} is installed, and Ray needs {GYMNASIUM}*: a package that needs another "
+            "cannot be used beside it. Take a release of that package from before, and pip install 'gymnasium==1.2.2'"
+        )
     if ":" in name:
         return _import_task(name)
     try:
@@ -166,9 +178,10 @@ def _import_task(reference: str) -> Task:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise TaskError(
-            f"cannot import the task {reference!r}: {error}; install its package, or run carl where the file lies"
-        ) from error
+        cure = "install its package, or run carl where the file lies"
+        if (error.name or "").partition(".")[0] == "gymnasium":
+            cure = f"a package that needs a newer gymnasium than {gym.__version__} cannot be used, as Ray pins that one"
+        raise TaskError(f"cannot import the task {reference!r}: {error}; {cure}") from error
     if not hasattr(module, attribute):
         near = did_you_mean(attribute, [name for name, value in vars(module).items() if isinstance(value, Task)])
         raise TaskError(f"cannot import the task {reference!r}: {module_name} has no {attribute!r}{near}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,22 @@ def test_an_unknown_task_lists_the_known_ones() -> None:
 def test_a_wrong_reference_is_explained(name: str) -> None:
     with pytest.raises(TaskError, match=name):
         get_task(name)
+
+
+def test_another_gymnasium_than_rays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gym, "__version__", "1.4.0")
+    with pytest.raises(TaskError, match=r"gymnasium 1\.4\.0 is installed, and Ray needs 1\.2\..*gymnasium==1\.2\.2"):
+        get_task("DoorKey-8x8")
+
+
+@pytest.mark.parametrize("line", ["import gymnasium.of_tomorrow", "from gymnasium import of_tomorrow"])
+def test_a_task_that_needs_a_newer_gymnasium_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    (tmp_path / "tomorrow.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TaskError, match=r"cannot import the task 'tomorrow:TASK'.*newer gymnasium than 1\.2"):
+        get_task("tomorrow:TASK")
 
 
 def test_a_task_is_frozen() -> None:
