@@ -119,6 +119,7 @@ def test_every_layer_turns_away_alike_and_health_answers(served: tuple[str, str]
             until("c", (429, "server_full"))
             with urlopen(base_url.removesuffix("v1") + "health") as answer:
                 assert json.load(answer) == {"status": "ok"}
+    until("d", (400, "invalid_value"))
 
 
 def test_what_is_refused_for_its_size_costs(served: tuple[str, str]) -> None:
