@@ -308,9 +308,9 @@ def record(
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(found, place, existing, source))
         if keys:
-            from carl.keyboard import Player, Terminal
+            from carl.keyboard import Keyboard, Player
 
-            keep(recorder, by(Player(found, stack.enter_context(Terminal()))), episodes, seed, None)
+            keep(recorder, by(Player(found, stack.enter_context(Keyboard()))), episodes, seed, None)
         elif policy:
             from carl.training.player import policy_of
 

@@ -30,7 +30,7 @@ LARGEST = 4
 """How many times larger than it is a small frame is shown at most."""
 
 
-class Terminal:
+class Keyboard:
     """Keys as they are pressed, without Enter; a context manager, which leaves the terminal as it was.
 
     Raises ConfigError if ``descriptor`` is no terminal.
@@ -70,23 +70,23 @@ class Player:
 
     Args:
         task: what is played; its camera's frames are shown.
-        terminal: where.
+        keyboard: theirs.
     """
 
-    def __init__(self, task: Task, terminal: Terminal) -> None:
-        self._task, self._terminal = task, terminal
+    def __init__(self, task: Task, keyboard: Keyboard) -> None:
+        self._task, self._keyboard = task, keyboard
 
     def __call__(self, env: Environment) -> Actor:
         actions = key_actions(self._task.name, env)
-        self._terminal.write(CLEAR)
+        self._keyboard.write(CLEAR)
         steps = 0
 
         def act(_observation: Any) -> Any:
             nonlocal steps
             shown = picture(self._task.frame(env), *shutil.get_terminal_size())
-            self._terminal.write(f"{HOME}{shown}{legend(env, actions)}   step {steps}\x1b[K\n")
+            self._keyboard.write(f"{HOME}{shown}{legend(env, actions)}   step {steps}\x1b[K\n")
             steps += 1
-            while (key := self._terminal.read()) not in actions:
+            while (key := self._keyboard.read()) not in actions:
                 if key == STOP:
                     raise KeyboardInterrupt
                 if key == AGAIN:

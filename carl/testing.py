@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carl.collect import demonstrations, made, play, rollout
+from carl.collect import attempt, demonstrations, made, play, rollout
 from carl.rewards.frames import Frames
 from carl.task import Task
 from carl.trajectory import Trajectory
@@ -31,6 +31,9 @@ class TaskContract:
 
     seeds: ClassVar[Sequence[int]] = (11, 12, 13)
     """Episodes that the expert has to solve and random play has to survive."""
+
+    max_failed: ClassVar[float] = 0.0
+    """Largest share of them that the expert may fail to solve, where the environment is stochastic."""
 
     random_steps: ClassVar[int] = 60
     """Steps after which random play is cut."""
@@ -89,10 +92,13 @@ class TaskContract:
             assert task.demonstrations, "a Task needs an expert or demonstrations"
             assert demonstrations(task, 1)
             return
-        for seed in self.seeds:
-            trajectory = rollout(task, seed, "expert")
-            assert trajectory.success, f"the expert fails in the episode of seed {seed}"
-            assert np.any(trajectory.frames[0] != trajectory.frames[-1]), "the last frame looks like the first"
+        with made(task, self.seeds[0]) as env:
+            played = [attempt(task, env, seed, "expert") for seed in self.seeds]
+        failed = [trajectory.seed for trajectory in played if not trajectory.success]
+        assert len(failed) <= self.max_failed * len(played), f"the expert fails in the episodes of the seeds {failed}"
+        for trajectory in played:
+            if trajectory.success:
+                assert np.any(trajectory.frames[0] != trajectory.frames[-1]), "the last frame looks like the first"
 
     def test_random_play_ends_or_is_cut(self, task: Task) -> None:
         for seed in self.seeds:

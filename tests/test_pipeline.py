@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     assert result["evaluation"]["episodes"] == 10
     assert 0 <= result["evaluation"]["success_rate"] <= 1
     assert set(result["evaluation"]["arms"]) == {"code"}
+    assert result["experts"] == {"recorded": 8, "failed": 0}
     assert set(result["seconds"]) == {"collect", "synthesize", "verify", "train", "evaluate"}
     assert "walk to the end" in (tmp_path / "report.html").read_text()
     assert "code reward" in CliRunner().invoke(app, ["watch", str(tmp_path)]).output
@@ -162,15 +164,15 @@ def test_demonstrations_are_halved_between_search_and_verdict(
     tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "demonstrations"
-    TrajectoryStore(store).write([rollout(CORRIDOR, seed, "expert") for seed in range(5)])
+    lost = replace(rollout(CORRIDOR, 9, "expert"), success=False)
+    TrajectoryStore(store).write([lost, *(rollout(CORRIDOR, seed, "expert") for seed in range(5))])
     task = Task(name="Recorded", description="Walk.", make=CORRIDOR.make, demonstrations=str(store), random_cut=3.0)
     monkeypatch.setattr("carl.pipeline.get_task", lambda name: task)
     Pipeline(config(tmp_path / "run", vlm.base_url)).run(("collect", "synthesize", "verify"))
-    search, verdict = (
-        TrajectoryStore(tmp_path / f"run/trajectories/{name}expert").read() for name in ("", "held-out-1-")
-    )
+    search, verdict = (TrajectoryStore(tmp_path / f"run/trajectories/{name}expert") for name in ("", "held-out-1-"))
     assert [episode.seed for episode in search] == [0, 1]
     assert [episode.seed for episode in verdict] == [2, 3]
+    assert (search.manifest.failed, verdict.manifest.failed) == (1, 0)
 
     TrajectoryStore(store).write([rollout(CORRIDOR, 0, "expert")], replace=True)
     with pytest.raises(TaskError, match="too few demonstrations"):

@@ -15,7 +15,7 @@ from carl.cli import app
 from carl.collect import collect
 from carl.config import RunConfig
 from carl.errors import ConfigError, StoreError, TaskError
-from carl.keyboard import Player, Terminal, key_actions, legend, picture
+from carl.keyboard import Keyboard, Player, key_actions, legend, picture
 from carl.record import Recorder, by, record
 from carl.rundir import RunDirectory
 from carl.task import get_task
@@ -189,7 +189,7 @@ def test_a_policy_of_another_task_is_refused(tmp_path: Path) -> None:
 # A person
 
 
-class Typed(Terminal):
+class Typed(Keyboard):
     """Keys that somebody is going to press, and what is shown to them."""
 
     def __init__(self, keys: str) -> None:
@@ -259,17 +259,17 @@ def pseudo() -> Iterator[tuple[int, int]]:
 
 def test_keys_are_read_without_enter_from_a_terminal(pseudo: tuple[int, int]) -> None:
     pressed, read = pseudo
-    with Terminal(read) as terminal:
+    with Keyboard(read) as keyboard:
         for key in ("1", "q", "\x1b[A"):
             os.write(pressed, key.encode())
-            assert terminal.read() == key
+            assert keyboard.read() == key
 
 
 def test_without_a_terminal_there_are_no_keys() -> None:
     end, other = os.pipe()
     try:
         with pytest.raises(ConfigError, match="terminal"):
-            Terminal(end)
+            Keyboard(end)
     finally:
         os.close(end)
         os.close(other)

@@ -106,6 +106,12 @@ def test_deciding_frame_of_a_rejected_candidate_is_marked(run: Path) -> None:
     assert "Step 9. wait: expected below 1, got 1" in Page(text).text
 
 
+def test_failures_of_the_expert_are_among_the_figures(run: Path) -> None:
+    edit(run / "result.json", experts={"recorded": 120, "failed": 17})
+    text = read(run).text
+    assert "expert episodes that failed and were passed over 17" in " ".join(text.split())
+
+
 def test_hostile_text_is_shown_and_not_obeyed(run: Path) -> None:
     hostile = RewardProgram(
         subtasks=(SubTask(name=ATTACK, description=ATTACK, source=PROGRAM.subtasks[0].source + f"# {ATTACK}\n"),)
