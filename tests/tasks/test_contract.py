@@ -12,7 +12,7 @@ import pytest
 from carl.task import Task
 from carl.tasks import BUILT_IN
 from carl.testing import TaskContract, difference
-from tests.fakes.corridor import CORRIDOR, Corridor
+from tests.fakes.corridor import COIN_FLIP, CORRIDOR, Corridor
 
 
 @pytest.mark.parametrize("task", BUILT_IN, ids=lambda task: task.name)
@@ -119,3 +119,15 @@ def test_difference_is_of_numbers_not_of_bytes() -> None:
     assert difference(one, other) == "1 of 2 values, at [0, 1], by up to 249; first 250 and 1"
     assert difference(one, one) == ""
     assert difference(one, other[:, :1]) == "[1, 2] and [1, 1]"
+
+
+def test_an_expert_may_fail_as_often_as_the_contract_allows() -> None:
+    class Stochastic(TaskContract):
+        seeds = range(10)
+        max_failed = 0.8
+
+    lucky = replace(COIN_FLIP, expert=lambda env: lambda observation: 1)
+    Stochastic().test_the_expert_succeeds(lucky)
+    Stochastic.max_failed = 0.1
+    with pytest.raises(AssertionError, match="the expert fails in the episodes of the seeds"):
+        Stochastic().test_the_expert_succeeds(lucky)
