@@ -25,7 +25,7 @@ from common import run
 from carl.program import RewardProgram, SubTask
 from carl.task import Task
 
-EPISODES = (15, 60)
+EPISODES = (30, 60)
 STEPS, SIZE = 499, (400, 600)
 
 PROGRAM = RewardProgram(

@@ -321,7 +321,7 @@ def record(
         else:
             raise ConfigError(f"task {task!r} has no expert to record: give --policy or --keys")
     console.print(
-        f"Kept {recorder.kept} episodes, left out {recorder.failed} that failed. {place} is for a Task to name: "
+        f"Episodes kept: {recorder.kept}; failed and left out: {recorder.failed}. For a Task to name: "
         f"Task(..., demonstrations={place!r})",
         markup=False,
         highlight=False,

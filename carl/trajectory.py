@@ -3,7 +3,7 @@
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -105,6 +105,13 @@ class _Place(NamedTuple):
     steps: int
 
 
+class _File(NamedTuple):
+    """A part that is open, and the names of its columns."""
+
+    parquet: pq.ParquetFile
+    columns: frozenset[str]
+
+
 class TrajectoryStore:
     """Trajectories as Parquet files: a frame is a row (T + 1 rows for T steps), an episode is a few row groups.
 
@@ -130,7 +137,7 @@ class TrajectoryStore:
                 self._fs, self._root = pa.fs.FileSystem.from_uri(self.uri)
         else:
             self._fs, self._root = pa.fs.LocalFileSystem(), str(Path(os.path.expanduser(self.uri)).absolute())
-        self._open: dict[str, pq.ParquetFile] = {}
+        self._open: dict[str, _File] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}
@@ -257,7 +264,7 @@ class TrajectoryStore:
     def __getitem__(self, index: int) -> Trajectory:
         """One episode, whose frames are read as they are looked at, and are read-only; raises StoreError, then too."""
         place = self._places[index]
-        names = [name for name in self._file(place.part).schema_arrow.names if name != stored.FRAME]
+        names = self._file(place.part).columns - {stored.FRAME}
         table = self._table(place, place.groups, names)
         rows = place.part.group_rows or place.steps + 1
 
@@ -310,24 +317,22 @@ class TrajectoryStore:
             for groups, steps in zip(part.groups(), part.lengths, strict=True)
         ]
 
-    def _table(self, place: _Place, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        file = self._file(place.part)
-        path = self._path(place.part.name)
-        missing = set(columns) - set(file.schema_arrow.names)
-        if missing:
+    def _table(self, place: _Place, groups: Sequence[int], columns: Collection[str]) -> pa.Table:
+        file, path = self._file(place.part), self._path(place.part.name)
+        if missing := set(columns) - file.columns:
             raise StoreError(f"{path} has no column {sorted(missing)[0]!r}")
         with store_errors(path):
-            return file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
+            return file.parquet.read_row_groups(list(groups), columns=list(columns), use_threads=False)
 
-    def _file(self, part: Part) -> pq.ParquetFile:
+    def _file(self, part: Part) -> _File:
         """The open file of a part; the one that was opened first is closed if there are too many."""
         if part.name not in self._open:
             if len(self._open) >= OPEN_FILES:
-                self._open.pop(next(iter(self._open))).close(force=True)
+                self._open.pop(next(iter(self._open))).parquet.close(force=True)
             path = self._path(part.name)
             with store_errors(path):
-                file = self._fs.open_input_file(path)
-                self._open[part.name] = pq.ParquetFile(file, page_checksum_verification=True)
+                parquet = pq.ParquetFile(self._fs.open_input_file(path), page_checksum_verification=True)
+                self._open[part.name] = _File(parquet, frozenset(parquet.schema_arrow.names))
         return self._open[part.name]
 
     def _path(self, name: str) -> str:

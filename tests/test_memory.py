@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from carl import frames
 from carl.collect import collect
 from carl.config import VerifyConfig
 from carl.program import RewardProgram, SubTask
@@ -48,8 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four frames to a chunk, two episodes side by side, and memory that is watched."""
     verifying = import_module("carl.verification.verify")  # its package has a function of that name
     monkeypatch.setattr(verifying, "AT_ONCE", 2)
-    for module in (frames, verifying):
-        monkeypatch.setattr(module, "CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr("carl.frames.CHUNK_BYTES", CHUNK)
     monkeypatch.setattr("carl.verification.replay.BYTES_AT_ONCE", CHUNK)
     monkeypatch.setattr("carl.collect.PARTS_PER_CPU", 1)
     monkeypatch.setattr("ray.is_initialized", lambda: False)

@@ -140,7 +140,7 @@ def test_the_command_keeps_the_expert_s_episodes(tmp_path: Path, monkeypatch: py
     task = "tests.test_record:WALKER"
     told = CliRunner().invoke(app, ["record", task, "--episodes", "3"])
     assert told.exit_code == 0, told.output
-    assert "Kept 3 episodes, left out 0" in told.output
+    assert "Episodes kept: 3; failed and left out: 0" in told.output
     assert len(TrajectoryStore(tmp_path / "demonstrations/tests.test_record.WALKER")) == 3
     for arguments, kind in ((["--append", "--replace"], ConfigError), ([], StoreError)):
         assert isinstance(CliRunner().invoke(app, ["record", task, *arguments]).exception, kind)

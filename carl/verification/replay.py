@@ -18,8 +18,9 @@ AT_ONCE = 64
 REPEATED = 1_000
 """Of so many answers for each ``AT_ONCE`` episodes it is checked that a second run gives the same."""
 
-ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 16 << 20
-"""Most frames that are put together for one question, and most bytes of them."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 24 << 20
+"""Most frames that are put together for one question, and most bytes of them; of large frames fewer than ``AT_ONCE``
+episodes are replayed side by side, so that a step is still one question."""
 
 
 @dataclass(frozen=True)

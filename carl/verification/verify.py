@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carl.config import VerifyConfig
-from carl.frames import CHUNK_BYTES
 from carl.program import RewardProgram
 from carl.progress import Progress, silent
 from carl.sandbox.box import Box, Limits
 from carl.trajectory import Trajectory
 from carl.verification import checks
-from carl.verification.replay import AT_ONCE, Episode, Replay
+from carl.verification.replay import AT_ONCE, BYTES_AT_ONCE, Episode, Replay
 from carl.verification.report import Check, VerificationReport
 
 
@@ -146,8 +145,8 @@ def _passed(decided: list[Check]) -> bool:
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
-    """``AT_ONCE`` episodes at a time, fewer if single frames are larger than a chunk of them should be."""
+    """``AT_ONCE`` episodes at a time, of large frames fewer."""
     source = iter(trajectories)
     for first in source:
-        chunk = max(CHUNK_BYTES, prod(first.frames.shape[1:]))
-        yield [first, *islice(source, max(0, AT_ONCE * CHUNK_BYTES // chunk - 1))]
+        count = min(AT_ONCE, BYTES_AT_ONCE // prod(first.frames.shape[1:]))
+        yield [first, *islice(source, max(0, count - 1))]
