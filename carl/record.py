@@ -8,12 +8,13 @@ import gymnasium as gym
 import numpy as np
 
 from carl.actions import cast
-from carl.collect import allowed_failures, check_visible, environment_errors
+from carl.collect import allowed_failures, check_visible, environment_errors, first_frame
 from carl.errors import StoreError, TaskError
 from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.seeding import Role, seeds_after
-from carl.task import Expert, Task, overlong
+from carl.sizes import announce
+from carl.task import LONGEST, Expert, Task, overlong
 from carl.trajectory import Trajectory, TrajectoryStore
 
 Existing = Literal["refuse", "append", "replace"]
@@ -172,6 +173,8 @@ def record(
     KeyboardInterrupt, also of whoever plays, ends that early. Raises TaskError if more than the share ``max_failed`` of
     the episodes fail (None: any may).
     """
+    frame, limit = first_frame(recorder.task)
+    announce(recorder.task.name, "demonstration", frame, episodes, min(limit or LONGEST, LONGEST), progress)
     label = f"demonstrations of {recorder.task.name}"
     known = recorder.seeds
     seeds = (one for one in seeds_after(seed, Role.DEMONSTRATION, 0) if one not in known)

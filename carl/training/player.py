@@ -1,5 +1,6 @@
 """A trained policy of a run, which plays to be recorded."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
 
     Raises ConfigError if there is none, or if it is of another task; StoreError or ProgramError if it cannot be used.
     """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
     config = read_config(run_dir)
     if (task := get_task(config.task)).name != recorder.task.name:
         raise ConfigError(f"{run_dir} holds a run of {task.name}, not of {recorder.task.name}")
