@@ -1,9 +1,12 @@
 """Actions as their space has them, whoever wrote them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
 
 from carl.errors import TaskError
 
@@ -13,10 +16,16 @@ def cast(space: gym.Space[Any], action: Any, who: str) -> Any:
 
     ``action`` may be an int, a float, a list, a NumPy scalar or an array of as many numbers as the space has. A float
     in place of an integer has to be whole, and none NaN or infinite. Raises TaskError, which begins with ``who``
-    acted, if it cannot be cast or is outside ``space``, or if that has no dtype of its own (Dict, Tuple).
+    acted, if it cannot be cast or is outside ``space``, or if that is neither numbers nor a Dict or Tuple of them.
     """
+    if isinstance(space, spaces.Dict):
+        parts = dict(action) if isinstance(action, Mapping) else {}
+        return {key: cast(part, parts.get(key), f"{who} for {key!r}") for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        parts = dict(enumerate(action)) if isinstance(action, Sequence | np.ndarray) else {}
+        return tuple(cast(part, parts.get(key), f"{who} for [{key}]") for key, part in enumerate(space))
     if space.dtype is None or space.shape is None:
-        raise TaskError(f"{who} acts in {space}, which is not one array: give the environment a flat action space")
+        raise TaskError(f"{who} acts in {space}, which is not of numbers: give the environment another action space")
     try:
         given = np.asarray(action)
         with np.errstate(all="ignore"):  # what does not survive the cast is seen below
@@ -30,3 +39,11 @@ def cast(space: gym.Space[Any], action: Any, who: str) -> Any:
     if not space.contains(kept):
         raise TaskError(f"{who} gave the action {action!r:.80}, which is outside {space}")
     return kept
+
+
+def recorded(action: Any) -> NDArray[Any]:
+    """A copy of a cast ``action`` as one array: of a Dict or Tuple, the numbers of its parts one after the other."""
+    if isinstance(action, Mapping | tuple):
+        parts = action.values() if isinstance(action, Mapping) else action
+        return np.concatenate([np.ravel(recorded(part)) for part in parts])
+    return np.array(action)

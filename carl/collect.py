@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from carl.actions import cast
+from carl.actions import cast, recorded
 from carl.core import clearly, lost
 from carl.errors import CarlError, TaskError
 from carl.frames import Reel
@@ -98,7 +98,7 @@ def _record(
     terminated = truncated = success = False
     while not (terminated or truncated or len(actions) == max_steps):
         action = cast(env.action_space, act(observation), who)
-        actions.append(np.array(action))
+        actions.append(recorded(action))
         observation, reward, terminated, truncated, info = env.step(action)
         _check_numbers(task, seed, len(actions), observation, float(reward))
         truncated = bool(truncated) or (not terminated and overlong(len(actions)))

@@ -21,7 +21,7 @@ from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
 from carl.holding import claimed, held
 from carl.logs import about, for_a_while
 from carl.program import RewardProgram
-from carl.progress import Progress, silent
+from carl.progress import Progress, silent, working
 from carl.result import ARM_NAMES, assemble
 from carl.rundir import ORDER, RunDirectory, write_bytes, write_text
 from carl.seeding import Role, seeds_after, seeds_of
@@ -68,6 +68,10 @@ class Pipeline:
             if self._storage:
                 self._held.enter_context(Mirror(self._storage, self.dir.path))
             self._ray = self._held.enter_context(ExitStack())
+            left = [stage for stage in stages if stage != "report" and not self.dir.done(stage)]
+            if left:
+                with self.dir.attempt(left[0]), working(self._progress, "trying the task"):
+                    self._try_task(left)
             for stage in stages:
                 if stage == "report" or not self._done(stage):
                     with self.dir.attempt(stage):
@@ -203,6 +207,22 @@ class Pipeline:
             for logger in train.loggers:
                 module_of(logger)
 
+    def _try_task(self, stages: Sequence[str]) -> None:
+        """Raise TaskError, before anything is paid, for what recording, training or evaluation would refuse."""
+        from carl.sandbox.box import Limits
+        from carl.trial import Trial
+
+        verify = self.config.verify
+        trial = Trial(
+            self.task,
+            self.config.seed,
+            self.config.train,
+            [self._mix(arm) for arm in self.config.arms],
+            Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb),
+            self.config.collect.max_failed,
+        )
+        trial.hold(expert=self.config.learns_from_code and not {"collect", "synthesize", "verify"}.isdisjoint(stages))
+
     def _recorded(self, held_out: int = 0) -> tuple[Iterable[Trajectory], Iterable[Trajectory]]:
         """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there.
 
@@ -294,18 +314,16 @@ class Pipeline:
     @contextmanager
     def _training(self, arm: Arm) -> Iterator[Any]:
         """What an arm is; meanwhile logs are about the program that it looks at, if it does."""
-        from carl.rewards.vector import Mix
         from carl.training.train import Training
 
         if arm != "sparse":
             self._check_program(arm)
-        reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
         source = None if arm == "sparse" else self._source()
         with for_a_while(program=source.id if source else None):
             yield Training(
                 task=self.task,
                 source=source,
-                mix=Mix.of(reward, self.task),
+                mix=self._mix(arm),
                 run_seed=self.config.seed,
                 directory=self.dir / f"training/{arm}",
                 train=self.config.train,
@@ -338,6 +356,13 @@ class Pipeline:
         from carl.training.evaluation import Evaluator
 
         return self._ray.enter_context(Evaluator() if self.config.train.env_runners else Evaluator(workers=0))
+
+    def _mix(self, arm: Arm) -> Any:
+        """What a step of ``arm`` is worth."""
+        from carl.rewards.vector import Mix
+
+        reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
+        return Mix.of(reward, self.task)
 
     def _labelled(self, arm: str) -> Progress:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from carl.actions import cast
+from carl.actions import cast, recorded
 from carl.collect import allowed_failures, check_visible, environment_errors, first_frame
 from carl.errors import StoreError, TaskError
 from carl.frames import Reel
@@ -72,7 +72,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         action = cast(self.env.action_space, action, f"task {self.task.name!r}: whoever plays")
-        kept = np.array(action)
+        kept = recorded(action)
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self._reel is not None:
             self._reel.add(self.task.frame(self.env))

@@ -2,17 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.errors import TaskError, did_you_mean
+from carl.errors import CarlError, TaskError, did_you_mean
 
 Frame = NDArray[np.uint8]
 """``uint8[H, W, 3]``, RGB."""
@@ -124,6 +127,21 @@ class Task:
                 "uint8[H, W, 3]; make it with render_mode='rgb_array', or give the Task a camera"
             )
         return frame
+
+
+@contextmanager
+def blaming(task: Task, doing: str) -> Iterator[None]:
+    """Turn what ``task``'s code raises into a TaskError: what, when (``doing``: "the episode of seed 3"), and where."""
+    try:
+        yield
+    except CarlError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}, in {frame.name}"
+        raise TaskError(
+            f"task {task.name!r}: its code raised {type(error).__name__} in {doing}: {error} ({place})"
+        ) from error
 
 
 @cache

@@ -21,9 +21,13 @@ import pytest
 from numpy.typing import NDArray
 
 from carl.collect import attempt, demonstrations, made, play, rollout
+from carl.config import RewardConfig, TrainConfig
 from carl.rewards.frames import Frames
+from carl.rewards.vector import Mix
+from carl.sandbox.box import Limits
 from carl.task import Task
 from carl.trajectory import Trajectory
+from carl.trial import Trial
 
 
 class TaskContract:
@@ -70,12 +74,8 @@ class TaskContract:
                 if terminated or truncated:
                     break
 
-    def test_the_policy_sees_a_flat_float32_box(self, task: Task) -> None:
-        with made(task, 0) as env:
-            space = env.observation_space
-            assert space.dtype == np.float32, f"observations have to be a float32 Box, not {space}"
-            assert space.shape is not None, f"observations have to be a float32 Box, not {space}"
-            assert len(space.shape) == 1, f"observations have to be flat; wrap the environment, it gives {space}"
+    def test_a_policy_takes_its_spaces_and_a_program_its_frames(self, task: Task) -> None:
+        Trial(task, 0, TrainConfig(), [Mix.of(RewardConfig(), task)], Limits()).check_policies()
 
     def test_a_seed_fixes_the_episode(self, task: Task) -> None:
         first, again = (rollout(task, self.seeds[0], "random", self.random_steps) for _ in range(2))

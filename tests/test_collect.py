@@ -136,6 +136,13 @@ def test_actions_are_kept_as_their_space_has_them(space: gym.Space, written: lis
     assert actions.tolist() == kept, "what the environment does with an action afterwards changes nothing"
 
 
+def test_of_an_action_with_parts_their_numbers_are_kept_one_after_the_other() -> None:
+    parts = {"turn": gym.spaces.Discrete(2, start=5), "force": gym.spaces.Box(-1, 1, (1, 2), np.float32)}
+    both = gym.spaces.Tuple((gym.spaces.Dict(parts), gym.spaces.MultiBinary(2)))
+    action = ({"force": [[0.5, -1]], "turn": 6.0}, [True, 0])
+    assert rollout(acting(both, action), 0, "expert").actions.tolist() == [[0.5, -1, 6, 1, 0]] * 4
+
+
 def test_experts_that_write_numbers_in_several_ways_fill_one_store(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     ways = iter([1, 1.0, np.float32(1), [1], True])
@@ -160,7 +167,9 @@ def test_experts_that_write_numbers_in_several_ways_fill_one_store(tmp_path: Pat
         (gym.spaces.Box(-1, 1, (2,), np.float32), [[1], [1, 2]], "which cannot be cast"),
         (gym.spaces.Box(-1, 1, (2,), np.float32), [0.5, 1.5], "which is outside Box"),
         (gym.spaces.Box(-np.inf, np.inf, (1,), np.float32), np.nan, "action nan, which cannot be cast to Box"),
-        (gym.spaces.Dict(a=gym.spaces.Discrete(2)), {"a": 1}, "acts in Dict.* which is not one array"),
+        (gym.spaces.Text(2), "go", "acts in Text.* which is not of numbers"),
+        (gym.spaces.Dict(a=gym.spaces.Discrete(2)), {"b": 1}, "for 'a' gave the action None, which cannot be cast"),
+        (gym.spaces.Tuple((gym.spaces.Discrete(2),)), (2,), r"for \[0\] gave the action 2, which is outside Disc"),
     ],
 )
 def test_an_action_that_is_none_is_named(space: gym.Space, action: object, reason: str) -> None:

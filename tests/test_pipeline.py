@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from typer.testing import CliRunner
 
@@ -15,10 +16,11 @@ from carl.cli import app
 from carl.collect import rollout
 from carl.config import RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
-from carl.pipeline import Pipeline
+from carl.pipeline import STAGES, Pipeline
 from carl.program import RewardProgram, SubTask
 from carl.task import Task
 from carl.trajectory import TrajectoryStore
+from carl.trial import Trial
 from tests.fakes.corridor import Corridor
 from tests.fakes.scripted_vlm import Asked, ScriptedVlm
 
@@ -64,7 +66,9 @@ def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
     )
 
 
-def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm: ScriptedVlm) -> None:
+def test_a_run_goes_through_all_stages_and_is_not_done_twice(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = config(tmp_path, vlm.base_url)
     result = Pipeline(settings).run()
     assert result is not None
@@ -87,6 +91,9 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     assert episode.success == bool(episode.rewards.sum())
 
     asked = len(vlm.asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "hold", lambda *_, **__: pytest.fail("what is done needs no trial"))
+        Pipeline(settings).run()
     (tmp_path / "result.json").unlink()
     again = Pipeline(settings).run()
     assert again is not None
@@ -102,6 +109,29 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(tmp_path: Path, vlm
     with pytest.raises(ConfigError, match=f"training with the program {program.id}"):
         Pipeline(settings).run()
     assert json.loads((tmp_path / "verification.json").read_text())["program_id"] != program.id
+
+
+class Speaking(Corridor):
+    """Says what it observes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gym.spaces.Text(9)
+
+
+SPEAKING = replace(CORRIDOR, name="Speaking", make=Speaking)
+
+
+@pytest.mark.parametrize("stages", [("collect",), ("train",), STAGES])
+def test_what_training_refuses_is_refused_before_anything_is_paid(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stages: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("carl.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    settings = config(tmp_path, vlm.base_url, task="tests.test_pipeline:SPEAKING")
+    with pytest.raises(TaskError, match=r"no policy can see or act in .*Text"):
+        Pipeline(settings).run(stages)
+    assert not vlm.asked
+    assert "no policy can see" in json.loads((tmp_path / "stages.json").read_text())[stages[0]]["failed"]["message"]
 
 
 def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -24,12 +24,16 @@ Mask = NDArray[np.bool_]
 JUDGED = ("reward_version", "env_reward", "abstained", "success", "cut")
 """What CodeReward adds to ``info``."""
 
+PROGRESS = "progress"
+"""Part of a Dict of observations that shows progress."""
+
 
 @dataclass(frozen=True)
 class Mix:
     """What a step is worth: ``code * (reward of the source) + env * (the environment's own reward)``.
 
-    ``progress`` appends the source's PROGRESS_SLOTS progress to the observation.
+    ``progress`` shows the policy the source's PROGRESS_SLOTS progress: appended to a flat Box of floats, and beside any
+    other observation as the part PROGRESS of a Dict.
     """
 
     code: float = 1.0
@@ -73,9 +77,9 @@ class CodeReward(gym.vector.VectorWrapper):
         cut: episodes that were truncated here so far.
 
     Raises:
-        TaskError: the environment resets in another mode, hides its sub-environments or their infos, or observes
-            something else than a flat float32 Box while progress has to be appended; from ``reset`` and ``step``: an
-            observation or a reward is NaN or infinite.
+        TaskError: the environment resets in another mode, hides its sub-environments or their infos, or has
+            observations with a part PROGRESS of their own; from ``reset`` and ``step``: an observation or a reward is
+            NaN or infinite.
         BoxError: from ``reset`` and ``step``: the process that runs the program stays away.
     """
 
@@ -239,7 +243,13 @@ class CodeReward(gym.vector.VectorWrapper):
         return counts
 
     def _observe(self, observations: Any) -> Any:
-        return np.concatenate([observations, self._progress], axis=1) if self.mix.progress else observations
+        """With progress, and never in an array that a later step writes to."""
+        if not self.mix.progress:
+            return observations
+        if isinstance(self.single_observation_space, gym.spaces.Box):
+            return np.concatenate([observations, self._progress], axis=1, dtype=np.float32, casting="same_kind")
+        parts = observations if isinstance(observations, dict) else {"observation": observations}
+        return {**parts, PROGRESS: self._progress.copy()}
 
     def _success(self, stepped: Mask, rewards: NDArray[np.float64], terminated: Mask, truncated: Mask) -> Mask:
         success = np.zeros(self.num_envs, dtype=bool)
@@ -280,11 +290,21 @@ def _sub_environments(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[gym.Env[
     return list(envs)
 
 
-def _with_progress(space: gym.Space[Any]) -> gym.spaces.Box:
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or space.dtype != np.float32:
-        raise TaskError(
-            f"progress can only be appended to flat float32 observations, not to {space}: flatten them in the task's "
-            "make(), or switch progress_in_observation off"
-        )
+def _with_progress(space: gym.Space[Any]) -> gym.Space[Any]:
+    """Appended to a flat Box of floats; in a Dict, which other observations are put into, under PROGRESS."""
     slots = np.zeros(PROGRESS_SLOTS, dtype=np.float32)
-    return gym.spaces.Box(np.concatenate([space.low, slots]), np.concatenate([space.high, slots + 1]), dtype=np.float32)
+    progress = gym.spaces.Box(slots, slots + 1, dtype=np.float32)
+    if _is_vector(space):
+        low, high = np.concatenate([space.low, slots]), np.concatenate([space.high, slots + 1])
+        return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    parts = dict(space.spaces) if isinstance(space, gym.spaces.Dict) else {"observation": space}
+    if PROGRESS in parts:
+        raise TaskError(
+            f"the task's own observations have a part called {PROGRESS!r}, which is where progress goes: rename it in "
+            "the task's make(), or set reward.progress_in_observation=false"
+        )
+    return gym.spaces.Dict({**parts, PROGRESS: progress})
+
+
+def _is_vector(space: gym.Space[Any]) -> TypeGuard[gym.spaces.Box]:
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

@@ -6,25 +6,35 @@ from dataclasses import fields, replace
 from inspect import signature
 from typing import Any
 
+import gymnasium as gym
 import torch
+from ray.rllib.algorithms import ppo
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError, did_you_mean
 from carl.resources import Need, room_for
+from carl.rewards.vector import Mix
 from carl.seeding import Role, seed_of
+from carl.spaces import Actions, Observations
 from carl.task import Task
 from carl.training.appo import APPO, APPOLearner
+from carl.training.channel import ChannelClient
+from carl.training.failures import SETUP, RaisesReported, raise_reported
 from carl.training.learner import PPOLearner
+from carl.training.network import PPONetworks, SACNetworks
+from carl.training.policy import Policy
 from carl.training.replay import SAC, SACLearner
-from carl.training.runner import SETUP, CodeRewardRunner, RunnerSetup
+from carl.training.runner import CodeRewardRunner, RunnerSetup, check_actions
 
-_PPOConfig: Any = PPOConfig  # RLlib leaves these untyped
+_PPO: Any = ppo.PPO  # RLlib leaves these untyped
+_PPOConfig: Any = ppo.PPOConfig
 _APPOConfig: Any = APPOConfig
 _SACConfig: Any = SACConfig
 
@@ -55,13 +65,22 @@ PROBE_S = 0.1
 """How long each iteration waits to hear that a dead runner is back; RLlib would wait until the call to it fails."""
 
 
+class PPO(RaisesReported, _PPO):  # type: ignore[misc]
+    """RLlib's."""
+
+
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
-    """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes."""
+    """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes, and
+    TaskError for what the task's code raises."""
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns about its own defaults
     config = configure(setup, train)
     _check_driver(config)
     with room_for(needs_of(config)):
-        return config.build_algo()
+        try:
+            return config.build_algo()
+        except Exception:  # RLlib's, in several wordings, where an env runner could not be built
+            raise_reported(setup.channel)
+            raise
 
 
 def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
@@ -88,6 +107,24 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
         .reporting(min_time_s_per_iteration=0)
     )
     return tell(config, train.rllib)
+
+
+def untrained(
+    task: Task, train: TrainConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]
+) -> Policy:
+    """The policy that a training of ``task`` begins with, in the environment's spaces; raises TaskError for spaces that
+    the algorithm does not take, and ConfigError."""
+    config: Any = configure(RunnerSetup(task, Mix(), 0, ChannelClient("none")), train)
+    actions = Actions(action_space)
+    check_actions(config, actions)
+    spec = config.get_rl_module_spec(spaces={DEFAULT_MODULE_ID: (Observations(observation_space).space, actions.space)})
+    try:
+        return Policy(spec.build())
+    except Exception as error:  # RLlib's, in several wordings; a model_config may not suit pictures of this size
+        raise TaskError(
+            f"task {task.name!r}: no network of {config.algo_class.__name__} sees {observation_space} and acts in "
+            f"{action_space}: {error}"
+        ) from error
 
 
 def needs_of(config: AlgorithmConfig) -> list[Need]:
@@ -193,7 +230,7 @@ def _tuned(algorithm: str) -> Any:
 
 def _ppo() -> Any:
     return (
-        _PPOConfig()
+        _PPOConfig(algo_class=PPO)
         .training(
             lr=1e-3,
             gamma=0.99,
@@ -211,7 +248,8 @@ def _ppo() -> Any:
         )
         .learners(learner_class=PPOLearner)
         .rl_module(
-            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
+            rl_module_spec=RLModuleSpec(catalog_class=PPONetworks),
+            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False),
         )
     )
 
@@ -237,7 +275,8 @@ def _appo() -> Any:
         .env_runners(rollout_fragment_length=16)
         .learners(learner_class=APPOLearner)
         .rl_module(
-            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
+            rl_module_spec=RLModuleSpec(catalog_class=PPONetworks),
+            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False),
         )
     )
 
@@ -260,6 +299,9 @@ def _sac() -> Any:
         )
         .learners(learner_class=SACLearner)
         .env_runners(rollout_fragment_length=1)
-        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="relu"))
+        .rl_module(
+            rl_module_spec=RLModuleSpec(catalog_class=SACNetworks),
+            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="relu"),
+        )
         .reporting(min_sample_timesteps_per_iteration=500)
     )

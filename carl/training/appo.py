@@ -8,6 +8,7 @@ from ray.rllib.algorithms.appo.torch.appo_torch_learner import APPOTorchLearner
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from carl.training.divergence import FiniteLearner
+from carl.training.failures import RaisesReported
 
 _APPO: Any = appo.APPO  # RLlib leaves these untyped
 _APPOTorchLearner: Any = APPOTorchLearner
@@ -16,7 +17,7 @@ ITERATION_STEPS, ITERATION_S = 2048, 30.0
 """Environment steps of a training iteration, and the seconds after which it ends without them."""
 
 
-class APPO(_APPO):  # type: ignore[misc]
+class APPO(RaisesReported, _APPO):  # type: ignore[misc]
     """RLlib's, but when all env runners are down it does not sample in the driver, where there are no environments."""
 
     def training_step(self) -> None:

@@ -86,6 +86,7 @@ class RewardChannel:
         self._acknowledged: dict[str, tuple[int, float]] = {}
         self._refused: dict[str, Refusal] = {}
         self._births: dict[str, int] = {}
+        self._failure: str | None = None
         self._listening: dict[str, asyncio.Event] = {}
         self._answered = asyncio.Event()
 
@@ -150,6 +151,15 @@ class RewardChannel:
     def births(self) -> dict[str, int]:
         """How often each name was built; more than once: it was restarted."""
         return dict(self._births)
+
+    def report(self, name: str, failure: str) -> None:
+        """``name`` ends with ``failure``, which is the task's. The first one counts."""
+        self._failure = self._failure or failure
+        self.leave(name)
+
+    def failure(self) -> str | None:
+        """The first one that was reported."""
+        return self._failure
 
     async def answers(self, version: int, names: Sequence[str] | None, timeout_s: float) -> Answers:
         """What ``names`` answered to ``version``, or to a newer one; waits for all of them, at most ``timeout_s``."""
@@ -232,6 +242,15 @@ class ChannelClient:
 
     def births(self) -> dict[str, int]:
         return dict(self._ask("births"))
+
+    def report(self, name: str, failure: str) -> None:
+        """``name`` ends with ``failure``, which is the task's."""
+        self._ask("report", name, failure)
+
+    def failure(self) -> str | None:
+        """The first one that was reported; None if there is none."""
+        failure: str | None = self._ask("failure")
+        return failure
 
     def _ask(self, method: str, *args: Any) -> Any:
         with self._named():

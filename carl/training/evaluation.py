@@ -19,14 +19,14 @@ from gymnasium.vector import SyncVectorEnv
 
 from carl import logs
 from carl.cluster import here
-from carl.core import lost
+from carl.core import clearly, lost
 from carl.errors import ResourceError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
-from carl.task import Environment, Task
+from carl.task import Environment, Task, blaming
 from carl.training.channel import ChannelClient, Offer
 from carl.training.follower import Follower
 from carl.training.policy import Policy
@@ -156,7 +156,8 @@ def play(
 ) -> list[Outcome]:
     """Play one episode per seed to its end, several at a time, each slot its share; in this process, as ``name``."""
     slots = min(SLOTS, len(seeds))
-    envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots]) for slot in range(slots)])
+    with blaming(exam.task, "the making of an evaluation"):
+        envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots]) for slot in range(slots)])
     env = CodeReward(envs, exam.task, mix=exam.mix)
     try:
         exam.pay(env, name)
@@ -171,10 +172,13 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
     outcomes: list[Outcome] = []
     lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
     began = np.zeros(env.num_envs, dtype=bool)
-    observations, info = env.reset()
+    with blaming(env.task, "a reset of an evaluation"):
+        observations, info = env.reset()
     abstains = info["abstained"].astype(int)
     while remaining.any():
-        observations, rewards, terminated, truncated, info = env.step(policy.act(observations, greedy=greedy))
+        actions = policy.act(observations, greedy=greedy)
+        with blaming(env.task, "a step of an evaluation"):
+            observations, rewards, terminated, truncated, info = env.step(actions)
         stepped = ~(began | env.idle)
         lengths += stepped
         returns += rewards * stepped
@@ -235,7 +239,8 @@ class Evaluator:
                 worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
                 for worker, share, draw in zip(self._workers, shares, draws, strict=False)
             ]
-            outcomes += [outcome for result in ray.get(results) for outcome in result]
+            with clearly():
+                outcomes += [outcome for result in ray.get(results) for outcome in result]
         progress("evaluating", episodes, episodes)
         return Evaluation.of(outcomes, greedy=greedy)
 

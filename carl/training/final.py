@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector.utils import iterate
 
+from carl.actions import recorded
 from carl.artefacts import STATE
 from carl.errors import ConfigError
 from carl.frames import Reel
@@ -87,7 +89,7 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
                 action = policy.act(observations, greedy=False)
                 observations, _, terminated, truncated, info = env.step(action)
                 reel.add(camera())
-                actions.append(action[0])
+                actions.append(recorded(next(iter(iterate(env.action_space, action)))))
                 rewards.append(float(info["env_reward"][0]))
     finally:
         env.close()

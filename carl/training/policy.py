@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
-from ray.rllib.utils.spaces import space_utils
 
 from carl.artefacts import STATE
 from carl.errors import StoreError, briefly
+from carl.spaces import Actions, Observations
 from carl.training.checkpoint import ALGORITHM, check
 from carl.training.divergence import diverging
 
@@ -19,15 +18,12 @@ MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_I
 """Where RLlib keeps the module in what ``Algorithm.save_to_path`` writes."""
 
 
-_spaces: Any = space_utils  # RLlib leaves these functions untyped
-
-
 class Policy:
     """The acting half of an RLModule. Picklable; sampling draws from torch's global generator."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._action_struct = _spaces.get_base_struct_from_space(module.action_space)
+        self._observations, self._actions = Observations(module.observation_space), Actions(module.action_space)
 
     @classmethod
     def of(cls, checkpoint: Path) -> "Policy":
@@ -45,17 +41,21 @@ class Policy:
 
     @torch.no_grad()
     @diverging()
-    def act(self, observations: NDArray[np.float32], *, greedy: bool) -> NDArray[Any]:
-        """Actions ``[N, ...]``, ready for the environment, for observations ``float32[N, D]``.
+    def act(self, observations: Any, *, greedy: bool) -> Any:
+        """Actions for a vector environment's ``step``, for its observations of N slots as CodeReward gives them.
 
         Greedy takes the distribution's mode, otherwise it is sampled.
         """
-        batch = {"obs": torch.from_numpy(np.ascontiguousarray(observations))}
+        batch = {"obs": torch.from_numpy(np.ascontiguousarray(self._observations.pack(observations)))}
         if greedy:
             logits = self._module.forward_inference(batch)["action_dist_inputs"]
-            actions = self._module.get_inference_action_dist_cls().from_logits(logits).to_deterministic().sample()
+            drawn = self._module.get_inference_action_dist_cls().from_logits(logits).to_deterministic().sample()
         else:
             logits = self._module.forward_exploration(batch)["action_dist_inputs"]
-            actions = self._module.get_exploration_action_dist_cls().from_logits(logits).sample()
-        # RLlib lets policies act in [-1, 1] and stretches that to the action space; discrete actions stay as they are.
-        return np.asarray(_spaces.unsquash_action(actions.numpy(), self._action_struct))
+            drawn = self._module.get_exploration_action_dist_cls().from_logits(logits).sample()
+        return self._actions.unpack(joined(drawn).numpy())
+
+
+def joined(drawn: Any) -> torch.Tensor:
+    """What a distribution drew in one tensor: ``[N, K]`` of choices and numbers, if it draws both."""
+    return torch.cat(drawn, dim=1) if isinstance(drawn, tuple) else drawn

@@ -10,6 +10,7 @@ from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer
 
 from carl.training.divergence import FiniteLearner
+from carl.training.failures import RaisesReported
 from carl.training.versions import PAID_BY, VERSION, paid_by
 
 _SAC: Any = sac.SAC  # RLlib leaves these untyped
@@ -55,7 +56,7 @@ class VersionedPrioritizedReplayBuffer(_Versioned, _PrioritizedEpisodeReplayBuff
         return [self._indices[self._tree_idx_to_sample_idx[node]][0] for node in self._last_sampled_indices]
 
 
-class SAC(_SAC):  # type: ignore[misc]
+class SAC(RaisesReported, _SAC):  # type: ignore[misc]
     """RLlib's SAC, whose configuration takes no other replay buffers than RLlib's own, and whose checkpoints hold none.
 
     ``store_buffer_in_checkpoints`` switches off that ours do.

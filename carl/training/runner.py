@@ -4,40 +4,40 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from numpy.typing import NDArray
-from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-from ray.rllib.utils.spaces import space_utils
+from ray.rllib.utils.metrics import ENV_STEP_TIMER
 
 from carl import logs
+from carl.errors import TaskError
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
-from carl.task import Task
+from carl.spaces import Actions, Observations
+from carl.task import Task, blaming
 from carl.training.channel import ChannelClient
 from carl.training.divergence import diverging
+from carl.training.failures import SETUP, reported
 from carl.training.follower import Follower
 from carl.training.fragment import Columns, Fragment, Ongoing
+from carl.training.policy import joined
 from carl.training.versions import PAID_BY, VERSION, paid_by
 
 logger = logging.getLogger(__name__)
-
-_spaces: Any = space_utils  # RLlib leaves these functions untyped
 
 MEASURED = (VERSION, "success")
 """What CodeReward says about each step and the episodes keep, as ``custom_data``."""
 
 COUNTS = "reward"
 """Key in RLlib's metrics of what CodeReward counts, such as abstains."""
-
-SETUP = "carl"
-"""Key of the RunnerSetup in RLlib's ``env_config``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,18 @@ def one_thread() -> None:
     cv2.setNumThreads(1)
 
 
+def check_actions(config: Any, actions: Actions) -> None:
+    """Raise TaskError if the algorithm of ``config`` cannot draw ``actions``."""
+    drawn = actions.space
+    if config.algo_class.__name__ != "SAC" or isinstance(drawn, gym.spaces.Discrete):
+        return
+    if not (isinstance(drawn, gym.spaces.Box) and actions.bounded):
+        raise TaskError(
+            f"sac acts by one choice, or by numbers that are bounded on both sides, and not in {actions.original}: set "
+            "train.algorithm=ppo"
+        )
+
+
 class CodeRewardRunner(SingleAgentEnvRunner):
     """Samples from task environments; asks the channel for the reward when built and before it samples, and follows it.
 
@@ -93,15 +105,26 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         self._setup, self._name = setup, f"runner-{self.worker_index or 0}"
         self._birth = setup.channel.enroll(self._name)
         self.num_envs = self.config.num_envs_per_env_runner
-        envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
-        self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
+        with reported(setup.channel, self._name):
+            with self._blaming("the making"):
+                envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+            self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
+            self._observations = Observations(self.env.single_observation_space)
+            self._actions = Actions(envs.single_action_space)
+            check_actions(self.config, self._actions)
         self._counted: Counter[str] = Counter()
-        self._action_struct = _spaces.get_base_struct_from_space(envs.single_action_space)
         self._needs_initial_reset = True
         if setup.mix.looks:
             self._follower = Follower(setup.channel, self._name, self._code_reward.set_source)
             self._follower.begin()
             self._follower.listen()
+
+    def get_spaces(self) -> dict[str, Any]:
+        """As RLlib's; modules see packed observations and draw from the spaces of Actions."""
+        spaces: dict[str, Any] = super().get_spaces()  # type: ignore[no-untyped-call]
+        if self.env is not None:
+            spaces[DEFAULT_MODULE_ID] = self._observations.space, self._actions.space
+        return spaces
 
     def make_module(self) -> None:
         """As RLlib's; the module stays in evaluation mode, which RLlib sets and unsets around every call otherwise."""
@@ -127,7 +150,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         """As RLlib's, after pulling the current reward. A channel that is gone leaves the last one in charge."""
         if self._follower is not None:
             self._follower.pull()
-        episodes: list[Any] = super().sample(**kwargs)
+        with reported(self._setup.channel, self._name):
+            episodes: list[Any] = super().sample(**kwargs)
         return episodes
 
     @property
@@ -142,7 +166,22 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     def _try_env_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """As RLlib's, but with a spawned seed for each slot in place of seed + runner + slot."""
         seeds: Any = None if seed is None else [self._seed_of_slot(slot) for slot in range(self.num_envs)]
-        return super()._try_env_reset(seed=seeds, options=options)
+        with self._blaming("a reset"):
+            return super()._try_env_reset(seed=seeds, options=options)
+
+    def _try_env_step(self, actions: Any) -> Any:
+        """As RLlib's, but what the task's code raises is the task's, unless failed environments are to be made anew."""
+        rllib: Any = super()
+        if self.config.restart_failed_sub_environments:
+            return rllib._try_env_step(actions)
+        assert self.env is not None
+        with self._blaming("a step"), self.metrics.log_time(ENV_STEP_TIMER):
+            results = self.env.step(actions)
+        rllib._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
+        return results
+
+    def _blaming(self, doing: str) -> AbstractContextManager[None]:
+        return blaming(self._setup.task, f"{doing} of {self._name}")
 
     def _seed_of_slot(self, slot: int) -> int:
         runner, setup = self.worker_index or 0, self._setup
@@ -172,7 +211,8 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             observations, rewards, terminated, truncated, infos = result
             more = {"rewards": rewards, "weights_seq_no": np.full(self.num_envs, self._weights_seq_no)}
             notes = {key: infos[key] for key in MEASURED}
-            fragment.add(observations, terminated, truncated, time.perf_counter(), {**columns, **more}, notes)
+            seen, now = self._observations.pack(observations), time.perf_counter()
+            fragment.add(seen, terminated, truncated, now, {**columns, **more}, notes)
         self._needs_initial_reset = num_episodes is not None
         return self._close(fragment, num_episodes)
 
@@ -180,9 +220,9 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         """Reset all environments; only the first time with seeds."""
         observations, _ = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
         self._needs_initial_reset = False
-        self._ongoing = Ongoing.begin(observations, time.perf_counter())
+        self._ongoing = Ongoing.begin(self._observations.pack(observations), time.perf_counter())
 
-    def _random(self) -> tuple[NDArray[Any], Columns]:
+    def _random(self) -> tuple[Any, Columns]:
         """Random actions for the environment, and the columns that say so."""
         assert self.env is not None
         actions = self.env.action_space.sample()
@@ -190,7 +230,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
 
     @torch.no_grad()
     @diverging()
-    def _decide(self, fragment: Fragment, *, explore: bool) -> tuple[NDArray[Any], Columns]:
+    def _decide(self, fragment: Fragment, *, explore: bool) -> tuple[Any, Columns]:
         """The module's actions for the latest observations, as the environment takes them; and all it says, as columns.
 
         A module acts in [-1, 1] where actions are continuous, and learns from what it said.
@@ -206,10 +246,10 @@ class CodeRewardRunner(SingleAgentEnvRunner):
             found = module.forward_inference(batch)
             distribution = module.get_inference_action_dist_cls().from_logits(found["action_dist_inputs"])
             distribution = distribution.to_deterministic()
-        actions = distribution.sample()
+        actions = joined(distribution.sample())
         found |= {"actions": actions, "action_logp": distribution.logp(actions)}
         columns = {name: values.cpu().numpy() for name, values in found.items()}
-        return _spaces.unsquash_action(columns["actions"], self._action_struct), columns
+        return self._actions.unpack(columns["actions"]), columns
 
     def _close(self, fragment: Fragment, most: int | None) -> list[Any]:
         """The fragment's episodes, or only the ended ones and ``most`` of them; log what RLlib logs, and our counts."""

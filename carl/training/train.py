@@ -16,7 +16,7 @@ from carl.abstains import too_many
 from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.core import clearly, lost
-from carl.errors import CarlError, ConfigError, ResourceError, StoreError, briefly
+from carl.errors import ConfigError, ResourceError, StoreError, briefly
 from carl.metrics import forget, tell, tell_counts
 from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
@@ -382,13 +382,8 @@ class _Loop:
 
 def trained(algorithm: Any) -> dict[str, Any]:
     """RLlib's result of an iteration; an error of ours in a learner's process is raised as it was there."""
-    try:
-        with clearly():
-            result: dict[str, Any] = algorithm.train()
-    except RuntimeError as error:  # the env runner in this process: RLlib puts an empty one in front of its error
-        if isinstance(error.__cause__, CarlError):
-            raise error.__cause__ from None
-        raise
+    with clearly():
+        result: dict[str, Any] = algorithm.train()
     return result
 
 

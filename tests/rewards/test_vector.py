@@ -243,9 +243,50 @@ def test_other_autoreset_modes_are_refused_on_the_instance(mode):
         CodeReward(envs, CORRIDOR, Furthest())
 
 
-def test_progress_needs_flat_observations():
-    with pytest.raises(TaskError, match="flat float32"):
-        CodeReward(gym.make_vec("FrozenLake-v1", num_envs=1, vectorization_mode="sync"), CORRIDOR, Furthest())
+class Sees(gym.ObservationWrapper):
+    """The corridor's observation in another space, which ``what`` makes it fit."""
+
+    def __init__(self, space, what):
+        super().__init__(Corridor())
+        self.observation_space, self.what = space, what
+
+    def observation(self, observation):
+        return self.what(observation)
+
+
+PICTURE = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
+FLAT = gym.spaces.Box(0.0, 1.0, (5,), np.float64)
+
+
+@pytest.mark.parametrize(
+    ("space", "what", "parts"),
+    [
+        (PICTURE, lambda seen: np.zeros((4, 4, 3), np.uint8), {"observation": (2, 4, 4, 3)}),
+        (gym.spaces.Discrete(5), lambda seen: seen.argmax(), {"observation": (2,)}),
+        (gym.spaces.Dict(here=FLAT), lambda seen: {"here": seen.astype(float)}, {"here": (2, 5)}),
+    ],
+    ids=["picture", "discrete", "dict"],
+)
+def test_progress_is_a_part_beside_observations_that_are_no_vectors(space, what, parts):
+    envs = SyncVectorEnv([lambda: Sees(space, what)] * 2)
+    env = CodeReward(envs, CORRIDOR, Furthest())
+    before, _ = env.reset(seed=0)
+    after = env.step(np.array([RIGHT, LEFT]))[0]
+    assert {key: value.shape for key, value in after.items()} == {**parts, "progress": (2, PROGRESS_SLOTS)}
+    assert after in env.observation_space
+    assert before["progress"][:, 0].tolist() == [0.0, 0.0], "what was observed does not change later"
+    assert after["progress"][:, 0].tolist() == [0.25, 0.0]
+
+
+def test_vectors_of_other_floats_are_cast_where_progress_is_appended():
+    env = CodeReward(SyncVectorEnv([lambda: Sees(FLAT, lambda seen: seen.astype(float))]), CORRIDOR, Furthest())
+    assert env.reset(seed=0)[0].dtype == env.single_observation_space.dtype == np.float32
+
+
+def test_a_part_of_that_name_leaves_no_room_for_progress():
+    envs = SyncVectorEnv([lambda: Sees(gym.spaces.Dict(progress=FLAT), lambda seen: {"progress": seen})])
+    with pytest.raises(TaskError, match=r"reward\.progress_in_observation=false"):
+        CodeReward(envs, CORRIDOR, Furthest())
 
 
 def test_the_tasks_camera_takes_the_frames_and_is_checked():

@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
 from gymnasium.wrappers import TimeLimit, TransformReward
 
 from carl.config import EvaluationConfig, TrainConfig
-from carl.errors import ConfigError, ResourceError, TaskError
+from carl.errors import ConfigError, TaskError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
@@ -28,6 +29,7 @@ from carl.training.runner import RunnerSetup
 from carl.training.train import LIVE, Training, send_weights_to_the_restarted
 from carl.training.train import train as train_with
 from carl.training.versions import trained_on
+from carl.trajectory import TrajectoryStore
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -80,6 +82,37 @@ def test_ppo_learns_the_corridor_and_says_how(tmp_path):
     assert (final.episodes, final.success_rate, final.mean_length) == (20, 1.0, 4.0)
     again = train(run)
     assert again == trained, "a training that is finished is not begun again"
+
+
+class _Parts(Corridor):
+    """The corridor seen in a picture and a number, and walked by one of two actions with a force that does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        picture = gym.spaces.Box(0, 255, (5, 10, 3), np.uint8)
+        force = gym.spaces.Box(-3, 3, (2,), np.float64)
+        self.observation_space = gym.spaces.Dict(picture=picture, steps=gym.spaces.Discrete(50, start=1))
+        self.action_space = gym.spaces.Dict(move=gym.spaces.Discrete(2, start=5), force=force)
+
+    def step(self, action):
+        assert action in self.action_space
+        return super().step(action["move"] - 5)
+
+    def _observation(self):
+        picture = np.zeros((5, 10, 3), np.uint8)
+        picture[:, 2 * min(self.position, self.length)] = 255
+        return {"picture": picture, "steps": self.steps + 1}
+
+
+def test_pictures_and_actions_of_parts_are_learned_from_evaluated_and_recorded(tmp_path):
+    run = training(tmp_path, task=replace(CORRIDOR, make=_Parts), config=HERE.model_copy(update={"evaluate_every": 9}))
+    train(run)
+    outcome = examine(run, Evaluator(workers=0))
+    assert outcome["greedy"]["success_rate"] == 1.0
+    (episode,) = TrajectoryStore(tmp_path / "episode").read()
+    force, move = episode.actions[:, :2], episode.actions[:, 2]
+    assert set(move.tolist()) <= {5.0, 6.0}
+    assert np.abs(force).max() <= 3.0
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path):
@@ -432,11 +465,13 @@ def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path):
     assert trained.progressed.env_steps >= 4_096
 
 
-def test_runners_that_never_get_anywhere_end_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("carl.training.train.PATIENCE_S", 1.0)
+@pytest.mark.parametrize("algorithm", ["appo", "sac"])
+def test_what_the_tasks_code_raises_in_an_env_runner_ends_the_training_with_it(tmp_path, algorithm):
     task = replace(CORRIDOR, make=_Broken)
-    config = TrainConfig(env_runners=1, envs_per_runner=2, env_steps=8_000)
-    with pytest.raises(ResourceError, match="keep failing"):
+    config = TrainConfig(algorithm=algorithm, env_runners=1, envs_per_runner=2, env_steps=8_000)
+    with pytest.raises(
+        TaskError, match=r"'corridor': its code raised (\w+) in a step of runner-1: .*test_train\.py:\d+"
+    ):
         train(training(tmp_path, task=task, config=config))
 
 
