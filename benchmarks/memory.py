@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ import gymnasium as gym
 import numpy as np
 from common import run
 
+from carl.cluster import ray_running
+from carl.collect import collect, read_in_parallel
+from carl.config import VerifyConfig
+from carl.logs import quiet
 from carl.program import RewardProgram, SubTask
+from carl.report.pictures import animation
 from carl.task import Task
+from carl.trajectory import TrajectoryStore
+from carl.verification import trace, verify
 
 EPISODES = (30, 60)
 STEPS, SIZE = 499, (400, 600)
@@ -88,7 +96,6 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-@dataclass
 class Peak:
     """The largest process below this one while the context lasts, by the name of its command."""
 
@@ -115,25 +122,14 @@ class Peak:
 
 def passes(episodes: int, folder: Path) -> dict[str, Any]:
     """What each pass over so many episodes takes, in this process and those below it."""
-    import ray
-
-    from carl.collect import collect, read_in_parallel
-    from carl.config import VerifyConfig
-    from carl.report.pictures import animation
-    from carl.trajectory import TrajectoryStore
-    from carl.verification import trace, verify
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     found: dict[str, Any] = {}
 
-    def measured(name: str, work: Any) -> Any:
+    def measured(name: str, work: Callable[[], Any]) -> Any:
         start = time.monotonic()
         with Peak() as peak:
             result = work()
-        found[name] = {
-            "seconds": round(time.monotonic() - start, 1),
-            "mb": {name: round(mb) for name, mb in peak.mb.items() if mb > 100},
-        }
+        large = {name: round(mb) for name, mb in peak.mb.items() if mb > 100}
+        found[name] = {"seconds": round(time.monotonic() - start, 1), "mb": large}
         return result
 
     store = measured("record", lambda: collect(TASK, range(episodes), "expert", str(folder / "experts")))
@@ -143,12 +139,13 @@ def passes(episodes: int, folder: Path) -> dict[str, Any]:
     assert report.accepted, report.evidence()
     measured("copy", lambda: TrajectoryStore(folder / "copy").write(store))
     measured("report", lambda: animation(store[0].frames, trace(PROGRAM, store[0]), [(0, 0, 0)]))
-    lengths = [length + 1 for part in store.manifest.parts for length in part.lengths]
-    found["frames_gb"] = round(sum(lengths) * 3 * SIZE[0] * SIZE[1] / 1e9, 1)
-    found["disk_mb"] = round(sum(part.bytes for part in store.manifest.parts) / 1e6, 1)
-    found["peak_mb"] = max(mb for one in ("record", "verify", "copy", "report") for mb in found[one]["mb"].values())
-    ray.shutdown()
-    return found
+    peak = max(mb for figures in found.values() for mb in figures["mb"].values())
+    frames = sum(length + 1 for part in store.manifest.parts for length in part.lengths)
+    return found | {
+        "frames_gb": round(frames * 3 * prod(SIZE) / 1e9, 1),
+        "disk_mb": round(sum(part.bytes for part in store.manifest.parts) / 1e6, 1),
+        "peak_mb": peak,
+    }
 
 
 def over_episodes() -> dict[str, Any]:
@@ -166,6 +163,8 @@ def over_episodes() -> dict[str, Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1].isdigit():
-        print(json.dumps(passes(int(sys.argv[1]), Path(sys.argv[2]))))
+        quiet()
+        with ray_running():
+            print(json.dumps(passes(int(sys.argv[1]), Path(sys.argv[2]))))
     else:
         run("memory", {"episodes": over_episodes}, steps=STEPS, frame=SIZE)
