@@ -2,11 +2,13 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -194,8 +196,13 @@ def collect(
     failed, waiting, more = 0, list(seeds), iter(spare)
     while waiting:
         pieces = _split(waiting)
-        work = [(task, piece, role, store, max_steps, with_events) for piece in pieces]
-        found = _in_parallel(collect_part, work, [len(piece) for piece in pieces], f"{role} episodes", progress)
+        with TemporaryDirectory(prefix="carl-") as folder:
+            work = [
+                (task, piece, role, store, max_steps, with_events, Path(folder, str(index)))
+                for index, piece in enumerate(pieces)
+            ]
+            sizes = [len(piece) for piece in pieces]
+            found = _in_parallel(collect_part, work, sizes, f"{role} episodes", progress, _died)
         parts += [part for part, _ in found if part]
         lost = [seed for _, seeds_lost in found for seed in seeds_lost]
         failed += len(lost)
@@ -226,9 +233,17 @@ def _failing(task: Task, failed: int, played: int, seeds: Sequence[int], share: 
 
 
 def collect_part(
-    task: Task, seeds: Sequence[int], role: Role, store: TrajectoryStore, max_steps: int | None, with_events: bool
+    task: Task,
+    seeds: Sequence[int],
+    role: Role,
+    store: TrajectoryStore,
+    max_steps: int | None,
+    with_events: bool,
+    note: Path | None = None,
 ) -> tuple[Part | None, list[int]]:
     """Record the episodes of ``seeds`` in one environment and write them as one part of the store.
+
+    The file ``note`` tells which seed is played, for who finds this process dead.
 
     Returns the part, None if it would be empty, and the seeds of the expert's failures, which are left out.
     """
@@ -239,16 +254,31 @@ def collect_part(
 
     def kept(env: Environment) -> Iterator[Trajectory]:
         for seed in seeds:
+            if note:
+                note.write_text(str(seed))
             trajectory = attempt(task, env, seed, role, max_steps, with_events)
             if role == "expert" and not trajectory.success:
                 failed.append(seed)
             else:
                 yield trajectory
 
+    if note:
+        note.write_text(str(seeds[0]))
     with made(task, seeds[0]) as env:
         episodes = kept(env)
         first = next(episodes, None)
         return (store.write_part(chain([first], episodes)) if first else None), failed
+
+
+def _died(task: Task, *others: Any) -> TaskError | None:
+    """What to say of a process that ended while it recorded with these arguments; None if it had not begun to."""
+    note: Path = others[-1]
+    if not note.exists():
+        return None
+    return TaskError(
+        f"task {task.name!r}: a process that recorded ended twice, the last time in the episode of seed "
+        f"{note.read_text()}: its environment ends it, as a renderer without a display may, or memory runs out there"
+    )
 
 
 @contextmanager
@@ -367,9 +397,17 @@ def _cpus_here() -> float:
 
 
 def _in_parallel(
-    function: Any, work: Sequence[tuple[Any, ...]], sizes: Sequence[int], label: str, progress: Progress
+    function: Any,
+    work: Sequence[tuple[Any, ...]],
+    sizes: Sequence[int],
+    label: str,
+    progress: Progress,
+    died: Callable[..., CarlError | None] = lambda *_: None,
 ) -> list[Any]:
-    """``[function(*arguments) for arguments in work]`` by Ray tasks; the first error of ours is raised as it was."""
+    """``[function(*arguments) for arguments in work]`` by Ray tasks; the first error of ours is raised as it was.
+
+    ``died`` says of arguments what to raise where the process ended that had them.
+    """
     import ray
 
     from carl.cluster import here
@@ -390,7 +428,10 @@ def _in_parallel(
             while waiting:
                 (ready,), _ = ray.wait(list(waiting))
                 index = waiting.pop(ready)
-                found[index] = ray.get(ready)
+                try:
+                    found[index] = ray.get(ready)
+                except ray.exceptions.WorkerCrashedError as error:
+                    raise died(*work[index]) or error from None
                 progress(label, done := done + sizes[index], total)
     finally:
         for reference in () if lost() else waiting:

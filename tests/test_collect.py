@@ -1,5 +1,6 @@
 """Rollouts alone and in parallel: the seeds asked for, in order, with faults laid at the right door."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -408,6 +409,25 @@ def test_failed_episodes_are_replaced_by_those_of_further_seeds(
     assert failed > 1
     assert TrajectoryStore(tmp_path / "a").manifest.failed == failed
     assert f"its expert failed in {failed} of {10 + failed} episodes" in caplog.text
+
+
+class Fatal(Corridor):
+    """Ends its process in the middle of one episode."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        self.fatal = seed == 5
+        return super().reset(seed=seed)
+
+    def render(self) -> np.ndarray:
+        if self.fatal and self.steps == 2:
+            os._exit(1)
+        return super().render()
+
+
+def test_the_seed_is_named_whose_episode_ends_the_process(tmp_path: Path, ray_cluster: None) -> None:
+    with pytest.raises(TaskError, match=r"'corridor': a process that recorded ended twice, .* episode of seed 5: "):
+        collect(replace(CORRIDOR, make=Fatal), [3, 4, 5, 6], "random", str(tmp_path / "store"))
+    assert not TrajectoryStore(tmp_path / "store").exists()
 
 
 def test_the_same_episodes_are_kept_however_the_work_is_split(tmp_path: Path, ray_cluster: None) -> None:
