@@ -91,7 +91,7 @@ class Reel:
         self._rows = self._rows or rows_of(frame.shape)
         if len(self._pending) == self._rows:
             self._pack()
-        self._pending.append(np.array(frame))
+        self._pending.append(np.array(frame, order="C"))  # pygame's lie transposed in memory
 
     def _pack(self) -> None:
         self._packed.append(pa.compress(np.stack(self._pending), codec=CODEC, asbytes=True))

@@ -65,6 +65,13 @@ def test_a_reel_gives_back_what_it_took(count: int) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_a_reel_takes_frames_that_lie_transposed_in_memory(small_chunks: None) -> None:
+    reel = Reel()
+    for frame in FRAMES:
+        reel.add(np.ascontiguousarray(frame.transpose(1, 0, 2)).transpose(1, 0, 2))
+    assert np.array_equal(reel.frames(), FRAMES)
+
+
 def test_a_reel_keeps_copies_of_one_size() -> None:
     reel, canvas = Reel(), FRAMES[0].copy()
     for shade in range(6):
