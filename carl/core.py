@@ -125,7 +125,7 @@ def _told(error: Exception) -> CarlError | None:
         return None
     if _lost:
         return _core_lost()
-    said = next(iter(str(error).strip().splitlines()), "no reason is given")
+    said = next(iter(str(error).strip().splitlines()), "no reason is given").rstrip(".")
     if isinstance(error, exceptions.OutOfMemoryError):
         return ResourceError(
             f"a worker process was ended because memory ran out ({said}): ask for fewer environments at a time "

@@ -154,7 +154,7 @@ def test_a_run_goes_on_with_another_ray_once(tmp_path: Path, rays: list[str], lo
     run.collect = collect  # type: ignore[method-assign]
     if losses == 1:
         run.run(("collect",))
-        assert run.dir.done("collect")
+        assert run.dir.stages()["collect"]["done"]
     else:
         with pytest.raises(CoreLostError, match="the same command goes on"):
             run.run(("collect",))

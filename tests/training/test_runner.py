@@ -286,9 +286,8 @@ def test_a_session_whose_process_stays_away_ends_the_runner(channel, monkeypatch
 
     session = made._code_reward._sessions[1]
     monkeypatch.setattr(session, "step", break_down)
-    with pytest.raises((BoxError, RuntimeError)) as raised:
+    with pytest.raises(BoxError, match="no more processes"):
         made.sample(num_timesteps=90)
-    assert "no more processes" in f"{raised.value} {raised.value.__cause__}"
 
 
 def test_an_environment_that_does_not_close_is_only_logged(channel, caplog):
