@@ -15,7 +15,7 @@ import numpy as np
 from carl.abstains import sentences
 from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION, whole
 from carl.cluster import ray_running
-from carl.config import Arm, RewardConfig, RunConfig
+from carl.config import EMBEDDED_MODEL, Arm, RewardConfig, RunConfig
 from carl.core import CoreLostError, clearly
 from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
 from carl.holding import claimed, held
@@ -222,6 +222,16 @@ class Pipeline:
             self.config.collect.max_failed,
         )
         trial.hold(expert=self.config.learns_from_code and not {"collect", "synthesize", "verify"}.isdisjoint(stages))
+        if self.config.learns_from_code and "synthesize" in stages:
+            self._check_model()
+
+    def _check_model(self) -> None:
+        """Say before anything is recorded if the embedded model, where it is asked, does not know such pictures."""
+        from carl.collect import first_frame
+        from carl.nano.known import check
+
+        if self.config.vlm.model == EMBEDDED_MODEL and self.config.vlm.recording is None:
+            check(self.task.name, first_frame(self.task)[0])
 
     def _recorded(self, held_out: int = 0) -> tuple[Iterable[Trajectory], Iterable[Trajectory]]:
         """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there.

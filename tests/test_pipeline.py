@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from carl.config import RunConfig
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
 from carl.pipeline import STAGES, Pipeline
 from carl.program import RewardProgram, SubTask
-from carl.task import Task
+from carl.task import Frame, Task
 from carl.trajectory import TrajectoryStore
 from carl.trial import Trial
 from tests.fakes.corridor import Corridor
@@ -132,6 +133,22 @@ def test_what_training_refuses_is_refused_before_anything_is_paid(
         Pipeline(settings).run(stages)
     assert not vlm.asked
     assert "no policy can see" in json.loads((tmp_path / "stages.json").read_text())[stages[0]]["failed"]["message"]
+
+
+def wide(env: gym.Env[Any, Any]) -> Frame:
+    return np.zeros((8, 136, 3), np.uint8)
+
+
+WIDE = replace(CORRIDOR, name="Wide", camera=wide)
+
+
+def test_the_embedded_model_says_at_once_what_it_cannot_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carl.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    with pytest.raises(VlmError, match=r"embedded model cannot be shown 'Wide'.*name a larger model"):
+        Pipeline(config(tmp_path, "", vlm={}, task="tests.test_pipeline:WIDE")).run()
+    assert not (tmp_path / "trajectories").exists()
 
 
 def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:

@@ -1,8 +1,10 @@
 """Whether a frame is one that the embedded model can have learned to read."""
 
+import logging
 from functools import cache
 from itertools import product
 
+from carl.errors import VlmError
 from carl.nano.painting import TILE, Thing, tile
 from carl.nano.scenes import COLOURS
 from carl.task import Frame
@@ -16,18 +18,38 @@ KINDS = (
 )
 
 
-def unknown(frame: Frame) -> str:
-    """What is strange to the model about ``frame`` (``uint8[H, W, 3]``); empty if all its tiles are MiniGrid's.
+OTHERS = "name a larger model (vlm.model, and vlm.base_url if a server has it), or replay a recording (vlm.recording)"
+"""What to do where the embedded model knows nothing."""
 
-    It tells the pictures that the model was trained on, not rooms: other rooms of the same tiles pass.
+_log = logging.getLogger(__name__)
+
+
+def check(task: str, frame: Frame) -> None:
+    """Say if the embedded model does not know such pictures as ``frame``, ``uint8[H, W, 3]``, of the task so called.
+
+    One of the wrong size raises VlmError, as the model cannot be shown it. Strange tiles are a warning: what lies on
+    them may not matter. Rooms are not told apart: one of known tiles passes, though the model has never seen its like.
     """
     height, width = frame.shape[:2]
-    if height % TILE or width % TILE or max(height, width) > MOST_TILES * TILE:
-        most = MOST_TILES * TILE
-        return f"frames are {height}x{width} pixels, not whole tiles of {TILE}x{TILE} up to {most}x{most}"
-    parts = [frame[y : y + TILE, x : x + TILE].tobytes() for y in range(0, height, TILE) for x in range(0, width, TILE)]
-    strange = sum(part not in _tiles() for part in parts)
-    return f"{strange} of {len(parts)} tiles of a frame are none that it was trained on" if strange else ""
+    most = MOST_TILES * TILE
+    if height % TILE or width % TILE or max(height, width) > most:
+        raise VlmError(
+            f"the embedded model cannot be shown {task!r}: it reads MiniGrid's rooms, in tiles of {TILE}x{TILE} pixels "
+            f"up to {most}x{most}, and frames are {height}x{width}. Either {OTHERS}"
+        )
+    if strange := strange_tiles(frame):
+        _log.warning(
+            "the embedded model reads MiniGrid's rooms, and %d of the %d tiles of a frame of %r are none of theirs: "
+            "its answers are likely to be useless. If no program passes, %s",
+            *(strange, height * width // TILE**2, task, OTHERS),
+        )
+
+
+def strange_tiles(frame: Frame) -> int:
+    """How many tiles of ``frame`` show something that the model was not trained on."""
+    height, width = frame.shape[:2]
+    corners = product(range(0, height, TILE), range(0, width, TILE))
+    return sum(frame[y : y + TILE, x : x + TILE].tobytes() not in _tiles() for y, x in corners)
 
 
 @cache

@@ -6,19 +6,26 @@ import numpy as np
 import pytest
 
 from carl.collect import rollout
-from carl.nano.known import unknown
+from carl.errors import VlmError
+from carl.nano.known import check, strange_tiles
 from carl.task import get_task
 
 
 @pytest.mark.parametrize("name", ["Empty-8x8", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup"])
-def test_the_built_in_rooms_are_known(name: str) -> None:
-    frames = rollout(get_task(name), 3, "random", 40).frames
-    assert {unknown(frame) for frame in frames} == {""}
+def test_the_built_in_rooms_are_known(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    for frame in rollout(get_task(name), 3, "random", 40).frames:
+        check(name, frame)
+    assert not caplog.messages
 
 
-def test_other_sizes_and_other_pictures_are_not() -> None:
-    assert "400x600" in unknown(np.zeros((400, 600, 3), np.uint8))
-    assert unknown(np.full((64, 64, 3), 200, np.uint8)) == "64 of 64 tiles of a frame are none that it was trained on"
+def test_a_picture_of_another_size_is_refused_with_what_to_do() -> None:
+    with pytest.raises(VlmError, match=r"cannot be shown 'Lake'.*256x256.*vlm\.base_url.*vlm\.recording"):
+        check("Lake", np.zeros((256, 256, 3), np.uint8))
+
+
+def test_strange_tiles_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    check("Grey", np.full((64, 64, 3), 200, np.uint8))
+    assert "64 of the 64 tiles of a frame of 'Grey'" in caplog.text
     lava = gym.make("MiniGrid-LavaGapS7-v0", render_mode="rgb_array", tile_size=8, highlight=False)
     lava.reset(seed=0)
-    assert "of 49 tiles" in unknown(np.asarray(lava.render()))
+    assert 0 < strange_tiles(np.asarray(lava.render())) < 10
