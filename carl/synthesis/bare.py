@@ -17,7 +17,7 @@ _CHANNEL = re.compile(r"\A.*<\|channel\|>final<\|message\|>", re.DOTALL)
 
 _ENDS = re.compile(
     r"</?s>|<eos>|<pad>|<end_of_turn>|<end_of_utterance>|\[/?INST\]|<\uff5c[\w\u2581]+\uff5c>"
-    r"|<\|(?:im_end|im_start|end|start|return|endoftext|end_of_text|eot_id|eom_id|begin_of_text|begin_of_box|end_of_box"
+    r"|<\|(?:im_end|im_start|end|start|python_tag|return|endoftext|end_of_text|eot_id|eom_id|begin_of_text|begin_of_box|end_of_box"
     r"|begin_of_solution|end_of_solution)\|>"
     r"|</?(?:answer|response|output|result|solution|plan|final)>",
     re.IGNORECASE,
@@ -30,6 +30,15 @@ _REFUSAL = re.compile(
     r"|\bunable to (?:help|assist|comply|see|view|process)\b",
     re.IGNORECASE,
 )
+_BLIND = re.compile(
+    r"(?:\bcan(?:not|['\u2019]?t)|\b(?:not|un) ?able to|\bwon['\u2019]t|\bwill not|\bdecline to)\s+(?:\w+ly\s+)?"
+    r"(?:(?:see|view|access|open|process|analy[sz]e|look at|interpret|perceive)\s+"
+    r"(?:(?:the|any|these|those|your|actual|attached|provided)\s+)*(?:image|picture|frame|photo)s?\b"
+    r"|(?:help|assist|comply)\b)",
+    re.IGNORECASE,
+)
+"""What a model says that sees no pictures, or does not want to; a list after it is advice to the reader."""
+
 _EXCERPT = 120
 _OPENING = 300
 """Characters in which a refusal shows."""
@@ -68,6 +77,11 @@ def excerpt(text: str) -> str:
     """The beginning of ``text``, quoted and on one line."""
     text = " ".join(text.split())
     return repr(text if len(text) <= _EXCERPT else text[: _EXCERPT - 3] + "...")
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer begins with a refusal, whatever it advises then."""
+    return bool(_BLIND.search(text[:_OPENING]))
 
 
 def looks_like(text: str) -> str:

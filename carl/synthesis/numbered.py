@@ -19,6 +19,9 @@ _ITEM = re.compile(
 """A number with its mark; a word such as "Step" before it takes more marks, and none where the line ends."""
 
 _COUNTS = re.compile(rf"^{_LEAD}[(\[]?(?:(?:{_WORD})[ \t]*)?(\d{{1,2}})\b", re.IGNORECASE)
+_MORE = re.compile(r"^\W*(?:\.{3}|\u2026|etc\.?|and so on\.?)\W*$", re.IGNORECASE)
+"""A line that stands for sub-tasks without naming them."""
+
 _FENCE = re.compile(r"^\s*(?:`{3,}|~{3,})\w*\s*$")
 _SCENE = re.compile(r"^\W*scene\W*?:\W*(?P<words>.+)$", re.IGNORECASE)
 
@@ -45,6 +48,12 @@ class Item:
     text: str
     below: list[str] = field(default_factory=list)
     style: str = ""
+
+    def named_by(self, line: str, gap: "_Gap") -> bool:
+        """Take the name from the next line that says something, where that is bold and the number stands alone."""
+        named = not self.text.strip("*_ ") and not self.below and _bold(line) and not any(map(str.strip, gap.lines))
+        self.text = line.strip() if named else self.text
+        return named
 
 
 @dataclass
@@ -149,6 +158,8 @@ def listings(text: str) -> list[Listing]:
         item = _ITEM.match(line)
         if item is None:
             _look_for_a_number(line, found)
+            if found and found[-1].items[-1].named_by(line, gap):
+                continue
             gap.lines.append(line)
             if found and line.strip() and not gap.blank:
                 found[-1].items[-1].below.append(line)
@@ -176,18 +187,29 @@ def _lines(text: str) -> Iterator[str]:
     return (line.expandtabs(4) for line in text.splitlines() if not _FENCE.match(line))
 
 
+def holds(line: str, number: int) -> bool:
+    """Whether an item of that number begins within a line."""
+    return re.search(rf"(?:^|[\s;,(>]|\\n){number}[.):]\s+\S", line) is not None
+
+
 def _look_for_a_number(line: str, found: list[Listing]) -> None:
-    """Raise Unusable for a line that begins with the next number and is no item: it may be a sub-task all the same."""
-    counts = _COUNTS.match(line)
-    if counts and found and int(counts[1]) == len(found[-1].items) + 1:
+    """Raise Unusable for a line that has the next number and is no item: it may be a sub-task all the same."""
+    if not found or found[-1].remark:
+        return
+    number, counts = len(found[-1].items) + 1, _COUNTS.match(line)
+    if (counts and int(counts[1]) == number) or holds(line, number) or _MORE.match(line):
         raise Unusable("a line may be a sub-task or not", excerpt(line))
 
 
 def _heads(line: str) -> bool:
     """Whether a line looks like a heading, or ends in a colon."""
     words = line.strip()
-    bold = words[:2] == words[-2:] and words[:2] in ("**", "__")
-    return bold or words.startswith("#") or words.rstrip("*_ ").endswith(":")
+    return _bold(line) or words.startswith("#") or words.rstrip("*_ ").endswith(":")
+
+
+def _bold(line: str) -> bool:
+    words = line.strip()
+    return words[:2] == words[-2:] and words[:2] in ("**", "__")
 
 
 def _label(line: str, *kinds: re.Pattern[str]) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from carl.plain import plain
 from carl.program import MAX_SUBTASKS
 from carl.synthesis import jsonplan
-from carl.synthesis.bare import Unusable, bare, excerpt, looks_like
-from carl.synthesis.numbered import Item, Listing, listings
+from carl.synthesis.bare import Unusable, bare, excerpt, looks_like, refuses
+from carl.synthesis.numbered import Item, Listing, holds, listings
 
 MAX_NAME = 80
 """Longest name of a sub-task, in characters: more is prose."""
@@ -18,18 +18,21 @@ _EDGES = "*_`\"'\u201c\u201d \t.:;,"
 MAX_DESCRIPTION = 400
 """Characters of a description that are kept."""
 
-_APART = re.compile(r"\s+[-\u2013]\s+|\s*\u2014\s*|:\s+|\s*\uff1a\s*")
+_APART = re.compile(r"\s+[-\u2013][*_]*\s+|\s*\u2014\s*|:[*_]*\s+|\s*\uff1a\s*")
+"""Between a name and its sentence; what makes the name bold may end after it."""
+
 _SCENE = re.compile(r"^\W*scene\W*?:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
 _KIND = r"(?:sub[- ]?)?(?:task|goal)|step|stage|phase"
 _FIELD = re.compile(
-    rf"^\W*(?:(?:name|title|{_KIND})\W*:|(?:{_KIND})\s*(?P<number>\d{{1,2}})\W*?[.):\-\u2013\u2014])\s*", re.IGNORECASE
-)
-_NO_NAME = re.compile(
-    rf"\W*(?:(?:a |the )?(?:short )?(?:name|title|description|sentence|sub-?task)|(?:{_KIND})\s*\d+)\W*"
-    r"|(?:is|are|was|were)\b.*",
+    rf"^\W*(?:(?:(?:short )?name|title|{_KIND})\W*:|(?:{_KIND})\s*(?P<number>\d{{1,2}})\W*?[.):\-\u2013\u2014])\s*",
     re.IGNORECASE,
 )
-"""A placeholder or a label in the place of a name, or the rest of a sentence that began with a number."""
+_NO_NAME = re.compile(
+    rf"\W*(?:(?:a |the )?(?:short )?(?:name|title|description|sentence|sub-?task)|(?:{_KIND})\s*\d+"
+    r"|(?:the )?(?:initial|first|goal|last|final)? ?(?:frame|image|picture)s?(?: ?\d+)?)\W*|(?:is|are|was|were)\b.*",
+    re.IGNORECASE,
+)
+"""A placeholder, a label or a frame in the place of a name, or the rest of a sentence that began with a number."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def parse_plan(answer: str) -> Plan:
     plans = [_plan(each.items, each.scene) for each in found]
     chosen = _chosen(listings(rest), rest)
     plans += [chosen] if chosen else []
-    if not plans:
+    if not plans or (refuses(rest) and not plans[-1].scene):
         raise Unusable(f"no numbered sub-tasks in the answer, {looks_like(rest)}", excerpt(rest))
     if len({plan.key for plan in plans}) > 1:
         raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(plans[-1])))
@@ -84,11 +87,12 @@ def _chosen(found: Sequence[Listing], text: str) -> Plan | None:
     told = [each for each in found if not each.remark]
     if not told:
         return None
-    plans = [_plan(each.items, each.scene or _scene(text)) for each in told]
-    alone = told[-1].scene is not None and all(each.scene is None for each in told[:-1])
-    if len({plan.key for plan in plans}) > 1 and not told[-1].final and not alone:
-        raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(plans[-1])))
-    return plans[-1]
+    *others, last = told
+    chosen = _plan(last.items, last.scene or _scene(text))
+    alone = last.scene is not None and all(each.scene is None for each in others)
+    if not last.final and not alone and any(_plan(each.items, None).key != chosen.key for each in others):
+        raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(chosen)))
+    return chosen
 
 
 def _scene(text: str) -> str:
@@ -111,11 +115,11 @@ def _step(item: Item, number: int) -> Step:
     if label and label["number"] not in (None, str(number)):
         raise Unusable("the numbers of the sub-tasks do not count up", excerpt(text))
     text = text[label.end() :] if label else text
-    if re.search(rf"(?:^|[\s;,(]){number + 1}[.):]\s+\S", text):
+    if holds(text, number + 1):
         raise Unusable("several sub-tasks are on one line", excerpt(text))
     name, *rest = _APART.split(plain(text), maxsplit=1)
     name = re.sub(r"^[<\[]([^<>\[\]]*)[>\]]$", r"\1", name.replace("**", "").strip(_EDGES)).strip(_EDGES)
     if not name or len(name) > MAX_NAME or _NO_NAME.fullmatch(name):
         raise Unusable("not the short name of a sub-task", excerpt(text))
     description = rest[0] if rest else " ".join(below)
-    return Step(name, plain(description).strip("*_ -\t")[:MAX_DESCRIPTION])
+    return Step(name, plain(description.replace("**", "")).strip("*_ -\t")[:MAX_DESCRIPTION])

@@ -1,9 +1,12 @@
 """The source of ``progress(frame, initial)`` in an answer: in a fence, in several, or as it stands among prose."""
 
 import ast
+import json
 import re
 import textwrap
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 from carl.program import FUNCTION
 from carl.synthesis.bare import Unusable, bare, excerpt, looks_like
@@ -24,10 +27,11 @@ CUT_OFF = "the answer was cut off"
 def parse_source(answer: str) -> str:
     """The Python source that defines ``progress(frame, initial)``: of several fenced blocks the last that does.
 
-    An answer without a fence passes if there is Python between the prose. Raises Unusable, a ProgramError.
+    An answer without a fence passes if there is Python between the prose, or in JSON. Raises Unusable, a ProgramError.
     """
     text = bare(answer).replace("\xa0", " ").replace("\u200b", "")
     blocks = _blocks(text)
+    blocks = blocks if any(_DEFINES.search(code) for _, code in blocks) else _in_json(blocks, text) or blocks
     if not blocks:
         return _checked(_among_prose(text))
     defining = [code for _, code in blocks if _DEFINES.search(code)]
@@ -52,7 +56,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
             fence = ""
         elif fence:
             lines.append(line)
-    if fence:
+    if fence and (language or any(map(str.strip, lines))):  # else the prompt may have opened it
         raise Unusable(f"{CUT_OFF}: the code block is not closed; raise vlm.max_tokens, or write a shorter program")
     return blocks
 
@@ -67,6 +71,27 @@ def _closes(line: str, fence: str) -> bool:
 def _unwrapped(language: str, code: str) -> list[tuple[str, str]]:
     """The blocks inside a block, such as one of Markdown; itself if there are none."""
     return (_blocks(code) if re.search(r"^\s*(?:```|~~~)", code, re.MULTILINE) else []) or [(language, code)]
+
+
+def _in_json(blocks: list[tuple[str, str]], text: str) -> list[tuple[str, str]]:
+    """What defines the function in JSON, in one of ``blocks`` or around the outermost braces of ``text``."""
+    inner = text[text.find("{") : text.rfind("}") + 1]
+    found = []
+    for content in [code for _, code in blocks] or [inner]:
+        try:
+            found += [value for value in _strings(json.loads(content)) if _DEFINES.search(value)]
+        except (ValueError, RecursionError):
+            continue
+    return [block for value in found for block in _blocks(value) or [("", value)]]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, but for its keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
 
 
 def _among_prose(text: str) -> str:
@@ -87,7 +112,7 @@ def _checked(text: str) -> str:
     if not wanted:
         names = ", ".join(node.name for node in functions) or "no function"
         raise Unusable(f"the program defines {names}, not {FUNCTION}(frame, initial)")
-    parameters = [argument.arg for argument in wanted[-1].args.args]
+    parameters = [argument.arg for argument in (*wanted[-1].args.posonlyargs, *wanted[-1].args.args)]
     if parameters != ["frame", "initial"]:
         raise Unusable(f"the parameters of {FUNCTION} are {parameters}, not frame and initial")
     return source

@@ -1,3 +1,4 @@
+import json
 from contextlib import suppress
 
 import pytest
@@ -55,6 +56,8 @@ def test_a_plan_knows_its_scene_and_its_equals() -> None:
         ("\n".join(f"{i}. step" for i in range(1, 10)), "9 sub-tasks; at most 8"),
         ("1. First of all the agent, which is red, " + "has to look around and " * 4 + "go", "not the short name"),
         ("1. ** - nothing", "not the short name"),
+        ("I'm sorry, I can't see images. You could:\n1. Describe them\n2. Try again", "which is a refusal"),
+        ("I am not able to view the attached pictures, but:\n1. Describe them", "which is a refusal"),
     ],
 )
 def test_what_is_no_plan(answer: str, reason: str) -> None:
@@ -89,6 +92,11 @@ def test_what_is_no_plan(answer: str, reason: str) -> None:
         fenced(GOOD.replace("    ", "\xa0   ")),
         f"Here it is:\n\n{GOOD}",
         f"Here it is:\n\n{GOOD}\nIt always returns 1.\n",
+        f"{GOOD}```",
+        f"<|python_tag|>{GOOD}<|eom_id|>",
+        json.dumps({"reasoning": "one", "code": GOOD}),
+        fenced(json.dumps({"program": fenced(GOOD)}), "json"),
+        f"<tool_call>\n{json.dumps({'name': 'python', 'arguments': {'code': GOOD}})}\n</tool_call>",
     ],
 )
 def test_sources(answer: str) -> None:
