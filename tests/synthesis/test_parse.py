@@ -95,7 +95,7 @@ def test_what_is_no_plan(answer: str, reason: str) -> None:
         f"{GOOD}```",
         f"<|python_tag|>{GOOD}<|eom_id|>",
         json.dumps({"reasoning": "one", "code": GOOD}),
-        fenced(json.dumps({"program": fenced(GOOD)}), "json"),
+        fenced(json.dumps({"program": fenced(GOOD)}) + "\n", "json"),
         f"<tool_call>\n{json.dumps({'name': 'python', 'arguments': {'code': GOOD}})}\n</tool_call>",
     ],
 )
