@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import carl.task
@@ -16,14 +17,12 @@ from carl.testing import TaskContract
 # ruff: isort: off
 # README: begin
 import gymnasium as gym
-import numpy as np
 
 from carl.task import Task
 
 
 def make() -> gym.Env:
-    env = gym.make("FrozenLake-v1", is_slippery=False, render_mode="rgb_array")
-    return gym.wrappers.DtypeObservation(gym.wrappers.FlattenObservation(env), np.float32)
+    return gym.make("FrozenLake-v1", is_slippery=False, render_mode="rgb_array")
 
 
 def expert(env: gym.Env):

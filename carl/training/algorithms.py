@@ -72,7 +72,6 @@ class PPO(RaisesReported, _PPO):  # type: ignore[misc]
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
     """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes, and
     TaskError for what the task's code raises."""
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns about its own defaults
     config = configure(setup, train)
     _check_driver(config)
     with room_for(needs_of(config)):
@@ -85,6 +84,8 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
 
 def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
     """The RLlib configuration of ``train.algorithm``, or of the task's own choice; raises ConfigError."""
+    for name in ("ray", "ray.rllib"):  # they warn about RLlib's own defaults
+        logging.getLogger(name).setLevel(logging.ERROR)
     config: AlgorithmConfig = (
         _tuned(train.algorithm or setup.task.algorithm)
         .environment("carl", env_config={SETUP: setup})

@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
 from carl.errors import ResourceError, TaskError
 from carl.training.channel import ChannelClient
+
+DEATHS = 3
+"""Times that an env runner may die before a step is taken; a machine that fails now and then ends fewer in a row."""
 
 SETUP = "carl"
 """Key of the RunnerSetup in RLlib's ``env_config``."""
@@ -32,7 +37,10 @@ def raise_reported(channel: ChannelClient) -> None:
 
 
 class RaisesReported:
-    """An RLlib algorithm that ends with what a task's code raised in an env runner. One that merely died comes back."""
+    """An RLlib algorithm that ends with what a task's code raised in an env runner. One that merely died comes back,
+    unless it dies again and again before anybody has taken a step."""
+
+    _living: tuple[int, dict[str, int]] | None = None
 
     def restore_env_runners(self, env_runner_group: Any) -> Any:
         """As RLlib's, which it calls before each training step; where runners are down, they may have reported why."""
@@ -40,4 +48,23 @@ class RaisesReported:
         if env_runner_group.num_healthy_remote_workers() < env_runner_group.num_remote_workers():
             config: Any = self.config  # type: ignore[attr-defined]  # the algorithm's
             raise_reported(config.env_config[SETUP].channel)
+            with suppress(ResourceError):
+                self._expect_life(config.env_config[SETUP], config.num_envs_per_env_runner)
         return rllib.restore_env_runners(env_runner_group)
+
+    def _expect_life(self, setup: Any, slots: int) -> None:
+        """Raise TaskError if an env runner was built anew DEATHS times since the last step of any."""
+        metrics: Any = self.metrics  # type: ignore[attr-defined]  # the algorithm's
+        steps = int(metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+        births = setup.channel.births()
+        if self._living is None or self._living[0] != steps:
+            self._living = steps, births
+        for name, count in births.items():
+            if count - self._living[1].get(name, 1) >= DEATHS:
+                seeds = [str(setup.seed(int(name.rpartition("-")[2]), slot, count - 1)) for slot in range(slots)]
+                some = ", ".join(seeds[:3] + ["..."] * (slots > 3))
+                raise TaskError(
+                    f"task {setup.task.name!r}: {name} ended its process {DEATHS} times before a step was taken, the "
+                    f"last time in the episodes of the seeds {some}: its environment ends it, as a renderer without a "
+                    "display may, or memory runs out there"
+                )

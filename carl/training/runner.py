@@ -55,6 +55,10 @@ class RunnerSetup:
     generation: int = 0
     origin: Mapping[str, str] = field(default_factory=logs.origin)
 
+    def seed(self, runner: int, slot: int, birth: int) -> int:
+        """Of the first episode of ``slot`` in env runner number ``runner``, which was built ``birth`` times before."""
+        return seed_of(self.run_seed, Role.TRAINING, runner, slot, self.generation, birth)
+
 
 def one_thread() -> None:
     """Keep torch and cv2 from starting threads of their own; cv2 does whatever OMP_NUM_THREADS says.
@@ -165,7 +169,11 @@ class CodeRewardRunner(SingleAgentEnvRunner):
 
     def _try_env_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """As RLlib's, but with a spawned seed for each slot in place of seed + runner + slot."""
-        seeds: Any = None if seed is None else [self._seed_of_slot(slot) for slot in range(self.num_envs)]
+        seeds: Any = (
+            None
+            if seed is None
+            else [self._setup.seed(self.worker_index or 0, slot, self._birth) for slot in range(self.num_envs)]
+        )
         with self._blaming("a reset"):
             return super()._try_env_reset(seed=seeds, options=options)
 
@@ -182,10 +190,6 @@ class CodeRewardRunner(SingleAgentEnvRunner):
 
     def _blaming(self, doing: str) -> AbstractContextManager[None]:
         return blaming(self._setup.task, f"{doing} of {self._name}")
-
-    def _seed_of_slot(self, slot: int) -> int:
-        runner, setup = self.worker_index or 0, self._setup
-        return seed_of(setup.run_seed, Role.TRAINING, runner, slot, setup.generation, self._birth)
 
     def _sample(
         self,
