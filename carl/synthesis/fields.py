@@ -1,19 +1,20 @@
 """Which fields of a request a server takes: what it refuses is left out, or put in another way."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
 _NAMED = {
     "n": r"(?<![\w\\])n(?!\w)|\bchoices?\b|\bcandidates?\b|candidate_?count|num_return_sequences|\bbest_of\b"
     r"|\b(?:multiple|several|one|1|single) (?:chat )?(?:completion|generation|output|response|sample|sequence)s?\b",
-    "seed": r"\bseeds?\b|random_seed|determinis|reproducib",
-    "temperature": r"temperature|\bsampling\b|do_sample",
+    "seed": r"\bseeds?\b|random_seed|determinis|reproducib|\u79cd\u5b50",
+    "temperature": r"temperatur|\bsampling\b|do_sample|\u6e29\u5ea6",
     "max_tokens": r"max(?:imum)?_?(?:completion|new|output)?_?tokens|max_?output_?tokens|num_predict"
     r"|\b(?:output|completion|new|generated) tokens|\bin the completion\b",
-    "system": r"\bsystem\b|\bdeveloper (?:instruction|message|role)|\broles?\b|\balternat",
+    "system": r"\bsystem|\bsistema\b|\u7cfb\u7edf|\bdeveloper (?:instruction|message|role)|\broles?\b|\balternat",
 }
-"""By field, what names or implies it in an error."""
+"""By field, what names or implies it in an error, without accents. Most languages keep the names of fields."""
 
 _PATTERNS = {name: re.compile(words, re.IGNORECASE) for name, words in _NAMED.items()}
 _PLACES = ("param", "parameter", "loc", "location", "field", "path", "property", "pointer")
@@ -39,12 +40,16 @@ def refused(body: Any, lacks: frozenset[str]) -> str | None:
     does not know ``max_tokens`` may know ``max_completion_tokens``, so the first refusal of it is ``RENAMED``.
     """
     for texts in (_places(body), _texts(body)):
-        said = "\n".join(texts)
+        said = _unaccented("\n".join(texts))
         hits = [(hit.start(), name) for name, words in _PATTERNS.items() if (hit := words.search(said))]
         for _, name in sorted(hits):
             if name not in lacks:
                 return RENAMED if name == "max_tokens" and RENAMED not in lacks else name
     return None
+
+
+def _unaccented(text: str) -> str:
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
 
 
 def fitted(body: dict[str, Any], lacks: frozenset[str]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ _ENDS = {
 }
 """What servers say of an answer's end, where it is more than that it ended."""
 
+TEXTS = ("text", "output_text")
+"""Types of the parts of an answer that are its text."""
+
 _HALF = re.compile("[\ud800-\udfff]")
 """One half of a character outside the basic plane: no text that can be written down."""
 
@@ -218,7 +221,7 @@ def _answer(choice: Any) -> tuple[str, str]:
 def _text(content: Any) -> str:
     """A text, which some servers send in parts."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        content = "".join(str(part.get("text") or "") for part in content if part.get("type") == "text")
+        content = "".join(str(part.get("text") or "") for part in content if part.get("type") in TEXTS)
     if not isinstance(content, str | None):
         raise Failure("no chat completion; is it the right address?", passing=False)
     return content or ""

@@ -33,7 +33,7 @@ class Failure(Exception):
     Attributes:
         words: what the server said, or what became of the connection.
         status: HTTP's, or the one that an answer under status 200 names; None where there is none.
-        body: the error as JSON, as far as it is.
+        body: the error as JSON, or its text.
         code: the error's own, such as ``insufficient_quota``.
         passing: asking again may help.
         wait_s: what the server asks to wait before that; None if it does not say.
@@ -51,7 +51,7 @@ class Failure(Exception):
     connected: bool = True
 
     def __str__(self) -> str:
-        return f"{self.status}: {self.words}" if self.status else self.words
+        return ": ".join(filter(None, (str(self.status or ""), self.words)))
 
 
 class Server:
@@ -82,10 +82,10 @@ class Server:
         except TimeoutError:
             raise Failure("no whole answer in time", late=True) from None
         value = _json(text)
-        error = value.get("error") if isinstance(value, dict) else None
+        error = _error_in(value)
         if status >= 400:
             raise _failure(status, value, text, headers)
-        if error and not value.get("choices"):
+        if error:
             raise _failure(_status_in(error), value, text, headers)
         return _completion(value, text)
 
@@ -119,9 +119,16 @@ class Server:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
+
+
+def _error_in(value: Any) -> Any:
+    """The error that an answer is instead of a completion, whatever its status; None if it is none."""
+    if not isinstance(value, dict) or value.get("choices"):
+        return None
+    return value if value.get("object") == "error" else value.get("error")
 
 
 def _completion(value: Any, text: str) -> dict[str, Any]:
@@ -132,7 +139,9 @@ def _completion(value: Any, text: str) -> dict[str, Any]:
         raise Failure("no chat completion, for its list of choices is empty")
     # half a JSON was whole when it was sent; a page, or JSON of another kind, is what is there
     cut = value is None and text.lstrip()[:1] in ("{", "[", "")
-    raise Failure(f"no chat completion ({said(value, text)}); is it the right address?", passing=cut)
+    raise Failure(
+        f"no chat completion ({said(value, text) or 'nothing at all'}); is it the right address?", passing=cut
+    )
 
 
 def _failure(status: int | None, value: Any, text: str, headers: Mapping[str, str]) -> Failure:
@@ -141,7 +150,8 @@ def _failure(status: int | None, value: Any, text: str, headers: Mapping[str, st
     passing = status is None or status in PASSING or status >= 500
     if headers.get("x-should-retry") == "false" or "insufficient_quota" in code:
         passing = False  # money or a budget is used up, for hours
-    return Failure(said(value, text), status, value, code, passing, _wait(headers))
+    words = said(value, text)
+    return Failure(words, status, words if value is None else value, code, passing, _wait(headers))
 
 
 def failure_in(choice: Mapping[str, Any]) -> Failure:

@@ -52,7 +52,7 @@ def test_what_a_server_does_not_take_is_left_out_and_said_once(
             if name in asked.body:
                 return Status(422, {"detail": [{"loc": ["body", name], "msg": "no such input"}]})
         if asked.body["messages"][0]["role"] == "system":
-            return Status(400, {"error": "pictures and a system message do not go together"})
+            return Status(400, "<p>pictures and a system message do not go together</p>")
         return ["fine"]
 
     with caplog.at_level(logging.WARNING), scripted(picky) as server:
@@ -103,6 +103,8 @@ PASSING = {
     "an error of 429": {"error": {"message": "the provider is busy", "code": 429}},
     "an error of 502": {"error": {"message": "the provider is busy", "code": "502"}},
     "an error without code": {"error": "the provider is busy"},
+    "an object that is an error": {"object": "error", "message": "the provider is busy", "code": 50001},
+    "nothing at all": "",
     "no choice": {"choices": []},
     "an empty choice": one(""),
     "a choice of nothing": one(None),
@@ -135,6 +137,7 @@ def test_what_is_no_answer_is_asked_again(tmp_path: Path, reply: str, pauses: li
         ({"detail": [{"loc": ["body", "model"], "msg": "no such model"}]}, "body model: no such model"),
         ("<html><style>p {}</style><p>please <b>sign</b> in</p></html>", r"no chat completion \(please sign in\)"),
         ({"object": "list", "data": []}, "no chat completion"),
+        ({"object": "error", "message": "no such field", "code": 400}, "refuses the request: 400: no such field"),
         (one(None, "tool_calls", message={"tool_calls": [{}]}), "empty.*tool_calls"),
         (one(7), "no chat completion"),  # type: ignore[arg-type]
     ],
@@ -142,6 +145,15 @@ def test_what_is_no_answer_is_asked_again(tmp_path: Path, reply: str, pauses: li
 def test_an_error_under_status_200_is_one_in_the_provider_s_own_words(tmp_path: Path, reply: Any, message: str) -> None:
     with pytest.raises(VlmError, match=message):
         ask(lambda _: Status(200, reply), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["\ufeff" + json.dumps(one()), one([{"type": "output_text", "text": "fine"}])],  # type: ignore[arg-type]
+)
+def test_an_answer_is_found_in_its_dress(tmp_path: Path, reply: Any) -> None:
+    answers, _, _ = ask(lambda _: Status(200, reply), tmp_path, n=1)
+    assert answers == ("fine",)
 
 
 def test_one_choice_that_cannot_be_used_is_asked_for_again(tmp_path: Path) -> None:
