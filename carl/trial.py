@@ -103,8 +103,10 @@ class Trial:
         with blaming(self.task, "the making of two environments side by side"):
             envs = SyncVectorEnv([self.task.make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
         with closing(envs):
-            for mix in {mix.progress: mix for mix in self.mixes}.values():
-                self._step(CodeReward(envs, self.task, mix=mix), seeds)
+            # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
+            paid = [CodeReward(envs, self.task, mix=mix) for mix in {mix.progress: mix for mix in self.mixes}.values()]
+            for env in paid:
+                self._step(env, seeds)
             if any(mix.looks for mix in self.mixes):
                 self._judge(Frames(self.task, envs.envs))
 

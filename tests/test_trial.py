@@ -44,6 +44,27 @@ class Odd(Corridor):
         return super().step(1)
 
 
+class Closing(Corridor):
+    """The corridor of a simulator that neither steps nor draws once it is closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def step(self, action):
+        assert not self.closed
+        return super().step(action)
+
+    def render(self):
+        assert not self.closed
+        return super().render()
+
+
+def test_no_environment_is_closed_before_all_is_tried() -> None:
+    trial(replace(CORRIDOR, make=Closing)).check_policies()
+
+
 def odd(**spaces_: gym.Space[Any]) -> Task:
     return replace(CORRIDOR, make=partial(Odd, **spaces_))
 
