@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -45,6 +46,13 @@ def _storage(uri: str) -> str:
     return from_home(Path(path)).absolute().as_uri() if path.startswith("~") else uri
 
 
+def _server(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} should be a URL such as http://localhost:8000/v1")
+    return url
+
+
 LocalPath = Annotated[Path, AfterValidator(from_home)]
 StorageUri = Annotated[str, AfterValidator(_storage)]
 """A pyarrow.fs URI, or a folder of this machine that begins with ``~``."""
@@ -62,12 +70,20 @@ class Section(BaseModel):
             return values
         return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError(f"{value} should be a number")
+        return value
+
 
 class VlmConfig(Section):
     model: Annotated[str, AfterValidator(named_from_home)] = Field(
         default=EMBEDDED_MODEL, description="Model name at the server; a Hugging Face name or a folder."
     )
-    base_url: str | None = Field(
+    base_url: Annotated[str, AfterValidator(_server)] | None = Field(
         default=None, description="OpenAI-compatible server; none: serve the model here while synthesis lasts."
     )
     api_key_env: str = Field(

@@ -147,7 +147,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _set(tree: dict[str, Any], setting: str) -> None:
     key, equals, value = setting.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(map(str.strip, key.split("."))):
         raise ConfigError(f"--set {setting!r} is not of the form section.field=value")
     try:
         _put(tree, key.strip(), value_of(value), f"--set {setting!r}")

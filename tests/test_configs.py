@@ -110,7 +110,7 @@ def test_a_directory_is_not_used_for_a_run_that_was_told_otherwise(tmp_path: Pat
     assert settings("DoorKey-8x8", None, tmp_path, None, []).seed == 1
 
 
-@pytest.mark.parametrize("package", ["typer", "torch"])
+@pytest.mark.parametrize("package", ["typer", "ray"])
 def test_an_image_without_a_package_is_told_what_to_install(package: str, tmp_path: Path) -> None:
     code = (
         f"import sys, runpy; sys.modules[{package!r}] = None; "
