@@ -1,6 +1,5 @@
 """What a box child does once it is locked down: it takes a program, and judges the frames it is shown."""
 
-import ast
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from carl.sandbox import ordered
 from carl.sandbox.ordered import FrozenOrderedSet, OrderedSet, rewritten
 from carl.sandbox.shared import FINISHED, JUDGE, PASSING, READY, REASON_BYTES, REQUEST, Shared
+from carl.sandbox.source import parsed
 
 TOLERANCE = 1e-6
 """A value this little outside [0, 1] is rounding, and is clipped; ``carl.program.DONE`` allows for as much."""
@@ -30,22 +30,21 @@ class SubTaskCode:
         self._file = f"<sub-task {index}>"
         self._source = source
         self._names = names
-        self._function: Function | None = None
+        self._code: CodeType | None = None
 
     def judge(self, frame: NDArray[np.uint8], initial: NDArray[np.uint8]) -> tuple[float, str]:
         """Progress in [0, 1] and "", or NaN and the reason why there is none."""
         try:
-            if self._function is None:
-                self._function = self._compiled()
-            return checked(self._function(frame, initial))
+            return checked(self.function()(frame, initial))
         except BaseException as error:  # whatever generated code raises is an abstain, told to whoever mends it
             return math.nan, self._told(error)
 
-    def _compiled(self) -> Function:
+    def function(self) -> Function:
+        """``progress`` among constants and helpers of its own: no call finds what another left in them."""
+        if self._code is None:
+            self._code = compile(rewritten(parsed(self._source)), self._file, "exec", dont_inherit=True)
         names = dict(self._names)
-        tree = rewritten(ast.parse(self._source, self._file))
-        code: CodeType = compile(tree, self._file, "exec", dont_inherit=True)
-        exec(code, names)
+        exec(self._code, names)
         function: Function = names["progress"]
         return function
 

@@ -14,8 +14,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 BUILTINS = _words(
-    "abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map max min range reversed "
-    "round set slice sorted sum tuple zip"
+    "abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map max min next range "
+    "reversed round set slice sorted sum tuple zip"
 )
 """Built-in functions and types; a program sees no others."""
 
@@ -27,7 +27,7 @@ IMPORTS = {
 }
 """The import statements a program may contain, and the names they bind. All four are there without importing."""
 
-NUMBERS = _words("bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 intp float32 float64")
+NUMBERS = _words("bool bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 intp float32 float64")
 """Kinds of numbers, after ``np.`` or as a string."""
 
 NUMPY_VALUES = NUMBERS | _words("pi e inf nan newaxis")
@@ -67,11 +67,12 @@ NUMPY_FUNCTIONS = _words(
     """
     sum mean std var median average percentile quantile min max amin amax ptp prod cumsum cumprod nansum nanmean
     nanstd nanmedian nanmin nanmax count_nonzero argmax argmin nanargmax nanargmin cov corrcoef bincount histogram
-    histogram2d digitize unique
+    histogram2d digitize unique polyfit polyval
     """
     # searching and sorting
     """
     nonzero flatnonzero argwhere sort argsort lexsort searchsorted extract take take_along_axis choose compress
+    append insert delete setxor1d
     unravel_index ravel_multi_index tril triu diag diagonal union1d intersect1d setdiff1d triu_indices tril_indices
     """
 )
@@ -79,8 +80,19 @@ NUMPY_FUNCTIONS = _words(
 NUMPY = NUMPY_VALUES | GRIDS | NUMPY_FUNCTIONS
 """What may follow ``np.``."""
 
-NUMPY_TYPES = NUMBERS | _words("floating integer ndarray")
-"""What may follow ``np.`` in an annotation."""
+INSTEAD_OF = {
+    "print": "; leave it out, a program only returns a number",
+    "str": "; compare numbers or tuples instead of texts",
+    "hasattr": "; test with isinstance, len or `is None`",
+    "getattr": "; write the attribute after a dot",
+    "iter": "; use a for loop, or an index into a list",
+    "np.empty": "; use np.zeros",
+    "np.empty_like": "; use np.zeros_like",
+    "np.apply_along_axis": "; give `axis=` to a function of numpy, or use a list comprehension",
+    "np.vectorize": "; use a list comprehension",
+    "np.float16": "; use np.float32",
+}
+"""What models write that is not there, and what to write."""
 
 DTYPE_AT = {
     **dict.fromkeys(_words("array asarray ascontiguousarray zeros zeros_like ones ones_like identity indices"), 1),
@@ -99,7 +111,7 @@ METHOD_DTYPE_AT = {
 }
 """The same for methods of arrays."""
 
-DTYPES = NUMBERS | _words("bool int float uint i1 i2 i4 i8 u1 u2 u4 u8 f4 f8")
+DTYPES = NUMBERS | _words("int float uint i1 i2 i4 i8 u1 u2 u4 u8 f4 f8")
 """Strings that name a kind of numbers."""
 
 PADDINGS = _words("constant edge linear_ramp maximum mean median minimum reflect symmetric wrap")
@@ -111,7 +123,7 @@ MASKED = _words("sum mean std var min max amin amax prod any all nansum nanmean 
 ITERATORS = _words("map filter zip enumerate reversed")
 """Built-in functions whose result can be gone through once, and is told apart from others by its address only."""
 
-CONSUMERS = _words("all any sum list tuple set frozenset sorted dict max min enumerate")
+CONSUMERS = _words("all any sum list tuple set frozenset sorted dict max min enumerate next")
 """Built-in functions that go through their first argument at once."""
 
 CONSUMING_METHODS = _words("extend update union intersection difference issubset issuperset")

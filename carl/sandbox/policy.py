@@ -5,17 +5,18 @@ against hostile code is the process that runs it (``carl.sandbox.box``).
 """
 
 import ast
+import math
 from collections import Counter
 from collections.abc import Callable
 
 from carl.errors import ProgramError
 from carl.program import FUNCTION, RewardProgram
-from carl.sandbox.names import BUILTINS, IMPORTS, NUMPY_TYPES, attributes, modules
+from carl.sandbox.names import BUILTINS, IMPORTS, INSTEAD_OF, attributes, modules
 from carl.sandbox.purity import impurities
 from carl.sandbox.source import Violation, dotted, read
 
-MAX_EXPONENT = 8
-MAX_SHIFT = 63
+GROWING: dict[type[ast.operator], int] = {ast.Pow: 8, ast.LShift: 63}
+"""Operators that make numbers of any length, and the largest literal that may stand on their right."""
 
 PARAMETERS = ("frame", "initial")
 
@@ -25,7 +26,7 @@ INSTEAD: dict[type[ast.AST], str] = {
     ast.Raise: "raise; return a number in [0, 1] in every case",
     ast.Assert: "assert; return a number in [0, 1] in every case",
     ast.ClassDef: "a class; use plain functions",
-    ast.With: "with; nothing here needs a context manager",
+    ast.With: "with; nothing here needs a context manager, and numpy warns of nothing",
     ast.Global: "global; a program remembers nothing between calls",
     ast.Nonlocal: "nonlocal; return the value instead",
     ast.Delete: "del; it is not needed",
@@ -42,7 +43,7 @@ INSTEAD: dict[type[ast.AST], str] = {
 
 HARMLESS = (
     # statements
-    *(ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.If, ast.Return, ast.Expr, ast.Pass, ast.Break),
+    *(ast.Assign, ast.AugAssign, ast.For, ast.If, ast.Return, ast.Expr, ast.Pass, ast.Break),
     *(ast.Continue, ast.NamedExpr, ast.Starred, ast.Call),
     # expressions
     *(ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice),
@@ -89,15 +90,6 @@ def _bound_names(tree: ast.Module) -> set[str]:
     return stored | functions | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
 
 
-def _is_literal(node: ast.expr) -> bool:
-    """A number, a string, True, False or None, with a sign perhaps, or a tuple of such: nothing that can change."""
-    if isinstance(node, ast.UnaryOp):
-        return isinstance(node.op, ast.USub | ast.UAdd) and _is_literal(node.operand)
-    if isinstance(node, ast.Tuple):
-        return all(_is_literal(element) for element in node.elts)
-    return isinstance(node, ast.Constant)
-
-
 class _Checker(ast.NodeVisitor):
     """Walks one source and collects what it finds; every node type that is not named here is refused."""
 
@@ -134,29 +126,25 @@ class _Checker(ast.NodeVisitor):
         match statement:
             case ast.Import() | ast.ImportFrom():
                 self._check_import(statement)
-            case ast.FunctionDef():
+            case ast.FunctionDef(name=name):
                 self.visit(statement)
-                if statement.name == FUNCTION:
+                if name == FUNCTION:
                     self._check_entry(statement)
-            case ast.Assign(targets=[ast.Name()], value=value) if _is_literal(value):
+            case ast.Assign() | ast.Pass() | ast.Expr(value=ast.Constant()):
                 self.visit(statement)
-            case ast.Expr(value=ast.Constant()):
-                pass  # a docstring
-            case ast.Assign() | ast.AnnAssign():
-                self._refuse(
-                    statement,
-                    "at the top level assign only numbers, strings or tuples of them to one name; "
-                    "make arrays and lists inside the function",
-                )
             case _ if type(statement) in INSTEAD:
                 self.visit(statement)
             case _:
-                self._refuse(statement, "at the top level only imports, functions and constants may stand")
+                self._refuse(statement, "at the top level only imports, functions and assignments may stand")
 
     def _check_import(self, statement: ast.Import | ast.ImportFrom) -> None:
-        if ast.unparse(statement) not in IMPORTS:
-            allowed = ", ".join(f"`{line}`" for line in IMPORTS)
-            self._refuse(statement, f"`{ast.unparse(statement)}` is not allowed; a program imports only {allowed}")
+        lines = [ast.unparse(statement)]
+        if isinstance(statement, ast.Import):
+            lines = [ast.unparse(ast.Import([alias])) for alias in statement.names]
+        allowed = ", ".join(f"`{line}`" for line in IMPORTS)
+        for line in lines:
+            if line not in IMPORTS:
+                self._refuse(statement, f"`{line}` is not allowed; a program imports only {allowed}")
 
     def _check_entry(self, function: ast.FunctionDef) -> None:
         parameters = function.args
@@ -172,8 +160,6 @@ class _Checker(ast.NodeVisitor):
         self._check_bound(node, node.name, rebinds=False)
         for decorator in node.decorator_list:
             self._refuse(decorator, "a decorator is not allowed; call the function")
-        if node.returns is not None:
-            self._check_annotation(node.returns)
         self._check_arguments(node.args)
         for statement in node.body:
             self.visit(statement)
@@ -186,34 +172,10 @@ class _Checker(ast.NodeVisitor):
         named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         for arg in [*named, *(arg for arg in (arguments.vararg, arguments.kwarg) if arg)]:
             self._check_bound(arg, arg.arg)
-            if arg.annotation is not None:
-                self._check_annotation(arg.annotation)
         for default in [*arguments.defaults, *(default for default in arguments.kw_defaults if default)]:
-            if not _is_literal(default):
-                self._refuse(default, "a default has to be a number, a string or a tuple of them")
-
-    def _check_annotation(self, node: ast.expr) -> None:
-        match node:
-            case ast.Name(id=name) if name in BUILTINS:
-                pass
-            case ast.Constant():
-                pass
-            case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in NUMPY_TYPES:
-                pass
-            case ast.Subscript(value=base, slice=inside) | ast.BinOp(left=base, op=ast.BitOr(), right=inside):
-                self._check_annotation(base)
-                self._check_annotation(inside)
-            case ast.Tuple(elts=elements):
-                for element in elements:
-                    self._check_annotation(element)
-            case _:
-                self._refuse(node, f"the annotation `{ast.unparse(node)}` is not allowed; leave it out")
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self._check_annotation(node.annotation)
-        self.visit(node.target)
-        if node.value is not None:
-            self.visit(node.value)
+            self.visit(default)
+            if any(isinstance(node, ast.NamedExpr) for node in ast.walk(default)):
+                self._refuse(default, "a default may not bind a name; do that in a statement before")
 
     # -- names, attributes and calls
 
@@ -231,7 +193,8 @@ class _Checker(ast.NodeVisitor):
         elif node.id in self._modules:
             self._refuse(node, f"a module is not a value; write `{node.id}.` and the name of a function")
         elif node.id not in self._bound and node.id not in BUILTINS:
-            self._refuse(node, f"`{node.id}` is not defined, and not one of the built-in functions a program may use")
+            what = f"`{node.id}` is not defined, and not one of the built-in functions a program may use"
+            self._refuse(node, what + INSTEAD_OF.get(node.id, ""))
         elif "__" in node.id:
             self._refuse(node, f"`{node.id}` is not available to a program")
 
@@ -244,7 +207,8 @@ class _Checker(ast.NodeVisitor):
                 self._refuse(node, f"the attribute `.{node.attr}` is not allowed")
             self.visit(node.value)
         elif path not in self._modules[module]:  # "np.linalg.norm" has to be listed whole; "np.linalg" is not
-            self._refuse(node, f"`{module}.{path}` is not one of the functions that a program may use")
+            name = f"{module}.{path}"
+            self._refuse(node, f"`{name}` is not one of the functions that a program may use{INSTEAD_OF.get(name, '')}")
 
     def visit_keyword(self, node: ast.keyword) -> None:
         if node.arg is None:
@@ -260,21 +224,19 @@ class _Checker(ast.NodeVisitor):
             self._refuse(node, f"a {type(node.value).__name__} literal is not allowed; use numbers")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        limits: dict[type[ast.operator], int] = {ast.Pow: MAX_EXPONENT, ast.LShift: MAX_SHIFT}
-        if type(node.op) in limits:
-            self._check_growth(node, node.right, limits[type(node.op)])
+        self._check_growth(node, node.op, node.right)
         super().generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        if isinstance(node.op, ast.Pow | ast.LShift):
-            self._refuse(node, "write `x = x ** 2` or `x = x << 2` with a small literal number")
+        self._check_growth(node, node.op, node.value)
         super().generic_visit(node)
 
-    def _check_growth(self, node: ast.AST, operand: ast.expr, limit: int) -> None:
+    def _check_growth(self, node: ast.AST, operator: ast.operator, operand: ast.expr) -> None:
+        limit = GROWING.get(type(operator), math.inf)
         try:
             small = abs(float(ast.literal_eval(operand))) <= limit
         except (ValueError, TypeError, OverflowError):
-            small = False
+            small = math.isinf(limit)
         if not small:
             self._refuse(node, f"`**` and `<<` need a literal number of at most {limit} on their right; or np.power")
 

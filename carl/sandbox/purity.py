@@ -79,7 +79,9 @@ def _scoped(node: ast.AST, scopes: tuple[Scope, ...]) -> Iterator[tuple[ast.expr
 
 
 def _is_outermost(node: ast.AST, child: ast.AST, scope: Scope) -> bool:
-    """Whether ``child`` is what a comprehension goes through first, which is looked up outside of it."""
+    """Whether ``child`` is a default, or what a comprehension goes through first: both are looked up outside of it."""
+    if isinstance(node, ast.arguments):
+        return isinstance(child, ast.expr)
     return isinstance(scope, Comprehension) and node is scope.generators[0] and child is scope.generators[0].iter
 
 

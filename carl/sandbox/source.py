@@ -1,5 +1,8 @@
 """A sub-task's source as a syntax tree. Nothing is compiled here: what the compiler refuses is found in the tree.
 
+The tree is what runs. Annotations, imports of their names and a main guard mean nothing to a program, so they are
+dropped before anybody looks.
+
 The compiler has no bound of its own. A few lines can take it gigabytes (it writes out a nested ``finally`` block twice
 for each level), so sources are compiled in the box alone, where memory and time are limited.
 """
@@ -23,6 +26,10 @@ MAX_BEFORE_STARRED = 255
 """Targets before a starred one: CPython's own limit."""
 
 
+TYPING = frozenset({"__future__", "typing", "collections.abc", "numpy.typing"})
+"""Modules that are imported for annotations only."""
+
+
 @dataclass(frozen=True, order=True)
 class Violation:
     """One thing that the policy refuses: its line in the source (from 1) and what to do instead."""
@@ -41,12 +48,50 @@ def read(source: str) -> tuple[ast.Module | None, list[Violation]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an invalid escape
-            tree, scopes = ast.parse(source), _scopes(source)
+            tree, scopes = parsed(source), _scopes(source)
         return tree, [*_foreign_names(source), *scopes, *_uncompilable(tree)]
     except (SyntaxError, tokenize.TokenError) as error:
         return None, [_invalid(error)]
     except (ValueError, RecursionError, MemoryError) as error:
         return None, [Violation(1, f"not readable as Python: {error}")]
+
+
+def parsed(source: str, file: str = "<sub-task>") -> ast.Module:
+    """What of ``source`` runs; raises what ``ast.parse`` does."""
+    tree = ast.parse(source, file)
+    tree.body = [statement for statement in tree.body if not _is_main_guard(statement)]
+    running: ast.Module = _Running().visit(tree)
+    return running
+
+
+class _Running(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(ast.copy_location(ast.Assign([node.target], node.value), node))
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        typing = all(alias.name in TYPING for alias in node.names)
+        return ast.copy_location(ast.Pass(), node) if typing else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        return ast.copy_location(ast.Pass(), node) if node.module in TYPING else node
+
+
+def _is_main_guard(statement: ast.stmt) -> bool:
+    """What a file does where it is run by itself."""
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) in (
+        "__name__ == '__main__'",
+        "'__main__' == __name__",
+    )
 
 
 def dotted(node: ast.expr) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def progress(frame, initial):
 """
 
 NUMPY_USES = """
-bool_(1) uint8(7) uint16(7) uint32(7) uint64(7) int8(-7) int16(-7) int32(-7) int64(-7) intp(7) float32(0.1)
+bool(1) bool_(1) uint8(7) uint16(7) uint32(7) uint64(7) int8(-7) int16(-7) int32(-7) int64(-7) intp(7) float32(0.1)
 float64(0.1) pi e inf nan newaxis array([1,2]) asarray([1.5,2]) ascontiguousarray(real.T) zeros((2,3))
 zeros_like(grey) ones(3) ones_like(grey) full((2,2),7) full_like(real,0.5) arange(2,9,3) linspace(0,1,7) eye(3)
 identity(4) meshgrid(numbers,whole) mgrid[0:3,0:4] ogrid[0:3,0:4] indices((3,4)) copy(grey) atleast_1d(3)
@@ -79,7 +79,9 @@ percentile(grey,30) quantile(real,[0.1,0.9]) min(grey) max(grey) amin(grey,axis=
 prod(numbers) cumsum(real) cumprod(numbers) nansum(real/0) nanmean(real) nanstd(real) nanmedian(real) nanmin(real)
 nanmax(real) count_nonzero(mask) argmax(grey) argmin(grey) nanargmax(real) nanargmin(real) cov(square)
 corrcoef(square) bincount(grey.ravel()) histogram(grey,bins=8) histogram2d(real.ravel(),real.ravel(),bins=4)
-digitize(numbers,[1,2]) unique(grey) nonzero(mask) flatnonzero(mask) argwhere(mask) sort(grey,axis=None)
+digitize(numbers,[1,2]) unique(grey) polyfit(whole,numbers,1) polyval(numbers,0.5) append(numbers,3)
+insert(numbers,1,5) delete(numbers,1) setxor1d(whole,numbers) nonzero(mask)
+flatnonzero(mask) argwhere(mask) sort(grey,axis=None)
 argsort(numbers,kind='stable') lexsort((numbers,whole)) searchsorted([1,2,3],numbers) extract(mask,grey)
 take(grey,[3,1]) take_along_axis(numbers,whole,0) choose(whole,[numbers]*4) compress([True,False],grey,axis=0)
 unravel_index(7,(3,4)) ravel_multi_index((1,2),(3,4)) tril(square) triu(square) diag(square) diagonal(square)
@@ -124,7 +126,7 @@ transpose(frame) vconcat([grey,other])
 
 BUILTIN_USES = """
 abs(-3) all([1,0]) any([1,0]) bool(3) dict(a=1) divmod(7,3) enumerate filter float('0.5') frozenset([1,2]) int('7')
-isinstance(3,int) len([1]) list((1,2)) map max(1,2) min(1,2) range reversed round(2.567,1) set([1,2]) slice
+isinstance(3,int) len([1]) list((1,2)) map max(1,2) min(1,2) next range reversed round(2.567,1) set([1,2]) slice
 sorted([3,1]) sum([1,2]) tuple([1]) zip
 """
 
@@ -133,6 +135,7 @@ WRAPPED = {
     "enumerate": "list(enumerate([5, 6]))",
     "filter": "list(filter(lambda x: x > 1, [1, 2, 3]))",
     "map": "list(map(lambda x: x * 2, [1, 2, 3]))",
+    "next": "next(x for x in [3, 4] if x > 3)",
     "range": "list(range(2, 9, 3))",
     "reversed": "list(reversed([1, 2, 3]))",
     "slice": "grey[slice(1, 3)]",

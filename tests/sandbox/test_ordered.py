@@ -82,3 +82,17 @@ def test_a_program_that_is_rewritten_keeps_its_lines():
     source = "x = {\n    1,\n    *y,\n}\nz = {\n    a / 0\n    for a in x.keys()\n}\n"
     kept = [(type(node), node.lineno) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.BinOp | ast.Call)]
     assert set(kept) < {(type(node), getattr(node, "lineno", 0)) for node in ast.walk(rewritten(ast.parse(source)))}
+
+
+def test_nothing_at_the_top_of_a_program_outlasts_a_call():
+    source = """
+SEEN = []
+TABLE = {"calls": 0}
+
+def progress(frame, initial):
+    SEEN.append(1)
+    TABLE["calls"] += 1
+    return (len(SEEN) + TABLE["calls"]) / 4
+"""
+    code, frame = SubTaskCode(1, source, namespace()), np.zeros((1, 1, 3), np.uint8)
+    assert [code.judge(frame, frame) for _ in range(3)] == [(0.5, "")] * 3

@@ -120,16 +120,9 @@ HOSTILE = {
     "cv2.kmeans": body("cv2.kmeans(frame, 2, None, (3, 10, 1.0), 3, 0)"),
     "np.seterr": body("np.seterr(all='raise')"),
     "list default": "def progress(frame, initial, seen=[]):\n    return 0.0\n",
-    "helper's list default": "def f(seen=[]):\n    return 0\n" + body(),
-    "lambda's list default": body("f = lambda x=[]: x"),
     "decorator": "@len\n" + body().lstrip(),
     "global": body("global x", "x = 1"),
     "nonlocal": body("def f():", "    nonlocal x", "x = 1"),
-    "top-level list": body("SEEN.append(1)", top="SEEN = []"),
-    "top-level array": body(top="LOW = np.array([1, 2])"),
-    "top-level dict in a tuple": body(top="STATE = ({}, 1)"),
-    "top-level call": body(top="X = max(1, 2)"),
-    "top-level unpacking": body(top="A, B = 1, 2"),
     "function attribute": body("progress.count = 1"),
     "attribute by loop": body("for progress.x in [1]:", "    pass"),
     "attribute of a module": body("np.pi = 3"),
@@ -167,8 +160,7 @@ HOSTILE = {
     "null byte": body("x = '\0'"),
     "deep nesting": body("x = " + "-" * 5000 + "1"),
     "too long": body("x = 1  # " + "x" * 30_000),
-    "annotation": "def progress(frame: np.load('a'), initial):\n    return 0.0\n",
-    "foreign annotation": "def progress(frame: os.PathLike, initial):\n    return 0.0\n",
+    "a function of typing as a value": body("x = List[int]", top="from typing import List"),
 }
 
 
@@ -228,6 +220,12 @@ IMPURE = {
     "a function of carl in words": body("x = '%s' % vision.band"),
     "a function in a set": body("x = list({np.sum, np.mean})"),
     "a function that is returned": body("def f():", "    return f"),
+    "a function as a default": "def f():\n    return 0\n" + body("def g(f=f):", "    return '%s' % f"),
+    "a function as a lambda's default": "def f():\n    return 0\n" + body("x = (lambda f=f: '%s' % f)()"),
+    "a function hidden by a default": "def g(x=(f := 1)):\n    return '%s' % f\ndef f():\n    return 0\n" + body("g()"),
+    "a function hidden by an annotation": "def f():\n    return 0\n" + body("y: (f := 1) = 0", "x = '%s' % f"),
+    "a function hidden by the guard": "if __name__ == '__main__':\n    f = 1\ndef f():\n    return f\n" + body(),
+    "a function at the top": body("x = '%s' % F[0]", top="F = [np.sum]"),
     "a function hidden by a loop": "def f():\n    return 0\n" + body("x = [0 for f in [f]]"),
     "a generator in words": body("x = '%s' % (i for i in [1])"),
     "a zip in words": body("x = '%s' % zip([1], [2])"),
@@ -356,6 +354,40 @@ BENIGN = {
             both = [*zip(rest, rest)] + list(filter(None, rest))
             whole = isinstance(total, (int, float))
             return min(1.0, abs(a - b) * np.add.reduce(padded, axis=0).sum() * 0)
+    """,
+    "constants and types as they are written": """
+        from __future__ import annotations
+
+        import numpy as np, cv2
+        from typing import Dict, List, Optional, Tuple
+        from numpy.typing import NDArray
+
+        TILE = 8
+        HALF = TILE // 2
+        ROWS, COLS = 3, 4
+        COLOURS: Dict[str, Tuple[int, int, int]] = {"red": (255, 0, 0), "green": (0, 255, 0)}
+        LOW = np.array([40, 50, 50], dtype=np.uint8)
+        CELLS = [(row, column) for row in range(ROWS) for column in range(COLS)]
+        is_bright = lambda pixel: pixel.mean() > 128
+
+        def centre(mask: NDArray[np.bool_], least: int = HALF, low=LOW) -> Optional[Tuple[float, float]]:
+            rows, columns = np.nonzero(mask)
+            box: List[int]
+            if len(rows) < least:
+                return None
+            return float(rows.mean()), float(columns.mean())
+
+        def progress(frame: "np.ndarray", initial: np.ndarray) -> float:
+            red = np.all(frame == np.array(COLOURS["red"]), axis=-1)
+            first = next((cell for cell in CELLS if is_bright(frame[cell])), None)
+            if centre(red) is None or first is None:
+                return 0.0
+            score = np.polyval([0.5, 0.1], first[0] / TILE)
+            score **= 2
+            return float(np.clip(score, 0.0, 1.0))
+
+        if __name__ == "__main__":
+            print(progress(np.zeros((8, 8, 3)), np.zeros((8, 8, 3))))
     """,
     "no imports, other forms": """
         def progress(frame, initial):
