@@ -225,7 +225,8 @@ def _tuned(algorithm: str) -> Any:
         near = did_you_mean(algorithm, known) or ";"
         raise TaskError(f"the task names the algorithm {algorithm!r}{near} there are {', '.join(known)}")
     config = known[algorithm]()
-    # Our learners look at all gradients. Against its documentation, this setting skips RLlib's own look at each.
+    # Our learners look at all gradients. This setting of Ray 2.60.0 skips RLlib's own look at each; it is documented to
+    # skip the update instead.
     return config.framework(torch_skip_nan_gradients=True)
 
 

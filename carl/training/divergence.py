@@ -19,8 +19,9 @@ class FiniteLearner:
     """To be inherited before one of RLlib's Torch learners, whose updates stay as they are.
 
     Raises TaskError where a minibatch, the loss or a gradient holds a number that is not finite, before the optimizer
-    steps. RLlib would go on: with ``torch_skip_nan_gradients`` (in Ray 2.60) it steps with such a gradient, and without
-    it sets a NaN to 0 and an infinity to 3.4e38.
+    steps. RLlib (Ray 2.60.0) would go on: with ``torch_skip_nan_gradients`` it steps with such a gradient, and without
+    it sets a NaN to 0 and an infinity to 3.4e38. The latter's square is an infinity in Adam's state, and Adam moves
+    those weights no more.
     """
 
     def _update(self, batch: Mapping[str, Any], **kwargs: Any) -> Any:
