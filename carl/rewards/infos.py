@@ -14,9 +14,9 @@ Info = dict[str, Any]
 class RawInfos:
     """Keeps each sub-environment's latest ``info`` beside the batch that the vector environment makes of all.
 
-    A batch takes its types and shapes from the first slot that has a key: True becomes ``np.True_``, 0.5 beside 0
-    becomes 0, and keys that begin with ``_`` are taken for masks. A word beside a number, or an array that grows, ends
-    gymnasium's step in a ValueError; such a key is batched as an array of objects here.
+    A batch of gymnasium 1.2.2 takes its types and shapes from the first slot that has a key: True becomes ``np.True_``,
+    0.5 beside 0 becomes 0, and keys that begin with ``_`` are taken for masks. A word beside a number, or an array that
+    grows, ends gymnasium's step in a ValueError; such a key is batched as an array of objects here.
 
     Attributes:
         raw: one for each slot, of its latest step or reset.

@@ -144,7 +144,7 @@ class CodeReward(gym.vector.VectorWrapper):
         began = np.ones(self.num_envs, dtype=bool)
         if options and "reset_mask" in options:
             began = options["reset_mask"].copy()
-            options = dict(options)
+            options = dict(options)  # gymnasium 1.2.2 takes the mask out of it
         observations, infos = self._inner.reset(seed=seed, options=options)
         self._ended[began] = False
         self._lengths[began] = 0

@@ -103,7 +103,9 @@ def test_masked_reset_begins_only_the_masked_slots():
     env, source = code_reward(4, 4)
     env.reset(seed=0)
     env.step(np.array([RIGHT, RIGHT]))
-    observations, _ = env.reset(options={"reset_mask": np.array([True, False])})
+    options = {"reset_mask": np.array([True, False])}
+    observations, _ = env.reset(options=options)
+    assert "reset_mask" in options, "gymnasium takes it out of what it is given"
     assert source.opened[0].seen[-1] == ("reset", 0, 0, 0, 2)
     np.testing.assert_allclose(observations[:, 5], [0.0, 0.25])
     _, rewards, *_ = env.step(np.array([RIGHT, RIGHT]))
