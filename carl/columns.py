@@ -24,7 +24,11 @@ ONE_LAYOUT = "a store holds episodes of one task, recorded the same way"
 
 
 def writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """Writes one page per column and row group: consecutive frames in a page compress together."""
+    """Writes one page per column and row group: consecutive frames in a page compress together.
+
+    What a reader has to unpack at once is bounded by the row group: pyarrow 26.0.1 compares a page with
+    ``data_page_size`` only after every 1,024 rows (``write_batch_size``), however large they are.
+    """
     return pq.ParquetWriter(
         file,
         schema,

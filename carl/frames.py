@@ -94,6 +94,7 @@ class Reel:
         self._pending.append(np.array(frame, order="C"))  # pygame's lie transposed in memory
 
     def _pack(self) -> None:
+        # A pyarrow 26.0.1 buffer would keep the memory of the codec's worst case: more than the frames have.
         self._packed.append(pa.compress(np.stack(self._pending), codec=CODEC, asbytes=True))
         self._pending = []
 
