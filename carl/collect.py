@@ -20,7 +20,7 @@ from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.rewards.finite import finite
 from carl.sizes import announce
-from carl.task import LONGEST, Actor, Environment, Frame, Task, overlong
+from carl.task import LONGEST, Actor, Environment, Frame, Task, blaming, closed, overlong
 from carl.trajectory import Part, Trajectory, TrajectoryStore
 
 Role = Literal["expert", "random"]
@@ -69,17 +69,22 @@ def check_visible(task: Task, trajectory: Trajectory) -> None:
     frames = trajectory.frames
     first = np.array(frames[0])
     if all(np.array_equal(frames[step], first) for step in range(1, len(frames))):
-        raise TaskError(
-            f"task {task.name!r}: the {len(frames)} frames of the solved episode of seed {trajectory.seed} are all "
-            "alike, so no program can see it being solved; point the Task's camera at what changes"
-        )
+        raise unseen(task, trajectory.seed, len(frames))
+
+
+def unseen(task: Task, seed: int, frames: int) -> TaskError:
+    """What to raise where the ``frames`` of a solved episode are all alike."""
+    return TaskError(
+        f"task {task.name!r}: the {frames} frames of the solved episode of seed {seed} are all alike, so no program "
+        "can see it being solved; point the Task's camera at what changes"
+    )
 
 
 def attempt(
     task: Task, env: Environment, seed: int, role: Role, max_steps: int | None = None, with_events: bool = False
 ) -> Trajectory:
     """``play`` whose expert may fail; of a long episode all frames but a few MB are kept compressed."""
-    with environment_errors(task, seed):
+    with blaming(task, f"the episode of seed {seed}"):
         trajectory = _record(task, env, seed, role, max_steps, with_events)
     if role == "expert" and trajectory.success:
         check_visible(task, trajectory)
@@ -135,27 +140,24 @@ def _actor(task: Task, env: Environment, seed: int, role: Role) -> Actor:
     if role == "random":
         env.action_space.seed(seed)
         return lambda _observation: env.action_space.sample()
+    return acting(task, env)
+
+
+def acting(task: Task, env: Environment) -> Actor:
+    """What the task's expert does in the episode that ``env`` was just reset to; raises TaskError if it has none."""
     if task.expert is None:
         raise TaskError(f"task {task.name!r} has no expert to play; give it one, or demonstrations")
-    return task.expert(env)
+    act = task.expert(env)
+    if not callable(act):
+        raise TaskError(
+            f"task {task.name!r}: its expert gave {act!r:.80} for an environment; an expert is called with the "
+            "environment at the start of an episode, and returns the function from an observation to an action"
+        )
+    return act
 
 
 def _events(task: Task, env: Environment, wanted: bool) -> dict[str, bool]:
     return task.oracle(env) if wanted and task.oracle is not None else {}
-
-
-@contextmanager
-def environment_errors(task: Task, seed: int) -> Iterator[None]:
-    """Turn whatever a task's environment, expert or camera raises into a TaskError that says whose it is."""
-    try:
-        yield
-    except CarlError:
-        raise
-    except Exception as error:  # a user's code may raise anything
-        raise TaskError(
-            f"task {task.name!r}: its environment, expert or camera raised {type(error).__name__} in the episode of "
-            f"seed {seed}: {error}. The environment needs render_mode='rgb_array' and frames of one size."
-        ) from error
 
 
 def collect(
@@ -284,12 +286,10 @@ def _died(task: Task, *others: Any) -> TaskError | None:
 @contextmanager
 def made(task: Task, seed: int) -> Iterator[Environment]:
     """The task's environment, closed at the end."""
-    with environment_errors(task, seed):
+    with blaming(task, f"the making of its environment for seed {seed}"):
         env = task.make()
-    try:
+    with closed(task, env):
         yield env
-    finally:
-        env.close()  # type: ignore[no-untyped-call]  # gymnasium leaves it unannotated
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ def demonstrations(task: Task, count: int, skip: int = 0) -> list[Trajectory]:
 
 def first_frame(task: Task) -> tuple[Frame, int | None]:
     """The initial frame of the episode of seed 0, and the steps after which the environment says it ends episodes."""
-    with made(task, 0) as env, environment_errors(task, 0):
+    with made(task, 0) as env, blaming(task, "the episode of seed 0"):
         env.reset(seed=0)
         limit = getattr(env.spec, "max_episode_steps", None) or getattr(env.unwrapped, "max_steps", None)
         return task.frame(env), int(limit) if limit else None

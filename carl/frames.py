@@ -87,7 +87,10 @@ class Reel:
     def add(self, frame: Frame) -> None:
         """Keep a copy of ``frame``, ``uint8[H, W, 3]``; raises ValueError if it has another size than those before."""
         if self._pending and frame.shape != self._pending[0].shape:
-            raise ValueError(f"a frame is {list(frame.shape)} where the first one was {list(self._pending[0].shape)}")
+            raise ValueError(
+                f"a frame is {list(frame.shape)} where the first one was {list(self._pending[0].shape)}; a task's "
+                "camera has to give frames of one size"
+            )
         self._rows = self._rows or rows_of(frame.shape)
         if len(self._pending) == self._rows:
             self._pack()

@@ -8,13 +8,13 @@ import gymnasium as gym
 import numpy as np
 
 from carl.actions import cast, recorded
-from carl.collect import allowed_failures, check_visible, environment_errors, first_frame
+from carl.collect import allowed_failures, check_visible, first_frame
 from carl.errors import StoreError, TaskError
 from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.seeding import Role, seeds_after
 from carl.sizes import announce
-from carl.task import LONGEST, Expert, Task, overlong
+from carl.task import LONGEST, Expert, Task, blaming, overlong
 from carl.trajectory import Trajectory, TrajectoryStore
 
 Existing = Literal["refuse", "append", "replace"]
@@ -149,7 +149,7 @@ def by(expert: Expert) -> Play:
     """Episodes that ``expert`` plays."""
 
     def play(recorder: Recorder, seed: int) -> None:
-        with environment_errors(recorder.task, seed):
+        with blaming(recorder.task, f"the episode of seed {seed}"):
             observation, _ = recorder.reset(seed=seed)
             act = expert(recorder.env)
             over = False

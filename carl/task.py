@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -142,6 +142,19 @@ def blaming(task: Task, doing: str) -> Iterator[None]:
         raise TaskError(
             f"task {task.name!r}: its code raised {type(error).__name__} in {doing}: {error} ({place})"
         ) from error
+
+
+@contextmanager
+def closed(task: Task, env: Any) -> Iterator[None]:
+    """Close ``env``, an environment of ``task`` or a vector of such, at the end; raises TaskError if it cannot be."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # a user's code may raise anything, and the first error is the one to show
+            env.close()
+        raise
+    with blaming(task, "the closing of its environment"):
+        env.close()
 
 
 @cache

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
 from carl.actions import cast
-from carl.collect import Demonstrations, made
+from carl.collect import Demonstrations, acting, made, unseen
 from carl.config import TrainConfig
 from carl.errors import TaskError
 from carl.program import RewardProgram, SubTask
@@ -28,7 +30,7 @@ from carl.rewards.frames import Frames
 from carl.rewards.vector import CodeReward, Mix
 from carl.sandbox.box import Box, Limits
 from carl.seeding import Role, seed_of, seeds_of
-from carl.task import Task, blaming, overlong
+from carl.task import Environment, Task, blaming, closed, overlong
 
 STEPS = 16
 """Steps of random play, and of the untrained policy, that are tried."""
@@ -101,14 +103,43 @@ class Trial:
         """Step two slots side by side, by the policies that training begins with, and judge their frames."""
         seeds = [seed_of(self.run_seed, Role.EXPERT, 0, slot) for slot in range(2)]
         with blaming(self.task, "the making of two environments side by side"):
-            envs = SyncVectorEnv([self.task.make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
-        with closing(envs):
-            # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
-            paid = [CodeReward(envs, self.task, mix=mix) for mix in {mix.progress: mix for mix in self.mixes}.values()]
-            for env in paid:
-                self._step(env, seeds)
-            if any(mix.looks for mix in self.mixes):
-                self._judge(Frames(self.task, envs.envs))
+            envs = SyncVectorEnv([self._make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+        try:
+            with closed(self.task, envs):
+                self._check_reset(envs.envs[0], seeds[0])
+                self._check_together(envs, seeds)
+        finally:
+            envs.closed = True  # or gymnasium closes it once more when it is collected
+
+    def _check_together(self, envs: SyncVectorEnv, seeds: list[int]) -> None:
+        mixes = {mix.progress: mix for mix in self.mixes}.values()
+        # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
+        paid = [CodeReward(envs, self.task, mix=mix) for mix in mixes]
+        for env in paid:
+            self._step(env, seeds)
+        if any(mix.looks for mix in mixes):
+            self._judge(Frames(self.task, envs.envs))
+
+    def _make(self) -> Environment:
+        env: Any = self.task.make()
+        if not isinstance(env, gym.Env):
+            raise TaskError(f"task {self.task.name!r}: its make() gave {env!r:.80} instead of a gymnasium environment")
+        return env
+
+    def _check_reset(self, env: Environment, seed: int) -> None:
+        space = env.observation_space
+        with blaming(self.task, f"a reset with the seed {seed}"):
+            began: Any = env.reset(seed=seed)
+            if not (isinstance(began, tuple) and len(began) == 2):
+                raise TaskError(
+                    f"task {self.task.name!r}: the reset of its environment gave a {type(began).__name__} instead of "
+                    "(observation, info), as the gym of before did: wrap it in the task's make()"
+                )
+            if isinstance(space, spaces.Box) and (shape := np.shape(began[0])) != space.shape:
+                raise TaskError(
+                    f"task {self.task.name!r}: an observation has the shape {list(shape)}, and observation_space "
+                    f"{list(space.shape)}: mend one of them"
+                )
 
     def _step(self, env: CodeReward, seeds: list[int]) -> None:
         """Slot 1 begins anew in between, so that the slots are at different steps."""
@@ -159,17 +190,20 @@ class Trial:
 
     def _expert_episode(self, env: Any, seed: int, deadline: float) -> tuple[int, bool]:
         observation, _ = env.reset(seed=seed)
-        if self.task.expert is None:
-            raise TaskError(f"task {self.task.name!r} has no expert to play; give it one, or demonstrations")
-        act, steps = self.task.expert(env), 0
+        act, steps = acting(self.task, env), 0
+        first, seen = self.task.frame(env).copy(), False
         while True:
             steps += 1
             action = cast(env.action_space, act(observation), f"task {self.task.name!r}: its expert")
             observation, reward, terminated, truncated, info = env.step(action)
             truncated = bool(truncated) or overlong(steps)
             success = bool(self.task.success(float(reward), bool(terminated), truncated, info))
+            seen = seen or not np.array_equal(self.task.frame(env), first)
             if terminated or truncated or time.monotonic() > deadline:
-                return steps, success
+                break
+        if success and not seen:
+            raise unseen(self.task, seed, steps + 1)
+        return steps, success
 
     def check_living(self) -> None:
         """Play at random in a process beside, which an environment may end."""

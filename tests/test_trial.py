@@ -203,3 +203,64 @@ def test_a_trial_leaves_no_trace_and_is_held_once(monkeypatch):
     for run_seed in (3, 3, 4):
         replace(trial(CORRIDOR), run_seed=run_seed).hold(expert=False)
     assert held == ["living", "policies"] * 2
+
+
+class Stuck(Corridor):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("no such display")
+
+
+class Former(Corridor):
+    """Resets as gym did before gymnasium."""
+
+    def reset(self, **kwargs: Any):
+        return super().reset(**kwargs)[0]
+
+
+def no_environment() -> None:
+    """As a function without its return does."""
+
+
+class Misshapen(Corridor):
+    def _observation(self):
+        return np.zeros(9, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Stuck, "raised OSError in the closing of its environment: no such display"),
+        (no_environment, r"its make\(\) gave None instead of a gymnasium environment"),
+        (Former, r"gave a ndarray instead of \(observation, info\)"),
+        (Misshapen, r"an observation has the shape \[9\], and observation_space \[5\]"),
+    ],
+)
+def test_what_an_environment_gets_wrong_by_itself_is_one_sentence(make, message):
+    with pytest.raises(TaskError, match=message):
+        trial(replace(CORRIDOR, make=make)).check_policies()
+
+
+def test_the_first_error_is_shown_where_closing_fails_as_well():
+    class Broken(Stuck):
+        def step(self, action: int):
+            raise RuntimeError("no world left")
+
+    with pytest.raises(TaskError, match="no world left"):
+        trial(replace(CORRIDOR, make=Broken)).check_policies()
+
+
+class Unlit(Corridor):
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_an_expert_whose_success_no_frame_shows_is_refused_before_it_is_recorded():
+    with pytest.raises(TaskError, match=r"5 frames of the solved episode of seed .* are all alike"):
+        trial(replace(CORRIDOR, make=Unlit, expert=lambda _: lambda _: 1)).check_expert()
+
+
+def test_an_expert_that_takes_observations_is_refused_with_what_it_should_take():
+    with pytest.raises(TaskError, match="its expert gave 1 for an environment; an expert is called with the"):
+        trial(replace(CORRIDOR, expert=lambda _: 1)).check_expert()

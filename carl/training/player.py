@@ -9,7 +9,6 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from carl.artefacts import PROGRAM
-from carl.collect import environment_errors
 from carl.errors import ConfigError
 from carl.made import verified
 from carl.program import RewardProgram
@@ -17,7 +16,7 @@ from carl.record import Play, Recorder
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import CodeReward, Mix
 from carl.rundir import read_config
-from carl.task import get_task, overlong
+from carl.task import blaming, get_task, overlong
 from carl.training.checkpoint import Checkpoints
 from carl.training.policy import Policy
 
@@ -47,7 +46,7 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
     env = CodeReward(SyncVectorEnv([lambda: recorder]), recorder.task, source, mix=mix)
 
     def play(recorder: Recorder, seed: int) -> None:
-        with environment_errors(recorder.task, seed), torch.random.fork_rng():
+        with blaming(recorder.task, f"the episode of seed {seed}"), torch.random.fork_rng():
             torch.manual_seed(seed)
             observations, _ = env.reset(seed=[seed])
             over = False
