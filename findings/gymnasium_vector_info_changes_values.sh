@@ -5,7 +5,7 @@
 # slot that has the key; later slots' values are cast to it without a word. 0.5 in slot 1 is 0 beside an int in slot 0,
 # and 7 is True beside a bool. A Python True comes back as numpy.True_, so `info["success"][0] is True` is false. The
 # mask of `key` is stored as `_key`, over whatever a sub-environment itself put under that name. One would expect values
-# to come through as they were, as they do in observations, or an error. (AsyncVectorEnv batches by the same method.)
+# to come through as they were, or an error. (AsyncVectorEnv batches by the same method.)
 #
 # Seen: gap 0 and 0.5: [0, 0]; gap 0.5 and 0: [0.5, 0.0]
 #       found False and 7: [False, True]; found True: numpy.bool, is True: False
