@@ -40,9 +40,15 @@ def ray_running(progress: Progress = silent) -> Iterator[None]:
 def here() -> Any:
     """Ray's scheduling strategy for this process's node: where its files are, and what dies with it alone."""
     import ray
+
+    return on(ray.get_runtime_context().get_node_id())
+
+
+def on(node: str) -> Any:
+    """Ray's scheduling strategy for the node with that id, and no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def grows() -> bool:

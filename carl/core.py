@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from carl.errors import CarlError, ResourceError
+from carl.errors import CarlError, ResourceError, TaskError
 
 CORE = ("gcs_server", "raylet")
 """What Ray calls these processes."""
@@ -125,6 +125,11 @@ def _told(error: Exception) -> CarlError | None:
         return None
     if _lost:
         return _core_lost()
+    if unread := _unread(error):
+        return TaskError(
+            f"Ray's processes cannot import what the task needs ({unread}): install its package where they run, or run "
+            "carl in the folder where its module lies"
+        )
     said = next(iter(str(error).strip().splitlines()), "no reason is given").rstrip(".")
     if isinstance(error, exceptions.OutOfMemoryError):
         return ResourceError(
@@ -138,3 +143,11 @@ def _told(error: Exception) -> CarlError | None:
     if isinstance(error, exceptions.LocalRayletDiedError | exceptions.RaySystemError):
         return CoreLostError(f"Ray's core fails in mid-run: {said}; {GOES_ON}")
     return None
+
+
+def _unread(error: Exception) -> str:
+    """Why a process of Ray's could not unpickle what it was sent, in Python's words; empty if that was not it."""
+    from ray import exceptions
+
+    cause: Any = getattr(error, "cause", None) or error
+    return f"{cause.client_exc}" if isinstance(cause, exceptions.RaySystemError) and cause.traceback_str else ""

@@ -59,6 +59,11 @@ def in_a_task(error: Exception) -> Exception:
     return exceptions.RayTaskError("collect_part", "a traceback\n of many lines", error).as_instanceof_cause()
 
 
+def unpickled(module: str) -> Exception:
+    """What Ray makes of a module that a process of its own does not find."""
+    return exceptions.RaySystemError(ModuleNotFoundError(f"No module named '{module}'"), "Traceback ...")
+
+
 @pytest.mark.parametrize(
     ("raised", "kind", "said"),
     [
@@ -71,6 +76,7 @@ def in_a_task(error: Exception) -> Exception:
         (exceptions.WorkerCrashedError(), ResourceError, "ended unexpectedly, as when memory runs out"),
         (exceptions.ActorDiedError(), ResourceError, "ended unexpectedly, as when memory runs out"),
         (exceptions.LocalRayletDiedError(), CoreLostError, "core fails in mid-run: The task's local raylet died"),
+        (in_a_task(unpickled("none.such")), TaskError, r"cannot import .* \(No module named 'none\.such'\): install"),
         (in_a_task(TaskError("look for NaN")), TaskError, "^look for NaN$"),
         (TaskError("look for NaN"), TaskError, "^look for NaN$"),
         (KeyError("theirs"), KeyError, "theirs"),

@@ -26,7 +26,7 @@ from carl.spaces import Actions, Observations
 from carl.task import Task
 from carl.training.appo import APPO, APPOLearner
 from carl.training.channel import ChannelClient
-from carl.training.failures import SETUP, RaisesReported, raise_reported
+from carl.training.failures import SETUP, RaisesReported, raise_reported, raise_unimportable
 from carl.training.learner import PPOLearner
 from carl.training.network import PPONetworks, SACNetworks
 from carl.training.policy import Policy
@@ -79,6 +79,8 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
             return config.build_algo()
         except Exception:  # RLlib's, in several wordings, where an env runner could not be built
             raise_reported(setup.channel)
+            if train.env_runners:
+                raise_unimportable(setup.task)
             raise
 
 

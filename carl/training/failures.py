@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import ray
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from carl.cluster import on
+from carl.core import clearly
 from carl.errors import ResourceError, TaskError
+from carl.task import Task
 from carl.training.channel import ChannelClient
 
 DEATHS = 3
@@ -34,6 +38,19 @@ def raise_reported(channel: ChannelClient) -> None:
         failure = channel.failure()
         if failure is not None:
             raise TaskError(failure)
+
+
+def raise_unimportable(task: Task) -> None:
+    """Raise TaskError if ``task`` cannot be unpickled by a process on each node of the cluster."""
+    remote: Any = ray.remote(num_cpus=0)(_receive)
+    nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
+    living = [node["NodeID"] for node in nodes if node["Alive"]]
+    with clearly():
+        ray.get([remote.options(scheduling_strategy=on(node)).remote(task) for node in living])
+
+
+def _receive(task: Task) -> None:
+    """To be unpickled on the way here is all."""
 
 
 class RaisesReported:
