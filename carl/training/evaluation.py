@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,11 +18,12 @@ import numpy as np
 import ray
 import torch
 from gymnasium.vector import SyncVectorEnv
+from numpy.typing import NDArray
 
 from carl import logs
 from carl.cluster import here
 from carl.core import clearly, lost
-from carl.errors import ResourceError
+from carl.errors import ResourceError, TaskError
 from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
@@ -118,12 +121,17 @@ class Exam:
             env.set_source(self.version, self.source)
 
 
-class Share(gym.Wrapper[Any, Any, Any, Any]):
-    """Plays the episodes of its share of seeds, one a reset, and then stands still."""
+Mark = NDArray[np.int64]
+"""``int64[1]``: the seed whose episode was begun or stepped last; -1 before the first."""
 
-    def __init__(self, env: Environment, seeds: Sequence[int]) -> None:
+
+class Share(gym.Wrapper[Any, Any, Any, Any]):
+    """Plays the episodes of its share of seeds, one a reset, and then stands still; ``mark`` follows what it plays."""
+
+    def __init__(self, env: Environment, seeds: Sequence[int], mark: Mark) -> None:
         super().__init__(env)
-        self._seeds = deque(seeds)
+        self._seeds, self._mark = deque(seeds), mark
+        self._seed = -1
         self._last: Any = None
         self._spent = False
 
@@ -137,27 +145,40 @@ class Share(gym.Wrapper[Any, Any, Any, Any]):
         self._spent = not self._seeds
         if self._spent:
             return self._last, {}
-        self._last, info = self.env.reset(seed=self._seeds.popleft(), options=options)
+        self._mark[0] = self._seed = self._seeds.popleft()
+        self._last, info = self.env.reset(seed=self._seed, options=options)
         return self._last, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         if self._spent:
             return self._last, 0.0, False, False, {}
+        self._mark[0] = self._seed
         self._last, reward, terminated, truncated, info = self.env.step(action)
         return self._last, reward, terminated, truncated, info
 
 
-def _share(task: Task, seeds: Sequence[int]) -> Environment:
-    return Share(task.make(), seeds)
+def _share(task: Task, seeds: Sequence[int], mark: Mark) -> Environment:
+    return Share(task.make(), seeds, mark)
 
 
 def play(
-    policy: Policy, exam: Exam, seeds: Sequence[int], *, greedy: bool, sampling_seed: int, name: str = "evaluator-0"
+    policy: Policy,
+    exam: Exam,
+    seeds: Sequence[int],
+    *,
+    greedy: bool,
+    sampling_seed: int,
+    name: str = "evaluator-0",
+    mark: Mark | None = None,
 ) -> list[Outcome]:
-    """Play one episode per seed to its end, several at a time, each slot its share; in this process, as ``name``."""
+    """Play one episode per seed to its end, several at a time, each slot its share; in this process, as ``name``.
+
+    ``mark`` tells whoever finds this process dead how far it came.
+    """
     slots = min(SLOTS, len(seeds))
+    mark = np.full(1, -1) if mark is None else mark
     with blaming(exam.task, "the making of an evaluation"):
-        envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots]) for slot in range(slots)])
+        envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots], mark) for slot in range(slots)])
     env = CodeReward(envs, exam.task, mix=exam.mix)
     try:
         exam.pay(env, name)
@@ -194,9 +215,9 @@ def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -
     return outcomes
 
 
-def _examiner(name: str) -> Any:
+def _examiner(name: str, mark: Path) -> Any:
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(_Examiner)
-    return remote.options(scheduling_strategy=here()).remote(name)
+    return remote.options(scheduling_strategy=here()).remote(name, mark)
 
 
 class Evaluator:
@@ -208,7 +229,9 @@ class Evaluator:
 
     def __init__(self, workers: int = 2) -> None:
         self._names = [f"evaluator-{index}" for index in range(max(1, workers))]
-        self._workers: list[Any] = [_examiner(name) for name in self._names[:workers]]
+        self._folder = TemporaryDirectory(prefix="carl-")
+        self._marks = [Path(self._folder.name, name) for name in self._names]
+        self._workers: list[Any] = [_examiner(*one) for one in zip(self._names[:workers], self._marks, strict=False)]
         self._channel: ChannelClient | None = None
 
     def evaluate(
@@ -235,12 +258,15 @@ class Evaluator:
             if shared is None:
                 outcomes += play(policy, exam, part, greedy=greedy, sampling_seed=draws[0])
                 continue
+            for mark in self._marks:
+                mark.unlink(missing_ok=True)
             results = [
                 worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
                 for worker, share, draw in zip(self._workers, shares, draws, strict=False)
             ]
             with clearly():
-                outcomes += [outcome for result in ray.get(results) for outcome in result]
+                for result, mark in zip(results, self._marks, strict=False):
+                    outcomes += _got(result, exam.task, mark)
         progress("evaluating", episodes, episodes)
         return Evaluation.of(outcomes, greedy=greedy)
 
@@ -256,6 +282,7 @@ class Evaluator:
         for worker in [] if lost() else self._workers:
             ray.kill(worker)
         self._workers = []
+        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -266,13 +293,34 @@ class Evaluator:
         self.close()
 
 
-class _Examiner:
-    """One evaluating process."""
+def _got(result: Any, task: Task, mark: Path) -> list[Outcome]:
+    """What an evaluating process played; raises TaskError if it ended, once more after it was started again."""
+    try:
+        outcomes: list[Outcome] = ray.get(result)
+    except ray.exceptions.RayActorError as error:
+        raise (died(task, mark) if mark.exists() and not lost() else error) from None
+    return outcomes
 
-    def __init__(self, name: str) -> None:
+
+def died(task: Task, mark: Path) -> TaskError:
+    """What to say of an evaluating process that ended and left ``mark``."""
+    seed = int(np.fromfile(mark, np.int64)[0])
+    where = f"the episode of seed {seed} or one beside it" if seed >= 0 else "the making of its environments"
+    return TaskError(
+        f"task {task.name!r}: a process that evaluated ended twice, the last time in {where}: its environment ends "
+        "it, as a renderer without a display may, or memory runs out there"
+    )
+
+
+class _Examiner:
+    """One evaluating process. What it plays is seen in the file ``mark``."""
+
+    def __init__(self, name: str, mark: Path) -> None:
         one_thread()
-        self._name = name
+        self._name, self._mark = name, mark
 
     def play(self, shared: tuple[Policy, Exam], seeds: Sequence[int], **kwargs: Any) -> list[Outcome]:
         logs.join(shared[1].origin)
-        return play(*shared, seeds, name=self._name, **kwargs)
+        mark = np.memmap(self._mark, np.int64, "w+", shape=1)
+        mark[0] = -1
+        return play(*shared, seeds, name=self._name, mark=mark, **kwargs)

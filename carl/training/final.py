@@ -17,6 +17,7 @@ from carl.frames import Reel
 from carl.progress import Progress, silent
 from carl.rewards.vector import CodeReward
 from carl.seeding import Role, seed_of
+from carl.task import blaming
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
@@ -72,8 +73,11 @@ def _record(policy: Policy, exam: Exam, store: Path) -> None:
 
 
 def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
-    """One episode of the sampled policy, with its frames."""
-    env = CodeReward(SyncVectorEnv([partial(exam.task.make)]), exam.task, exam.source, mix=exam.mix)
+    """One episode of the sampled policy, with its frames; raises TaskError for what the task's code raises."""
+    blame = partial(blaming, exam.task, f"the episode of seed {seed}, to be recorded")
+    with blame():
+        envs = SyncVectorEnv([partial(exam.task.make)])
+    env = CodeReward(envs, exam.task, exam.source, mix=exam.mix)
     camera = partial(exam.task.frame, env.unwrapped.envs[0])
     reel = Reel()
     actions: list[Any] = []
@@ -83,12 +87,14 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            observations, _ = env.reset(seed=[seed])
-            reel.add(camera())
+            with blame():
+                observations, _ = env.reset(seed=[seed])
+                reel.add(camera())
             while not (terminated[0] or truncated[0]):
                 action = policy.act(observations, greedy=False)
-                observations, _, terminated, truncated, info = env.step(action)
-                reel.add(camera())
+                with blame():
+                    observations, _, terminated, truncated, info = env.step(action)
+                    reel.add(camera())
                 actions.append(recorded(next(iter(iterate(env.action_space, action)))))
                 rewards.append(float(info["env_reward"][0]))
     finally:

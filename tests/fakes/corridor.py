@@ -1,7 +1,8 @@
 """A corridor that PPO solves in seconds, whose frames tell where and when they were taken; and a reward read off it."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -91,6 +92,31 @@ class Deadly(Corridor):
         return super().step(action)
 
 
+class Failing(Corridor):
+    """Raises in ``where``: "make", "reset", "step" or "render"."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+        self._pass("make")
+
+    def _pass(self, here: str) -> None:
+        if here == self._where:
+            raise OSError(f"no {here}")
+
+    def reset(self, **kwargs: Any):
+        self._pass("reset")
+        return super().reset(**kwargs)
+
+    def step(self, action: int):
+        self._pass("step")
+        return super().step(action)
+
+    def render(self):
+        self._pass("render")
+        return super().render()
+
+
 @dataclass(frozen=True)
 class Furthest:
     """Pays the best share of the corridor walked so far, times ``scale``; abstains at the positions in ``blind``."""
@@ -159,3 +185,15 @@ CORRIDOR = Task(name="corridor", description="Walk to the right end.", make=Corr
 STEERED = Task(name="steered", description="Walk to the right end.", make=SteeredCorridor, algorithm="sac")
 COIN_FLIP = Task(name="coin-flip", description="Be lucky.", make=CoinFlip)
 DEADLY = Task(name="deadly", description="Walk to the right end.", make=Deadly)
+FAILURES = ("make", "reset", "step", "render", "success")
+"""What ``failing`` takes."""
+
+
+def failing(where: str) -> Task:
+    """The corridor whose code raises OSError("no ...") in ``where``."""
+    task = replace(CORRIDOR, make=partial(Failing, where))
+    return replace(task, success=_no_success) if where == "success" else task
+
+
+def _no_success(*args: Any) -> bool:
+    raise OSError("no success")

@@ -3,13 +3,16 @@ from functools import partial
 
 import numpy as np
 import pytest
+from ray.exceptions import ActorDiedError
 
+from carl.core import clearly
+from carl.errors import ResourceError, TaskError
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seeds_of
 from carl.training.channel import reward_channel
-from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, play
+from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, _Examiner, _got, play
 from carl.training.final import record
-from tests.fakes.corridor import COIN_FLIP, CORRIDOR, CoinFlip, Corridor, Furthest, Shut
+from tests.fakes.corridor import COIN_FLIP, CORRIDOR, FAILURES, CoinFlip, Corridor, Furthest, Shut, failing
 from tests.fakes.near_channel import NearChannel
 
 SPARSE = Mix(code=0.0, env=1.0, progress=False)
@@ -89,7 +92,7 @@ def test_abstains_on_initial_frames_count():
 
 
 def test_a_share_that_is_spent_stands_still():
-    env = Share(Corridor(length=1), [7])
+    env = Share(Corridor(length=1), [7], np.full(1, -1))
     env.reset()
     assert env.step(1)[2]
     observation, _ = env.reset()
@@ -128,6 +131,69 @@ def test_an_exam_without_a_channel_names_the_version_of_its_source():
     assert evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True).reward_version == 7
     sparse = Exam(CORRIDOR, SPARSE, None, 0)
     assert evaluator.evaluate(sparse, Always(1), Role.CURVE, 3, greedy=True).reward_version == 0
+
+
+@pytest.mark.parametrize("where", FAILURES)
+def test_what_the_tasks_code_raises_is_said_wherever_a_policy_is_examined(where, tmp_path):
+    exam = Exam(failing(where), Mix(), Furthest(), 0)
+    said = rf"'corridor': its code raised OSError in .*: no {where} \("
+    with pytest.raises(TaskError, match=said):
+        _Examiner("evaluator-1", tmp_path / "mark").play((Always(1), exam), [1, 2], greedy=True, sampling_seed=0)
+    with pytest.raises(TaskError, match=said):
+        record(Always(1), exam, 5)
+
+
+class Ended(BaseException):
+    """As if the process had."""
+
+
+class Fatal(Corridor):
+    """Ends its process in one episode."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        if where == "make":
+            raise Ended
+
+    def reset(self, *, seed=None, options=None):
+        if (self.where, seed) == ("reset", 7):
+            raise Ended
+        self.seed = seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        if (self.where, self.seed) == ("step", 7):
+            raise Ended
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("make", "the making of its environments: "),
+        ("reset", "the episode of seed 7 or one beside it: "),
+        ("step", "the episode of seed 7 or one beside it: "),
+    ],
+)
+def test_of_an_environment_that_ends_its_process_the_seed_is_said(where, said, tmp_path, monkeypatch):
+    task, mark = replace(CORRIDOR, make=partial(Fatal, where)), tmp_path / "mark"
+    with pytest.raises(Ended):
+        _Examiner("evaluator-1", mark).play(
+            (Always(1), Exam(task, Mix(), Furthest(), 0)), range(30), greedy=True, sampling_seed=0
+        )
+
+    def get(result):
+        raise ActorDiedError
+
+    monkeypatch.setattr("ray.get", get)
+    with (
+        pytest.raises(TaskError, match=f"'corridor': a process that evaluated ended twice, the last time in {said}"),
+        clearly(),
+    ):
+        _got(None, task, mark)
+    with pytest.raises(ResourceError, match="ended unexpectedly"), clearly():
+        _got(None, task, tmp_path / "never played")
 
 
 @pytest.fixture(scope="module")

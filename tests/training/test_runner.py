@@ -11,12 +11,12 @@ import torch
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from carl.config import TrainConfig
-from carl.errors import BoxError, ResourceError
+from carl.errors import BoxError, ResourceError, TaskError
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seed_of
 from carl.training.algorithms import configure
 from carl.training.runner import CodeRewardRunner, RunnerSetup
-from tests.fakes.corridor import CORRIDOR, STEERED, Corridor, Furthest, Shut, SteeredCorridor
+from tests.fakes.corridor import CORRIDOR, FAILURES, STEERED, Corridor, Furthest, Shut, SteeredCorridor, failing
 from tests.fakes.near_channel import NearChannel
 
 
@@ -174,6 +174,14 @@ def test_an_environment_that_failed_is_built_anew_and_its_episodes_go_on(channel
     assert channel.births() == {"runner-1": 2}
     assert listening() == ["carl-runner-1"], "the thread of the first build has ended"
     assert [sum(seed is not None for seed in slot) for slot in slot_seeds(made)] == [1, 1, 1], "reset only once"
+
+
+@pytest.mark.parametrize("where", FAILURES)
+def test_whatever_of_the_tasks_code_raises_is_raised_as_its_error_and_reported(channel, where):
+    said = rf"'corridor': its code raised OSError in .* of runner-1: no {where} \("
+    with pytest.raises(TaskError, match=said) as raised:
+        runner(channel, task=failing(where)).sample(num_timesteps=30, random_actions=True)
+    assert channel.failure() == str(raised.value)
 
 
 def test_nothing_asked_for_is_nothing(channel):
