@@ -2,26 +2,46 @@
 
 import logging
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from ray._private.utils import estimate_available_memory
 from ray.rllib.algorithms import sac
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer
 
+from carl.sizes import amount
 from carl.training.divergence import FiniteLearner
 from carl.training.failures import RaisesReported
 from carl.training.versions import PAID_BY, VERSION, paid_by
 
 _SAC: Any = sac.SAC  # RLlib leaves these untyped
 _SACTorchLearner: Any = SACTorchLearner
+_available_memory: Any = estimate_available_memory
 _EpisodeReplayBuffer: Any = EpisodeReplayBuffer
 _PrioritizedEpisodeReplayBuffer: Any = PrioritizedEpisodeReplayBuffer
 
 BUFFER = "replay_buffer"
 """What the buffer is called in the state of the algorithm."""
 
+MEMORY_SHARE = 0.5
+"""Share of the free memory that a buffer may grow to without a warning: sampling and learning need the rest."""
+
 _log = logging.getLogger(__name__)
+
+
+def look_at_memory(capacity: int, observed: gym.spaces.Box) -> None:
+    """Warn if ``capacity`` packed observations take more than MEMORY_SHARE of the memory that is free on this node."""
+    size, free = capacity * prod(observed.shape) * np.dtype(observed.dtype).itemsize, _available_memory()
+    if size > MEMORY_SHARE * free:
+        _log.warning(
+            "the replay buffer grows to %s, and so does each checkpoint, for %d observations of %s; %s of memory is "
+            "free: set train.rllib={training: {replay_buffer_config: {capacity: %d}}}, or show smaller pictures",
+            *(amount(size), capacity, amount(size / capacity), amount(free)),
+            int(MEMORY_SHARE * free * capacity / size),
+        )
 
 
 class _Versioned:
@@ -68,6 +88,10 @@ class SAC(RaisesReported, _SAC):  # type: ignore[misc]
         asked.pop("beta", None)  # the algorithm hands it over with each call
         asked["metrics_num_episodes_for_smoothing"] = config["metrics_num_episodes_for_smoothing"]
         return (VersionedPrioritizedReplayBuffer if prioritized else VersionedReplayBuffer)(**asked)
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        look_at_memory(self.config.replay_buffer_config["capacity"], self.env_runner.module.observation_space)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state(*args, **kwargs)

@@ -1,15 +1,21 @@
+import sys
 from dataclasses import replace
+from types import ModuleType
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from pydantic import ValidationError
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError
 from carl.rewards.vector import Mix
 from carl.training.algorithms import build, check, configure, needs_of
 from carl.training.channel import ChannelClient
+from carl.training.replay import look_at_memory
 from carl.training.runner import RunnerSetup
-from tests.fakes.corridor import CORRIDOR, STEERED
+from tests.fakes.corridor import CORRIDOR, STEERED, Corridor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -102,3 +108,34 @@ def test_neighbouring_runs_and_runners_do_not_share_seeds():
 def test_an_algorithm_that_a_task_misspells_is_answered_with_the_nearest():
     with pytest.raises(TaskError, match=r"'pppo'; did you mean ppo\? there are ppo, appo, sac"):
         check(replace(CORRIDOR, algorithm="pppo"), TrainConfig())
+
+
+def test_a_task_that_rays_processes_cannot_import_is_an_error_that_says_so(monkeypatch):
+    module = ModuleType("of_this_process_alone")
+    module.Here = type("Here", (Corridor,), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def build_algo(config):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(AlgorithmConfig, "build_algo", build_algo)
+    with pytest.raises(
+        TaskError, match=r"cannot import .*of_this_process_alone.*: install .* or run carl in the folder"
+    ):
+        build(setup(replace(CORRIDOR, make=module.Here)), TrainConfig(env_runners=1))
+    with pytest.raises(IndexError):
+        build(setup(), TrainConfig(env_runners=1))
+
+
+def test_a_replay_buffer_that_outgrows_half_of_the_memory_is_warned_of(monkeypatch, caplog):
+    monkeypatch.setattr("carl.training.replay._available_memory", lambda: 1_000_000)
+    pictures = gym.spaces.Box(0, 255, (1_000,), np.uint8)
+    look_at_memory(500, pictures)
+    assert not caplog.records
+    look_at_memory(2_000, pictures)
+    assert "grows to 2 MB" in caplog.text
+    assert "train.rllib={training: {replay_buffer_config: {capacity: 500}}}" in caplog.text
+    config = configure(
+        setup(STEERED), TrainConfig(rllib={"training": {"replay_buffer_config": {"capacity": 500}}})
+    ).replay_buffer_config
+    assert (config["capacity"], config["type"]) == (500, "EpisodeReplayBuffer")

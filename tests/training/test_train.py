@@ -115,6 +115,31 @@ def test_pictures_and_actions_of_parts_are_learned_from_evaluated_and_recorded(t
     assert np.abs(force).max() <= 3.0
 
 
+class _SteeredParts(_Parts):
+    """The same, walked by force alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = self.action_space["force"]
+
+    def step(self, action):
+        assert action in self.action_space
+        return Corridor.step(self, int(action[0] > 0))
+
+
+def test_sac_learns_from_pictures_and_replays_them_in_bytes():
+    task = replace(STEERED, make=_SteeredParts)
+    with reward_channel() as channel:
+        channel.publish(Furthest())
+        config = TrainConfig(env_runners=0, envs_per_runner=2, rllib=SOON)
+        algorithm = build(RunnerSetup(task, Mix(), 0, channel), config)
+        result = algorithm.train()
+        kept = {episode.get_observations().dtype for episode in algorithm.local_replay_buffer.episodes}
+        algorithm.stop()
+    assert np.isfinite(result["learners"]["default_policy"]["policy_loss"])
+    assert kept == {np.dtype(np.uint8)}
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path):
     points = []
     for name in ("one", "two"):
