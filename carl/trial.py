@@ -104,20 +104,20 @@ class Trial:
         seeds = [seed_of(self.run_seed, Role.EXPERT, 0, slot) for slot in range(2)]
         with blaming(self.task, "the making of two environments side by side"):
             envs = SyncVectorEnv([self._make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+        mixes = {mix.progress: mix for mix in self.mixes}.values()
         try:
             with closed(self.task, envs):
-                self._check_reset(envs.envs[0], seeds[0])
-                self._check_together(envs, seeds)
+                # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
+                paid = [CodeReward(envs, self.task, mix=mix) for mix in mixes]
+                self._check_together(envs, paid, seeds)
         finally:
             envs.closed = True  # or gymnasium closes it once more when it is collected
 
-    def _check_together(self, envs: SyncVectorEnv, seeds: list[int]) -> None:
-        mixes = {mix.progress: mix for mix in self.mixes}.values()
-        # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
-        paid = [CodeReward(envs, self.task, mix=mix) for mix in mixes]
+    def _check_together(self, envs: SyncVectorEnv, paid: Sequence[CodeReward], seeds: list[int]) -> None:
+        self._check_reset(envs.envs[0], seeds[0])
         for env in paid:
             self._step(env, seeds)
-        if any(mix.looks for mix in mixes):
+        if any(env.mix.looks for env in paid):
             self._judge(Frames(self.task, envs.envs))
 
     def _make(self) -> Environment:
