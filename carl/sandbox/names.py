@@ -90,6 +90,10 @@ INSTEAD_OF = {
     "np.empty_like": "; use np.zeros_like",
     "np.apply_along_axis": "; give `axis=` to a function of numpy, or use a list comprehension",
     "np.vectorize": "; use a list comprehension",
+    "deque": "; use a list, with .pop(0) for its left end",
+    "Counter": "; count in a dict, as `found[key] = found.get(key, 0) + 1`",
+    "defaultdict": "; use a dict and .setdefault",
+    "np.linalg.eig": "; use np.linalg.eigh",
     "np.float16": "; use np.float32",
 }
 """What models write that is not there, and what to write."""

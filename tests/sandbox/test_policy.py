@@ -18,6 +18,7 @@ from carl.sandbox.names import (
     CV2,
     DTYPE_AT,
     FIELDS,
+    INSTEAD_OF,
     MATH,
     METHOD_DTYPE_AT,
     METHODS,
@@ -476,6 +477,13 @@ def test_every_violation_is_listed_with_its_line():
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["line 1", "line 4", "line 5"]
     assert "np.load" in lines[1]
+
+
+@pytest.mark.parametrize("name", INSTEAD_OF)
+def test_what_models_write_that_is_not_there_is_refused_with_what_to_write(name):
+    (found,) = violations(body(f"x = {name}(frame)"))
+    assert found.message.endswith(INSTEAD_OF[name])
+    assert name not in BUILTINS | {f"np.{function}" for function in NUMPY}
 
 
 def test_program_error_names_the_sub_task():
