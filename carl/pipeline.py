@@ -86,8 +86,12 @@ class Pipeline:
     @property
     def abstaining(self) -> list[str]:
         """What to say of trainings whose reward could too often not judge."""
-        lives = {arm: self.dir.read(f"training/{arm}/{LIVE}", {}) for arm in self.config.arms}
-        return list(sentences(lives, ARM_NAMES))
+        found: list[str] = []
+        for arm in self.config.arms:
+            name = f"training/{arm}/{LIVE}"
+            with whole(str(self.dir / name)):
+                found += sentences({arm: self.dir.read(name, {})}, ARM_NAMES)
+        return found
 
     def _do(self, stage: str) -> None:
         """Run a stage; where Ray's core is lost meanwhile, go on with another one, once."""

@@ -13,6 +13,7 @@ from rich.text import Text
 from carl.abstains import sentences
 from carl.artefacts import SYNTHESIS, VERIFICATION, whole
 from carl.config import Arm, RunConfig
+from carl.errors import shown
 from carl.plain import plain
 from carl.rewards.vector import Mix
 from carl.rundir import RunDirectory
@@ -43,8 +44,8 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
     ``arms`` holds, for each arm, its final evaluation as ``carl.training.final.examine`` returns it.
     """
     main = arms[config.reward.source]
-    synthesis = _read(run_dir, SYNTHESIS, "usage", "candidates")
-    verification = _read(run_dir, VERIFICATION, "program_id")
+    synthesis = _read(run_dir, SYNTHESIS, usage=dict, candidates=int)
+    verification = _read(run_dir, VERIFICATION, program_id=str)
     mix = Mix.of(config.reward, task)
     return {
         "task": task.name,
@@ -82,13 +83,16 @@ def experts(run_dir: Path) -> dict[str, int]:
     }
 
 
-def _read(run_dir: RunDirectory, name: str, *keys: str) -> dict[str, Any] | None:
-    """The content of a file that has ``keys``; None if there is no such file. Raises ConfigError."""
+def _read(run_dir: RunDirectory, name: str, **kinds: type) -> dict[str, Any] | None:
+    """The content of a file with values of these kinds; None if there is no such file. Raises ConfigError."""
     content: dict[str, Any] | None = run_dir.read(name)
     if content is None:
         return None
     with whole(str(run_dir / name)):
-        return content | {key: content[key] for key in keys}
+        for key, kind in kinds.items():
+            if not isinstance(content[key], kind):
+                raise TypeError(f"{key} is {shown(content[key])}")
+    return content
 
 
 def versions() -> dict[str, str]:

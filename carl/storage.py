@@ -104,12 +104,15 @@ class Storage:
 
     def read(self, name: str) -> str | None:
         """The text of a file; None if there is none."""
-        with store_errors(self.uri):
+        where = below(self.uri, name)
+        with store_errors(where):
             try:
                 with self._fs.open_input_stream(self._path(name)) as file:
-                    return str(file.read(), "utf-8")
+                    content = file.read()
             except FileNotFoundError:
                 return None
+        with whole(where):
+            return str(content, "utf-8")
 
     def changed(self, names: Sequence[str]) -> float:
         """When one of these files was written last, in seconds since 1970; 0 if there is none."""

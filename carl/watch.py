@@ -141,7 +141,7 @@ def look(run: str) -> Glance:
         stages=stages_of(files.json(STAGES) or {}, files.where(STAGES)),
         subtasks=files.subtasks(),
         arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
-        usage=_sum([_usage(line) for line in files.lines(EXCHANGES, _check_exchange)]),
+        usage=_sum([_usage(line) for line in files.lines(EXCHANGES, _usage)]),
         result=files.json(RESULT),
         changed=storage.changed([CONFIG, STAGES, EXCHANGES, PROGRAM, *CURVES.values(), *LIVES.values()]),
     )
@@ -196,10 +196,6 @@ def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:
         yield glance
 
 
-def _check_exchange(exchange: Record) -> None:
-    Usage.model_validate(exchange["usage"])
-
-
 def _check_point(point: Record) -> None:
     """Raise what makes a point of a curve, or what ``live.json`` says, unfit to be shown."""
     if point["env_steps"] is None:
@@ -217,8 +213,8 @@ def _check_point(point: Record) -> None:
 
 def _usage(exchange: Record) -> Record:
     """What an exchange cost, and how many answers it was to bring; none are missed of one that failed."""
-    wanted = 0 if exchange.get("error") else exchange.get("draw", {}).get("n", 0)
-    return {**exchange["usage"], "wanted": wanted}
+    wanted = 0 if exchange.get("error") else int(exchange.get("draw", {}).get("n", 0))
+    return {**Usage.model_validate(exchange["usage"]).model_dump(), "wanted": wanted}
 
 
 def _sum(records: list[Record]) -> dict[str, float]:

@@ -95,10 +95,22 @@ BINARY = ("trajectories/expert/*.parquet", f"{CHECKPOINT}/algorithm/weights")
 PATIENT = ("synthesis/pairs.npz", "candidates/03-good.json")
 """Files that the report alone reads."""
 
+
+def other_values(content: bytes) -> dict[str, str]:
+    """The names in the first line, or in all, of JSON, each with a text where a number may have been."""
+    try:
+        tree = json.loads(content.splitlines()[0] if content[:2] != b"{\n" else content)
+    except ValueError:
+        tree = {}
+    return dict.fromkeys(tree if isinstance(tree, dict) else {}, "x")
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
     "of another type": lambda _: b"[7]\n",
+    "of no text": lambda _: b"\xff\xfe\n",
+    "of other values": lambda content: json.dumps(other_values(content)).encode() + b"\n",
     "of another version": lambda _: b'{"what": {"another": "version writes"}}\n',
 }
 
@@ -162,7 +174,7 @@ def test_a_report_names_every_damaged_file_and_goes_without_it(
     paths = [damage(run, name, how) for name in names]
     with caplog.at_level(logging.WARNING):
         assert build_report(run, lambda program, trajectory: traced(program, trajectory)).exists()
-    if how != "of another version":  # of which the report shows what it knows
+    if how not in ("of another version", "of other values"):  # of which the report shows what it knows
         quiet = [path.name for path in paths if path.name not in caplog.text and path.suffix == ".json"]
         assert set(quiet) <= {path.name for path in paths if "expert" in str(path)}, quiet
 

@@ -221,3 +221,5 @@ def test_answers_that_did_not_come_are_seen(run: RunDirectory) -> None:
     draw = {"n": 12, "temperature": 1, "max_tokens": 1, "seed": 0}
     lines(run / "synthesis/exchanges.jsonl", {"usage": USAGE, "draw": draw}, {"usage": USAGE, "draw": draw})
     assert "2 requests, 16 of 24 samples" in shown(run.path)
+    lines(run / "synthesis/exchanges.jsonl", {"usage": {"calls": 1, "samples": 12}, "draw": draw})
+    assert "1 requests, 12 samples (0 tokens in" in shown(run.path), "a server that counts no tokens"
