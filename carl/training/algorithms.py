@@ -26,7 +26,7 @@ from carl.spaces import Actions, Observations
 from carl.task import Task
 from carl.training.appo import APPO, APPOLearner
 from carl.training.channel import ChannelClient
-from carl.training.failures import SETUP, RaisesReported, raise_reported, raise_unimportable
+from carl.training.failures import SETUP, RaisesReported, one_sentence, raise_reported, raise_unimportable
 from carl.training.learner import PPOLearner
 from carl.training.network import PPONetworks, SACNetworks
 from carl.training.policy import Policy
@@ -74,7 +74,7 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
     TaskError for what the task's code raises."""
     config = configure(setup, train)
     _check_driver(config)
-    with room_for(needs_of(config)):
+    with room_for(needs_of(config)), one_sentence():
         try:
             return config.build_algo()
         except Exception:  # RLlib's, in several wordings, where an env runner could not be built

@@ -1,5 +1,6 @@
 """What a task's code raises in an env runner: reported at the reward channel, and raised in the driver."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -9,7 +10,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 
 from carl.cluster import on
 from carl.core import clearly
-from carl.errors import ResourceError, TaskError
+from carl.errors import CarlError, ResourceError, TaskError
 from carl.task import Task
 from carl.training.channel import ChannelClient
 
@@ -38,6 +39,32 @@ def raise_reported(channel: ChannelClient) -> None:
         failure = channel.failure()
         if failure is not None:
             raise TaskError(failure)
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Keep back what RLlib logs, tracebacks of many lines, and drop it where an error of ours says the same."""
+    rllib, kept = logging.getLogger("ray.rllib"), _Kept()
+    handlers, propagate = rllib.handlers, rllib.propagate
+    rllib.handlers, rllib.propagate = [kept], False
+    try:
+        yield
+    except CarlError:
+        kept.records.clear()
+        raise
+    finally:
+        rllib.handlers, rllib.propagate = handlers, propagate
+        for record in kept.records:
+            rllib.handle(record)
 
 
 def raise_unimportable(task: Task) -> None:

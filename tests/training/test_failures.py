@@ -1,5 +1,6 @@
 """What ends a training of env runners that fail, and what does not."""
 
+import logging
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 
 from carl.errors import TaskError
 from carl.rewards.vector import Mix
-from carl.training.failures import DEATHS, SETUP, RaisesReported, reported
+from carl.training.failures import DEATHS, SETUP, RaisesReported, one_sentence, reported
 from carl.training.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR
 from tests.fakes.near_channel import NearChannel
@@ -70,3 +71,16 @@ def test_one_that_dies_as_often_between_steps_is_survived():
         algorithm.channel.enroll("runner-2")
         algorithm.steps += 1
         assert algorithm.restore() == ["restored"]
+
+
+@pytest.mark.parametrize(("error", "logged"), [(TaskError, []), (IndexError, ["a long traceback"])])
+def test_what_rllib_logs_is_dropped_where_an_error_of_ours_says_it(error, logged, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ray.rllib"), "handlers", [caplog.handler])
+
+    def fail():
+        logging.getLogger("ray.rllib.utils.actor_manager").error("a long traceback")
+        raise error
+
+    with pytest.raises(error), one_sentence():
+        fail()
+    assert caplog.messages == logged
