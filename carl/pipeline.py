@@ -105,6 +105,9 @@ class Pipeline:
 
     def _try(self, stage: str) -> None:
         with clearly():
+            for arm in self.config.arms if stage in ("train", "evaluate") else ():
+                if arm != "sparse":
+                    self._check_program(arm)
             if stage != "report":
                 self._ray.enter_context(ray_running(self._progress))
             with self.dir.stage(stage):
@@ -330,8 +333,6 @@ class Pipeline:
         """What an arm is; meanwhile logs are about the program that it looks at, if it does."""
         from carl.training.train import Training
 
-        if arm != "sparse":
-            self._check_program(arm)
         source = None if arm == "sparse" else self._source()
         with for_a_while(program=source.id if source else None):
             yield Training(

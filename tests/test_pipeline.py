@@ -112,6 +112,15 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(
     assert json.loads((tmp_path / "verification.json").read_text())["program_id"] != program.id
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_what_needs_a_verified_program_says_so_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr("carl.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    with pytest.raises(ConfigError, match="there is no verified program yet; run `carl verify"):
+        Pipeline(config(tmp_path, "", vlm={})).run((stage,))
+
+
 class Speaking(Corridor):
     """Says what it observes."""
 
@@ -136,7 +145,7 @@ def test_what_training_refuses_is_refused_before_anything_is_paid(
 
 
 def wide(env: gym.Env[Any, Any]) -> Frame:
-    return np.zeros((8, 136, 3), np.uint8)
+    return np.tile(CORRIDOR.frame(env), (1, 17, 1))
 
 
 WIDE = replace(CORRIDOR, name="Wide", camera=wide)

@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -41,6 +42,8 @@ class VlmEngine:
         hub.utils.logging.disable_progress_bar()
         torch.set_num_threads(threads or (1 if model == EMBEDDED_MODEL else len(os.sched_getaffinity(0))))
         where = locate(model)
+        if where.startswith(("/", ".")) and not Path(where).is_dir():  # which no name at Hugging Face does
+            raise VlmError(f"cannot load the model {model!r}: there is no such folder on the node that was to hold it")
         dtype = "auto" if torch.cuda.is_available() else torch.float32
         try:
             processor = load_processor(where)

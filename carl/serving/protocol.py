@@ -21,6 +21,9 @@ MAX_PIXELS = 16 * 1024 * 1024
 MAX_SAMPLES = 128
 """Most answers of one request, as in OpenAI's own API."""
 
+MAX_STOPS = 4
+"""Most texts at which an answer ends, as in OpenAI's own API."""
+
 PIXELS_PER_TOKEN, CHARACTERS_PER_TOKEN = 28 * 28, 4
 """Of Qwen2-VL; other models are of that order."""
 
@@ -129,7 +132,7 @@ class ChatRequest(_Lenient):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     seed: int | None = None
-    stop: str | tuple[str, ...] | None = None
+    stop: str | Annotated[tuple[str, ...], Field(max_length=MAX_STOPS)] | None = None
 
 
 def parse_request(
@@ -139,8 +142,8 @@ def parse_request(
     request = _validated(body)
     _check_count(request, limits)
     messages = tuple(_message(message) for message in request.messages)
-    _check_size(messages, limits)
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    _check_size(messages, stop, limits)
     prompts = [
         Prompt(
             messages,
@@ -164,9 +167,9 @@ def _check_count(request: ChatRequest, limits: RequestLimits) -> None:
         raise ApiError(413, f"{count} images in a request; at most {limits.images} pass", "too_many_images")
 
 
-def _check_size(messages: Messages, limits: RequestLimits) -> None:
+def _check_size(messages: Messages, stop: Sequence[str], limits: RequestLimits) -> None:
     """Raise ApiError(413) for pictures that are too large, and ApiError(400) for more text than the model takes."""
-    pixels, characters = _pixels(messages), _characters(messages)
+    pixels, characters = _pixels(messages), _characters(messages) + sum(map(len, stop))
     if pixels > limits.pixels:
         raise ApiError(413, f"images of {pixels} pixels in a request; at most {limits.pixels} pass", "image_too_large")
     if limits.context is not None and characters > MOST_CHARACTERS_PER_TOKEN * limits.context:

@@ -64,6 +64,7 @@ def test_defaults_and_nulls() -> None:
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ["x"] * 5}, "stop"),
         ({"messages": [{"role": "user", "content": [{"type": "video", "video": "x"}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "path": "/etc/passwd"}]}]}, "messages.0.content"),
     ],
@@ -115,6 +116,8 @@ def test_limits_add_up_over_a_request() -> None:
         with pytest.raises(ApiError) as raised:
             parse_request(body(messages=messages), 100, limits)
         assert (raised.value.status, raised.value.code, raised.value.too_large) == (status, code, True)
+    with pytest.raises(ApiError, match="characters"):
+        parse_request(body(messages=text, stop="x"), 100, RequestLimits(context=10))
     assert parse_request(body(messages=pictures(5)), 100, RequestLimits(images=5, pixels=80))[0] == "m"
     assert parse_request(body(messages=text), 100, RequestLimits(context=10))[0] == "m"
 
