@@ -135,6 +135,7 @@ def readers(run: Path) -> Iterator[Callable[[], object]]:
     arms = {"code": arm | {"counts": {}, "rework_steps": 0}}
     checkpoints = Checkpoints(run / ARM / "checkpoints", run / ARM / "curve.jsonl")
     yield begin_training
+    yield lambda: pipeline._check_program("code")
     yield lambda: pipeline._failed_held_out(PROGRAM)
     yield lambda: assemble(pipeline.task, pipeline.config, pipeline.dir, arms)  # type: ignore[arg-type]
     yield lambda: Recording(run / "synthesis/exchanges.jsonl")

@@ -26,7 +26,7 @@ from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
 from carl.training.replay import VersionedPrioritizedReplayBuffer
 from carl.training.runner import RunnerSetup
-from carl.training.train import LIVE, Training, send_weights_to_the_restarted
+from carl.training.train import LIVE, Training, _sees, send_weights_to_the_restarted
 from carl.training.train import train as train_with
 from carl.training.versions import trained_on
 from carl.trajectory import TrajectoryStore
@@ -470,7 +470,11 @@ def test_a_restarted_runner_is_sent_the_weights(tmp_path):
         algorithm.train()
         _kill_the_runner(channel)
         blind = _weights_of_the_runner(group)
-        send_weights_to_the_restarted(algorithm)
+        deadline = time.monotonic() + 60
+        while not dict(group.foreach_env_runner(_sees, local_env_runner=False)).get(1):
+            assert time.monotonic() < deadline, "the restarted runner is never sent the weights"
+            send_weights_to_the_restarted(algorithm)
+            group.probe_unhealthy_env_runners()
         seeing = _weights_of_the_runner(group)
         learned = algorithm.learner_group.get_weights()["default_policy"]
         assert any(not np.array_equal(value, learned[key]) for key, value in blind.items())

@@ -184,7 +184,11 @@ def test_an_abstain_in_random_play_is_rejected():
 
 
 def test_a_program_that_remembers_is_found_by_the_second_run():
-    remembers = "seen = []\ndef progress(frame, initial):\n    seen.append(1)\n    return min(len(seen) / 1000, 1.0)\n"
+    remembers = (
+        "def progress(frame, initial):\n"
+        "    try:\n        math.seen += 1\n    except:\n        math.seen = 1\n"
+        "    return min(math.seen / 1000, 1.0)\n"
+    )
     candidate = program(remembers)
     replay = Replay(candidate, EXPERTS)
     with Box(candidate, policy=lambda _: None) as box, Box(candidate, policy=lambda _: None) as again:
