@@ -10,7 +10,7 @@ from carl.errors import TaskError
 
 
 def finite(values: Any) -> bool:
-    """Whether ``values`` hold neither NaN nor infinity: an array, or a dict or tuple of such. Integers are finite."""
+    """Whether ``values`` hold neither NaN nor infinity: an array or a number, or a dict, tuple or list of such."""
     if isinstance(values, np.ndarray):
         return values.dtype.kind != "f" or bool(np.isfinite(values).all())
     return all(finite(array) for _, array in _leaves(values, ""))
@@ -40,6 +40,8 @@ def _leaves(values: Any, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
     """The arrays in ``values``, each with its name."""
     if isinstance(values, np.ndarray):
         yield name, values
-    elif isinstance(values, Mapping | tuple):
+    elif isinstance(values, float | np.floating):
+        yield name, np.asarray(values)
+    elif isinstance(values, Mapping | tuple | list):
         for key, part in values.items() if isinstance(values, Mapping) else enumerate(values):
             yield from _leaves(part, f"{name}[{key!r}]")
