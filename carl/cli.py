@@ -211,7 +211,7 @@ def run_sweep(
 ) -> None:
     """Run what a sweep lists, and compare. Stop it anywhere; the same command continues it."""
     from carl import sweep
-    from carl.report.sweep import COMPARISON, INTERVAL, rate_of, told
+    from carl.report.sweep import COMPARISON, INTERVAL, rate_of, wrong
 
     plan = sweep_of(config, set_ or [])
     try:
@@ -222,7 +222,7 @@ def run_sweep(
         raise typer.Exit(130) from None
     table = Table("setting", "success", "seeds", "failed", box=None, header_style="bold")
     for row in rows:
-        table.add_row(row["setting"], rate_of(row), str(len(row["seeds"])), "\n".join(told(row["failed"])))
+        table.add_row(row["setting"], rate_of(row), str(len(row["seeds"])), "\n".join(wrong(row)))
     console.print(
         f"{plan.base.task}; in brackets the {INTERVAL}",
         table,
@@ -231,6 +231,8 @@ def run_sweep(
     )
     if any(row["failed"] for row in rows):
         raise typer.Exit(1)
+    if any(row["doubtful"] for row in rows):
+        raise typer.Exit(EXIT_STATUS)
 
 
 @app.command()

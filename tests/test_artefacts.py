@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from carl.abstains import EXIT_STATUS
 from carl.artefacts import STATE
 from carl.cli import app
 from carl.config import RunConfig, SweepConfig
@@ -189,6 +190,22 @@ def test_a_sweep_names_the_files_of_trials_that_it_cannot_use(run: Path, caplog:
     (row,) = write_sweep(sweep, {})
     assert "result.json is not what this carl wrote" in row["failed"][0]
     assert "curve.jsonl is not what this carl wrote" in caplog.text
+
+
+def test_a_sweep_says_which_trials_could_too_often_not_be_judged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = SweepConfig.model_validate({"base": {"task": TASK}, "seeds": [0], "directory": run.parent})
+    (trial,) = sweep.trials()
+    result = json.loads((run / "result.json").read_text())
+    result["evaluation"]["arms"]["code"] |= {"abstaining": 3, "iterations": 5}
+    write(run, "result.json", result)
+    run.rename(trial.config.directory)
+    (row,) = write_sweep(sweep, {})
+    assert row["doubtful"][0].startswith("code reward: in 3 of 5 training iterations more than 10%")
+    write(run.parent, "sweep.yaml", json.dumps({"base": {"task": TASK}, "directory": str(run.parent)}))
+    monkeypatch.setattr("carl.sweep.run_sweep", lambda plan, progress: [row])
+    found = CliRunner().invoke(app, ["sweep", str(run.parent / "sweep.yaml")])
+    assert found.exit_code == EXIT_STATUS
+    assert "in 3 of 5" in found.output
 
 
 def test_a_run_whose_files_are_whole_reads_without_a_word(

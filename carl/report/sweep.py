@@ -15,6 +15,7 @@ from markupsafe import Markup
 from carl.config import SweepConfig, Trial
 from carl.report.artefacts import Run, as_record
 from carl.report.charts import Point, Series, line_chart
+from carl.report.sections import abstains
 from carl.report.words import number
 from carl.rundir import write_json, write_text
 from carl.statistics import t_interval
@@ -61,14 +62,18 @@ def write_sweep(sweep: SweepConfig, failed: Mapping[Path, str]) -> list[Row]:
 
 
 def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
-    """Mean success of a setting's finished runs, its interval, each seed's success, and what went wrong."""
+    """Mean success of a setting's finished runs, its interval, each seed's success, what went wrong, and which of the
+    runs were trained though too many frames could not be judged."""
     rates: dict[int, float] = {}
     errors: dict[int, str] = {}
+    doubtful: dict[int, str] = {}
     for _, config in trials:
         run = Run(config.directory)
         rate = number(as_record(run.result.get("evaluation")).get("success_rate"))
         if rate is not None:
             rates[config.seed] = rate
+        if too_often := abstains(run):
+            doubtful[config.seed] = "; ".join(too_often)
         if rate is None or config.directory in failed:
             errors[config.seed] = failed.get(config.directory) or "; ".join(run.notes) or "not finished"
     found = list(rates.values())
@@ -80,6 +85,7 @@ def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
         "high": round(high, 4),
         "seeds": rates,
         "failed": errors,
+        "doubtful": doubtful,
     }
 
 
@@ -89,13 +95,13 @@ def _csv(rows: Sequence[Row]) -> str:
     table.writerow(["setting", "success_rate", "low", "high", "seeds", "failed"])
     for row in rows:
         figures = [row[key] for key in ("setting", "success_rate", "low", "high")]
-        table.writerow([*figures, len(row["seeds"]), "; ".join(told(row["failed"]))])
+        table.writerow([*figures, len(row["seeds"]), "; ".join(wrong(row))])
     return text.getvalue()
 
 
-def told(failed: Mapping[int, str]) -> list[str]:
-    """What went wrong, in words, by seed."""
-    return [f"seed {seed}: {error}" for seed, error in failed.items()]
+def wrong(row: Row) -> list[str]:
+    """What failed of a setting's runs, and what makes others doubtful, by seed."""
+    return [f"seed {seed}: {text}" for key in ("failed", "doubtful") for seed, text in row[key].items()]
 
 
 def _series(index: int, name: str, trials: Sequence[Trial]) -> Series:
@@ -123,7 +129,7 @@ def _page(sweep: SweepConfig, rows: Sequence[Row], curves: Sequence[Series]) -> 
     colours = "".join(f".s{index} {{ --arm: {COLOURS[index % len(COLOURS)]}; }}" for index in range(len(rows)))
     lines = Markup().join(
         Markup('<tr><td class="s{}"><i></i>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>').format(
-            index, row["setting"], rate_of(row), len(row["seeds"]), "; ".join(told(row["failed"]))
+            index, row["setting"], rate_of(row), len(row["seeds"]), "; ".join(wrong(row))
         )
         for index, row in enumerate(rows)
     )
