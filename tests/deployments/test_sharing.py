@@ -30,6 +30,7 @@ CLIENTS = {
     "bob": {"token": "b", "tokens_per_day": 100_000},
     "carol": {"token": "c", "tokens_per_day": 6_402},
     "dave": {"token": "d", "requests_per_day": 1},
+    "erin": {"token": "e"},
 }
 REQUESTS = "ray_carl_vlm_requests_total"
 QUESTION = Question("decompose/1", "be brief", "what is it?", (np.zeros((32, 32, 3), np.uint8),))
@@ -92,7 +93,7 @@ def refusal(base_url: str, key: str, path: str = "chat/completions", content: by
 
 @contextmanager
 def arriving(base_url: str, key: str, count: int) -> Iterator[None]:
-    """``count`` requests whose bodies stop in the middle."""
+    """``count`` requests whose bodies stop in the middle: more than there are places for, which are turned away."""
     host, port = base_url.split("/")[2].split(":")
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
     with ExitStack() as held:
@@ -112,10 +113,10 @@ def test_every_layer_turns_away_alike_and_health_answers(served: tuple[str, str]
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
 
-    with arriving(base_url, "d", 6):
+    with arriving(base_url, "d", 9):
         until("d", (429, "too_many_requests"))
         assert refusal(base_url, "b")[0] == 400
-        with arriving(base_url, "b", 2):
+        with arriving(base_url, "e", 5):
             until("c", (429, "server_full"))
             with urlopen(base_url.removesuffix("v1") + "health") as answer:
                 assert json.load(answer) == {"status": "ok"}
