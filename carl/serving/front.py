@@ -98,7 +98,8 @@ class VlmFront:
     ) -> None:
         self._config, self._clients, self._model = config, clients, model
         self._limits = RequestLimits(config.max_images, int(config.max_megapixels * 2**20), context)
-        self.places = Places(2 * config.capacity, config.max_requests_per_client)  # half of them arrive, say
+        # As many again as are answered or wait for the model: requests whose bodies are still on their way.
+        self.places = Places(2 * config.capacity, config.max_requests_per_client)
         by_status: Any = ("client", "status")  # Ray annotates tags as a tuple of one
         self._requests = Counter("carl_vlm_requests", "Requests by client and status.", by_status)
         self._prompt_tokens = Counter("carl_vlm_prompt_tokens", "Tokens of prompts.", ("client",))
