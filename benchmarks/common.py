@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from carl.cli import bars
-from carl.logs import quiet
-from carl.result import versions
+from carl.cluster.logs import quiet
+from carl.runs.result import versions
 
 Section = Callable[[], dict[str, Any]]
 

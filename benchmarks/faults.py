@@ -23,16 +23,16 @@ from common import run
 from reward_path import PROGRAM
 
 from carl.artefacts import STAGES
-from carl.cluster import ray_running
+from carl.broadcast.versions import trained_on
+from carl.cluster.session import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
-from carl.rundir import ORDER
+from carl.runs.directory import ORDER
 from carl.task import get_task
 from carl.training import train as training
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator
-from carl.training.versions import trained_on
 
 TASK = "DoorKey-5x5"
 

@@ -24,7 +24,7 @@ import psutil
 from common import run
 from faults import told_to_drain
 
-from carl.progress import LINES, MARK
+from carl.console.progress import LINES, MARK
 from carl.training.checkpoint import STATE, Checkpoints, Progressed
 
 JOB = Path(__file__).parents[1] / "jobs/doorkey.yaml"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from carl.training.follower import Follower
+from carl.broadcast.follower import Follower
 
 
 @dataclass(frozen=True)

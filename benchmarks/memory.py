@@ -23,14 +23,14 @@ import gymnasium as gym
 import numpy as np
 from common import run
 
-from carl.cluster import ray_running
-from carl.collect import collect, read_in_parallel
+from carl.cluster.logs import quiet
+from carl.cluster.session import ray_running
 from carl.config import VerifyConfig
-from carl.logs import quiet
+from carl.episodes.collect import collect, read_in_parallel
+from carl.episodes.trajectory import TrajectoryStore
 from carl.program import RewardProgram, SubTask
-from carl.report.pictures import animation
+from carl.runs.report.pictures import animation
 from carl.task import Task
-from carl.trajectory import TrajectoryStore
 from carl.verification import trace, verify
 
 EPISODES = (30, 60)

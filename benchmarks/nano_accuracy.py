@@ -22,11 +22,12 @@ import typer
 from PIL import Image
 
 from carl.cli import bars
-from carl.collect import made, play
 from carl.config import EMBEDDED_MODEL, VerifyConfig
+from carl.console.progress import Progress
+from carl.episodes.collect import made, play
+from carl.episodes.trajectory import Trajectory
 from carl.errors import ProgramError
 from carl.program import RewardProgram, SubTask
-from carl.progress import Progress
 from carl.seeding import Role, seed_of, seeds_of
 from carl.serving.engine import VlmEngine
 from carl.serving.prompt import Prompt, Sampling
@@ -34,7 +35,6 @@ from carl.statistics import wilson_interval
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
 from carl.synthesis.parse import Plan, parse_plan, parse_source
 from carl.task import Frame, Task, get_task
-from carl.trajectory import Trajectory
 from carl.verification import verify
 
 TASKS = ("Empty-8x8", "DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup")

@@ -23,7 +23,8 @@ from common import run
 from light import Light
 from numpy.typing import NDArray
 
-from carl.cluster import ray_running
+from carl.broadcast.channel import reward_channel
+from carl.cluster.session import ray_running
 from carl.config import EMBEDDED_MODEL, TrainConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
@@ -35,7 +36,6 @@ from carl.sandbox import child
 from carl.sandbox.box import Box, Limits
 from carl.task import Environment, Frame, Task, get_task
 from carl.tasks.minigrid_picture import TopDown
-from carl.training.channel import reward_channel
 
 TASK = "DoorKey-8x8"
 PROGRAM = RewardProgram(
@@ -277,8 +277,8 @@ def hops() -> dict[str, float]:
 
     from carl.rewards.cache import JudgementCache
     from carl.rewards.vector import CodeReward
-    from carl.training.fragment import Fragment
-    from carl.training.runner import CodeRewardRunner
+    from carl.training.rllib.fragment import Fragment
+    from carl.training.rllib.runner import CodeRewardRunner
 
     stops: tuple[tuple[str, type, str, str | None], ...] = (
         ("all", CodeRewardRunner, "_sample", None),
@@ -318,8 +318,8 @@ def hops() -> dict[str, float]:
 
 def code_runner(task: Task, channel: Any, mix: Mix) -> Any:
     """Our env runner, in this process."""
-    from carl.training.algorithms import configure
-    from carl.training.runner import CodeRewardRunner, RunnerSetup
+    from carl.training.rllib.algorithms import configure
+    from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
 
     setup = RunnerSetup(task, mix, 0, channel)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=32))
@@ -430,8 +430,8 @@ def variant(number: int) -> ProgramReward:
 def started_runner(channel: Any, index: int) -> Any:
     import ray
 
-    from carl.training.algorithms import configure
-    from carl.training.runner import CodeRewardRunner, RunnerSetup
+    from carl.training.rllib.algorithms import configure
+    from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
 
     config = configure(RunnerSetup(get_task(TASK), Mix(), 0, channel), TrainConfig(env_runners=0, envs_per_runner=8))
     return ray.remote(num_cpus=0)(CodeRewardRunner).remote(config=config, worker_index=index + 1)

@@ -26,15 +26,15 @@ import typer
 from numpy.typing import NDArray
 
 from carl.cli import bars
-from carl.cluster import ray_running
+from carl.cluster.logs import quiet
+from carl.cluster.session import ray_running
 from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
-from carl.logs import quiet
-from carl.pipeline import Pipeline
+from carl.console.progress import Progress
 from carl.program import RewardProgram
-from carl.progress import Progress
-from carl.result import versions
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
+from carl.runs.pipeline import Pipeline
+from carl.runs.result import versions
 from carl.task import get_task
 from carl.tasks.minigrid import TASKS
 

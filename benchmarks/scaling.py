@@ -17,12 +17,12 @@ from common import run
 from light import Light, words
 from reward_path import PROGRAM, TASK, published, seconds
 
-from carl.cluster import ray_running
+from carl.broadcast.channel import reward_channel
+from carl.cluster.session import ray_running
 from carl.config import TrainConfig
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.task import get_task
-from carl.training.channel import reward_channel
 
 COUNTS = (8, 64, 256)
 """Light actors. Each takes about 60 MB of its own."""
@@ -31,8 +31,8 @@ COUNTS = (8, 64, 256)
 @contextmanager
 def algorithm(runners: int, envs: int = 32) -> Iterator[tuple[Any, Any]]:
     """PPO with so many env runners, and the channel that pays them."""
-    from carl.training.algorithms import build
-    from carl.training.runner import RunnerSetup
+    from carl.training.rllib.algorithms import build
+    from carl.training.rllib.runner import RunnerSetup
 
     with reward_channel() as channel:
         channel.publish(ProgramReward(PROGRAM))

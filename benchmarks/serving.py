@@ -18,13 +18,13 @@ import numpy as np
 import ray
 from common import run
 
-from carl.collect import made
 from carl.config import EMBEDDED_MODEL, VlmConfig
+from carl.episodes.collect import made
 from carl.serving.local import serving
 from carl.synthesis.author import NAME_LINE
-from carl.synthesis.exchange import Draw, Question
-from carl.synthesis.live import LiveModel
 from carl.task import get_task
+from carl.vlm.exchange import Draw, Question
+from carl.vlm.live import LiveModel
 
 TASK = "DoorKey-8x8"
 BATCH = 16

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 import typer
 
 from carl.cli import bars
-from carl.cluster import ray_running
+from carl.cluster.logs import quiet
+from carl.cluster.session import ray_running
 from carl.config import RunConfig, TrainConfig
+from carl.console.progress import Progress
 from carl.errors import ProgramError
-from carl.logs import quiet
-from carl.pipeline import Pipeline
-from carl.progress import Progress
-from carl.result import versions
+from carl.runs.pipeline import Pipeline
+from carl.runs.result import versions
 from carl.statistics import wilson_interval
 from carl.tasks.minigrid import TASKS
 

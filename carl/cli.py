@@ -18,14 +18,14 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from carl import __version__
-from carl.abstains import EXIT_STATUS
 from carl.artefacts import RESULT, whole
+from carl.cluster.logs import quiet, structured
 from carl.config import EMBEDDED_MODEL, RunConfig
+from carl.console.progress import LINES, MARK, Progress, silent
+from carl.console.terminal import Terminal
 from carl.errors import CarlError, ConfigError, ResourceError, missing
-from carl.logs import quiet, structured
-from carl.progress import LINES, MARK, Progress, silent
-from carl.settings import settings, sweep_of, work_of
-from carl.terminal import Terminal
+from carl.runs.settings import settings, sweep_of, work_of
+from carl.training.abstains import EXIT_STATUS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,10 +96,11 @@ def bars() -> Iterator[Progress]:
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:
     """Run ``stages`` (all of them by default) under progress bars, and print what the run has found.
 
-    Raises typer.Exit: 130 after Ctrl-C, and ``carl.abstains.EXIT_STATUS`` where the reward could too often not judge.
+    Raises typer.Exit: 130 after Ctrl-C, and EXIT_STATUS of ``carl.training.abstains`` where the reward could too often
+    not judge.
     """
-    from carl.pipeline import STAGES, Pipeline
-    from carl.result import summary
+    from carl.runs.pipeline import STAGES, Pipeline
+    from carl.runs.result import summary
 
     try:
         with bars() as progress:
@@ -179,7 +180,7 @@ def tasks() -> None:
 @app.command()
 def show(run: RunName) -> None:
     """Print how far a run is, or what it has found."""
-    from carl.watch import look, picture
+    from carl.runs.watch import look, picture
 
     console.print(picture(look(run)))
 
@@ -191,7 +192,7 @@ def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As ca
     One that failed, or gives no sign of life, is watched no more: that is exit status 1. Where the output is no
     terminal, it is shown once.
     """
-    from carl.watch import follow, look, picture
+    from carl.runs.watch import follow, look, picture
 
     if once or not console.is_terminal:
         glance = look(run)
@@ -210,8 +211,8 @@ def run_sweep(
     set_: Settings = None,
 ) -> None:
     """Run what a sweep lists, and compare. Stop it anywhere; the same command continues it."""
-    from carl import sweep
-    from carl.report.sweep import COMPARISON, INTERVAL, rate_of, wrong
+    from carl.runs import sweep
+    from carl.runs.report.sweep import COMPARISON, INTERVAL, rate_of, wrong
 
     plan = sweep_of(config, set_ or [])
     try:
@@ -246,7 +247,7 @@ def submit(
     stop: Annotated[str | None, typer.Option(metavar="JOB", help="Stop a job.")] = None,
 ) -> None:
     """Run a configuration or a sweep as a Ray job, follow it and fetch what it makes. Ctrl-C leaves the job running."""
-    from carl.submit import clearly, connect, fetch, send, watch
+    from carl.runs.submit import clearly, connect, fetch, send, watch
 
     if stop:
         with clearly(address):
@@ -298,8 +299,8 @@ def record(
     max_failed: Annotated[float, typer.Option(min=0, max=0.99, help="Largest share of episodes that may fail.")] = 0.5,
 ) -> None:
     """Keep successful episodes of the task's expert, of a policy or of yourself as demonstrations."""
-    from carl.record import Existing, Recorder, by
-    from carl.record import record as keep
+    from carl.episodes.record import Existing, Recorder, by
+    from carl.episodes.record import record as keep
     from carl.task import get_task
 
     if (policy and keys) or (append and replace):
@@ -310,11 +311,11 @@ def record(
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(found, place, existing, source))
         if keys:
-            from carl.keyboard import Keyboard, Player
+            from carl.episodes.keyboard import Keyboard, Player
 
             keep(recorder, by(Player(found, stack.enter_context(Keyboard()))), episodes, seed, None)
         elif policy:
-            from carl.training.player import policy_of
+            from carl.runs.player import policy_of
 
             play = stack.enter_context(policy_of(policy.expanduser(), recorder))
             keep(recorder, play, episodes, seed, max_failed, stack.enter_context(bars()))

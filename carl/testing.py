@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carl.collect import attempt, demonstrations, made, play, rollout
 from carl.config import RewardConfig, TrainConfig
+from carl.episodes.collect import attempt, demonstrations, made, play, rollout
+from carl.episodes.trajectory import Trajectory
 from carl.rewards.frames import Frames
 from carl.rewards.vector import Mix
+from carl.runs.trial import Trial
 from carl.sandbox.box import Limits
 from carl.task import Task
-from carl.trajectory import Trajectory
-from carl.trial import Trial
 
 
 class TaskContract:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from carl.cli import guarded
 from carl.errors import ConfigError
-from carl.rundir import write_text
-from carl.storage import Storage
+from carl.runs.directory import write_text
+from carl.runs.storage import Storage
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -87,7 +87,7 @@ def test_an_unknown_task_is_refused_and_nothing_is_written(tmp_path: Path) -> No
 
 def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) -> None:
     from carl.artefacts import STAGES
-    from carl.rundir import RunDirectory, write_json
+    from carl.runs.directory import RunDirectory, write_json
 
     config = RunConfig(task="DoorKey-8x8", run_dir=tmp_path)
     older = config.model_dump(mode="json")
@@ -102,7 +102,7 @@ def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) 
 
 
 def test_a_directory_is_not_used_for_a_run_that_was_told_otherwise(tmp_path: Path) -> None:
-    from carl.rundir import RunDirectory
+    from carl.runs.directory import RunDirectory
 
     RunDirectory(RunConfig(task="DoorKey-8x8", seed=1, run_dir=tmp_path))
     with pytest.raises(ConfigError, match="seed=1 there, 2 now"):

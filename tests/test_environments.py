@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carl.config import RunConfig
-from carl.pipeline import Pipeline
+from carl.runs.pipeline import Pipeline
 from carl.task import Task
 from docs import environments
 from tests.fakes.scripted_vlm import Asked, scripted

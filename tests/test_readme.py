@@ -7,9 +7,9 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
+from carl.episodes.trajectory import TrajectoryStore
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
-from carl.trajectory import TrajectoryStore
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carl.console.progress import Progress, silent
 from carl.errors import ConfigError
 from carl.nano.batches import Batch, collate, corpus, dialogues, practice, scenes_of
 from carl.nano.model import build_model, build_processor, train_tokenizer
 from carl.nano.scenes import FAMILIES
-from carl.progress import Progress, silent
 from carl.seeding import Role
 
 CHECKPOINT = "checkpoint.pt"

@@ -11,11 +11,11 @@ from typing import Any
 
 import ray
 
-from carl.cluster import ray_running
+from carl.cluster.core import lost
+from carl.cluster.resources import Need, room_for
+from carl.cluster.session import ray_running
 from carl.config import EMBEDDED_MODEL
-from carl.core import lost
 from carl.errors import ConfigError, ResourceError, VlmError
-from carl.resources import Need, room_for
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from carl.config import SynthesisConfig
+from carl.console.progress import Progress
 from carl.program import MAX_SUBTASKS
-from carl.progress import Progress
 from carl.seeding import Role, seed_of
-from carl.synthesis import prompts
-from carl.synthesis.client import VlmClient
-from carl.synthesis.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question
 from carl.synthesis.parse import Plan, Unusable, parse_plan, parse_source
 from carl.task import Frame
+from carl.vlm import prompts
+from carl.vlm.client import VlmClient
+from carl.vlm.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question
 
 NAME_LINE = "Task: name the sub-tasks."
 WRITE_LINE = "Task: write the program for sub-task {index} of {count}: {name}."

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carl.plain import plain
+from carl.console.plain import plain
 from carl.program import MAX_SUBTASKS
 from carl.synthesis import jsonplan
 from carl.synthesis.bare import Unusable, bare, excerpt, looks_like, refuses

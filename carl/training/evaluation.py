@@ -20,21 +20,21 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
-from carl import logs
-from carl.cluster import here
-from carl.core import clearly, lost
+from carl.broadcast.channel import ChannelClient, Offer
+from carl.broadcast.follower import Follower
+from carl.broadcast.versions import VERSION
+from carl.cluster import logs
+from carl.cluster.core import clearly, lost
+from carl.cluster.session import here
+from carl.console.progress import Progress, silent
 from carl.errors import ResourceError, TaskError
-from carl.progress import Progress, silent
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
 from carl.task import Environment, Task, blaming
-from carl.training.channel import ChannelClient, Offer
-from carl.training.follower import Follower
 from carl.training.policy import Policy
-from carl.training.runner import one_thread
-from carl.training.versions import VERSION
+from carl.training.rllib.runner import one_thread
 
 SLOTS = 16
 """Environments stepped together in one process."""

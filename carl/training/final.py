@@ -10,11 +10,12 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
-from carl.actions import recorded
 from carl.artefacts import STATE
+from carl.console.progress import Progress, silent
+from carl.episodes.actions import recorded
+from carl.episodes.frames import Reel
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ConfigError
-from carl.frames import Reel
-from carl.progress import Progress, silent
 from carl.rewards.vector import CodeReward
 from carl.seeding import Role, seed_of
 from carl.task import blaming
@@ -22,7 +23,6 @@ from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
 from carl.training.train import Training
-from carl.trajectory import Trajectory, TrajectoryStore
 
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""

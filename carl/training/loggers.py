@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from carl.config import Logger
 from carl.errors import ConfigError
-from carl.rundir import write_text
+from carl.runs.directory import write_text
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Called with the environment steps so far and figures by name."""

@@ -12,28 +12,28 @@ from typing import Any
 
 import ray
 
-from carl.abstains import too_many
 from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json
+from carl.broadcast.channel import ChannelClient, reward_channel
+from carl.broadcast.versions import Overview, trained_on
+from carl.cluster.core import clearly, lost
+from carl.cluster.metrics import forget, tell, tell_counts
 from carl.config import EvaluationConfig, TrainConfig, flat
-from carl.core import clearly, lost
+from carl.console.progress import Progress, silent, working
 from carl.errors import ConfigError, ResourceError, StoreError, briefly
-from carl.metrics import forget, tell, tell_counts
-from carl.progress import Progress, silent, working
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
-from carl.rundir import write_json, write_text
+from carl.runs.directory import write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
-from carl.training.algorithms import build
-from carl.training.appo import APPO
-from carl.training.channel import ChannelClient, reward_channel
+from carl.training.abstains import too_many
 from carl.training.checkpoint import ALGORITHM, Checkpoints, Progressed
-from carl.training.divergence import check_weights
 from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.loggers import Log, logging_to
 from carl.training.policy import Policy
-from carl.training.runner import COUNTS, RunnerSetup
-from carl.training.versions import Overview, trained_on
+from carl.training.rllib.algorithms import build
+from carl.training.rllib.appo import APPO
+from carl.training.rllib.divergence import check_weights
+from carl.training.rllib.runner import COUNTS, RunnerSetup
 
 SELECTION_EPISODES = 100
 """Episodes on which an early stop is decided."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from carl.episodes.trajectory import Trajectory
 from carl.errors import StoreError
 from carl.program import DONE, RewardProgram
 from carl.rewards.latch import Latch, Slots
 from carl.sandbox.box import Box
-from carl.trajectory import Trajectory
 
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""

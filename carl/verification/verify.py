@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carl.config import VerifyConfig
+from carl.console.progress import Progress, silent
+from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
-from carl.progress import Progress, silent
 from carl.sandbox.box import Box, Limits
-from carl.trajectory import Trajectory
 from carl.verification import checks
 from carl.verification.replay import AT_ONCE, BYTES_AT_ONCE, Episode, Replay
 from carl.verification.report import Check, VerificationReport

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from carl.network import is_loopback
+from carl.cluster.network import is_loopback
 from carl.serving.app import ServingConfig, build
 
 CONFIGS = sorted((Path(__file__).parents[2] / "deployments").glob("*.yaml"))

@@ -7,7 +7,7 @@ import ray
 from carl.config import VlmConfig
 from carl.errors import ResourceError, VlmError
 from carl.serving.local import serving
-from carl.synthesis.client import connect
+from carl.vlm.client import connect
 
 
 @pytest.mark.parametrize("args", [{}, {"autoscaling": {}}])

@@ -20,8 +20,8 @@ from PIL import Image
 from carl.config import VlmConfig
 from carl.errors import VlmError
 from carl.serving.local import serving
-from carl.synthesis.client import connect
-from carl.synthesis.exchange import Question
+from carl.vlm.client import connect
+from carl.vlm.exchange import Question
 from tests.deployments.metrics import replica, reported
 from tests.deployments.test_protocol import data_url
 

@@ -3,8 +3,8 @@
 import threading
 from dataclasses import dataclass
 
+from carl.broadcast.channel import Offer, RewardChannel
 from carl.errors import ResourceError
-from carl.training.channel import Offer, RewardChannel
 
 
 @dataclass(frozen=True)

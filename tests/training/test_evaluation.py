@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError
 
-from carl.core import clearly
+from carl.broadcast.channel import reward_channel
+from carl.cluster.core import clearly
 from carl.errors import ResourceError, TaskError
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seeds_of
-from carl.training.channel import reward_channel
 from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, _Examiner, _got, play
 from carl.training.final import record
 from tests.fakes.corridor import COIN_FLIP, CORRIDOR, FAILURES, CoinFlip, Corridor, Furthest, Shut, failing

@@ -6,7 +6,7 @@ import pytest
 
 from carl.cli import settings
 from carl.errors import ConfigError
-from carl.pipeline import Pipeline
+from carl.runs.pipeline import Pipeline
 from carl.training.loggers import logging_to
 
 ABOUT = {"name": "corridor-3-code", "task": "corridor", "seed": 3}

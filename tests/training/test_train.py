@@ -12,24 +12,24 @@ import psutil
 import pytest
 from gymnasium.wrappers import TimeLimit, TransformReward
 
+from carl.broadcast.channel import ChannelClient, reward_channel
+from carl.broadcast.versions import trained_on
 from carl.config import EvaluationConfig, TrainConfig
+from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, TaskError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.seeding import Role
 from carl.task import Task, get_task, rewarded_end
-from carl.training.algorithms import build
-from carl.training.channel import ChannelClient, reward_channel
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
-from carl.training.replay import VersionedPrioritizedReplayBuffer
-from carl.training.runner import RunnerSetup
+from carl.training.rllib.algorithms import build
+from carl.training.rllib.replay import VersionedPrioritizedReplayBuffer
+from carl.training.rllib.runner import RunnerSetup
 from carl.training.train import LIVE, Training, _sees, send_weights_to_the_restarted
 from carl.training.train import train as train_with
-from carl.training.versions import trained_on
-from carl.trajectory import TrajectoryStore
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
-from carl.trajectory import Trajectory
 
 WIDTH, KEY, GOAL, STRIDE = 26, 8, 20, 2
 

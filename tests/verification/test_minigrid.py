@@ -4,12 +4,12 @@ from functools import cache
 
 import pytest
 
-from carl.collect import made, play
 from carl.config import VerifyConfig
+from carl.episodes.collect import made, play
+from carl.episodes.trajectory import Trajectory
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.task import get_task
-from carl.trajectory import Trajectory
 from carl.verification import verify
 
 SOURCES = {

@@ -1,0 +1,291 @@
+"""RewardChannel: the versioned broadcast of the current reward source to all who pay by it, and what they answer."""
+
+import asyncio
+import math
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import ray
+from ray import cloudpickle
+
+from carl.cluster.core import lost
+from carl.cluster.session import here
+from carl.errors import ResourceError
+from carl.rewards.source import RewardSource
+
+_cloudpickle: Any = cloudpickle  # Ray leaves it untyped
+
+WATCH_S = 60.0
+"""A call that waits for a new version comes back empty after this long, and so outlives no dead caller for long."""
+
+KEPT = 16
+"""Versions that are kept at most, for who cannot open the newest."""
+
+SMALL_BYTES = 64 * 1024
+"""A pickled source up to this size, as a program is, travels in the channel's answers; a larger one is fetched."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A published version. ``payload`` is its source, pickled; or a list with the ObjectRef of that, which Ray passes
+    on unfetched, and which lasts as long as the process that published it.
+    """
+
+    version: int
+    source_id: str | None
+    payload: Any
+
+    def source(self) -> RewardSource:
+        """Fetch and unpickle the source; raises whatever Ray or unpickling raises."""
+        pickled: bytes = self.payload if isinstance(self.payload, bytes) else ray.get(self.payload[0])
+        source: RewardSource = pickle.loads(pickled)
+        return source
+
+
+class Refusal(NamedTuple):
+    """The last version that somebody could not adopt, and why."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered to one version.
+
+    Attributes:
+        seconds: from publication to acknowledgement, by name.
+        refused: why not, by name.
+        missing: who has not answered.
+    """
+
+    seconds: dict[str, float]
+    refused: dict[str, str]
+    missing: frozenset[str]
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds until the last acknowledgement so far; NaN if there is none."""
+        return max(self.seconds.values(), default=math.nan)
+
+
+class RewardChannel:
+    """What runners ask for the current reward, and what they answered. A plain class; its actor only forwards."""
+
+    def __init__(self, version: int = 0) -> None:
+        """``version`` is the last one ever used; 0 means none, and nobody is paid by a source."""
+        self._version = version
+        self._offers: dict[int, Offer] = {}
+        self._times: dict[int, float] = {}
+        self._acknowledged: dict[str, tuple[int, float]] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._births: dict[str, int] = {}
+        self._failure: str | None = None
+        self._listening: dict[str, asyncio.Event] = {}
+        self._answered = asyncio.Event()
+
+    def publish(self, payload: Any, source_id: str | None = None) -> int:
+        """Make ``payload`` the current source; returns its version."""
+        self._version += 1
+        self._offers[self._version] = Offer(self._version, source_id, payload)
+        self._offers = dict(list(self._offers.items())[-KEPT:])
+        self._times[self._version] = time.monotonic()
+        for heard in self._listening.values():
+            heard.set()
+        return self._version
+
+    def offers(self, after: int = 0) -> list[Offer]:
+        """The versions above ``after``, newest first. One that nobody may be paid by any more is forgotten."""
+        return [offer for version, offer in sorted(self._offers.items(), reverse=True) if version > after]
+
+    async def watch(self, name: str, after: int, adopted: int) -> list[Offer]:
+        """``offers(after)``, as soon as there are any; none after WATCH_S, or when ``name`` leaves.
+
+        ``name``, which listens from now on, acknowledges the version ``adopted``; 0 for none.
+        """
+        heard = self._listening[name] = asyncio.Event()
+        if adopted > self.acknowledgements().get(name, 0):
+            self.acknowledge(name, adopted)
+        if not self.offers(after):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(heard.wait(), WATCH_S)
+        return self.offers(after)
+
+    def leave(self, name: str) -> None:
+        """``name`` listens no more."""
+        if heard := self._listening.pop(name, None):
+            heard.set()
+
+    def enroll(self, name: str) -> int:
+        """Count the birth of ``name``; returns how often it was built before."""
+        self._births[name] = self._births.get(name, 0) + 1
+        return self._births[name] - 1
+
+    def acknowledge(self, name: str, version: int) -> None:
+        """Every episode that ``name`` begins from now on is paid by ``version``."""
+        if version != self._acknowledged.get(name, (0, 0.0))[0]:
+            self._acknowledged[name] = version, time.monotonic()
+        oldest = min(version for version, _ in self._acknowledged.values())
+        self._offers = {version: offer for version, offer in self._offers.items() if version >= oldest}
+        self._tell_those_who_wait()
+
+    def refuse(self, name: str, version: int, reason: str) -> None:
+        """``name`` cannot adopt ``version`` and keeps what it has."""
+        self._refused[name] = Refusal(version, reason)
+        self._tell_those_who_wait()
+
+    def acknowledgements(self) -> dict[str, int]:
+        """The last version that each name acknowledged."""
+        return {name: version for name, (version, _) in self._acknowledged.items()}
+
+    def refusals(self) -> dict[str, Refusal]:
+        """The last refusal of each name that ever refused."""
+        return dict(self._refused)
+
+    def births(self) -> dict[str, int]:
+        """How often each name was built; more than once: it was restarted."""
+        return dict(self._births)
+
+    def report(self, name: str, failure: str) -> None:
+        """``name`` ends with ``failure``, which is the task's. The first one counts."""
+        self._failure = self._failure or failure
+        self.leave(name)
+
+    def failure(self) -> str | None:
+        """The first one that was reported."""
+        return self._failure
+
+    async def answers(self, version: int, names: Sequence[str] | None, timeout_s: float) -> Answers:
+        """What ``names`` answered to ``version``, or to a newer one; waits for all of them, at most ``timeout_s``."""
+        wanted = frozenset(self._listening if names is None else names)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._answers(version, wanted).missing:
+                    await self._answered.wait()
+        return self._answers(version, wanted)
+
+    def _tell_those_who_wait(self) -> None:
+        answered, self._answered = self._answered, asyncio.Event()
+        answered.set()
+
+    def _answers(self, version: int, names: frozenset[str]) -> Answers:
+        since = self._times[version]
+        seconds = {
+            name: at - since for name, (seen, at) in self._acknowledged.items() if name in names and seen >= version
+        }
+        refused = {
+            name: refusal.reason
+            for name, refusal in self._refused.items()
+            if name in names and refusal.version >= version and name not in seconds
+        }
+        return Answers(seconds, refused, names - {*seconds, *refused})
+
+
+@dataclass(frozen=True)
+class ChannelClient:
+    """Speaks to the channel's actor by its name, so that configurations and checkpoints hold no handle.
+
+    All methods but those that only tell raise ResourceError when the actor is gone.
+    """
+
+    name: str
+
+    def publish(self, source: RewardSource) -> int:
+        """Broadcast ``source``; returns its version. A large source is lost with the process that published it."""
+        pickled: bytes = _cloudpickle.dumps(source)
+        payload = pickled if len(pickled) <= SMALL_BYTES else [ray.put(pickled)]
+        return int(self._ask("publish", payload, source.id))
+
+    def wait_acknowledged(self, version: int, names: Sequence[str] | None = None, timeout_s: float = 30.0) -> Answers:
+        """Wait until ``names`` have acknowledged or refused ``version``; who is missing after ``timeout_s`` is named.
+
+        Without names: all who listen, which are the env runners, but not the evaluating processes: those acknowledge
+        when the next evaluation begins.
+        """
+        answers: Answers = self._ask("answers", version, names, timeout_s)
+        return answers
+
+    def offers(self, after: int = 0) -> list[Offer]:
+        """What was published above version ``after``, newest first: see ``RewardChannel.offers``."""
+        return list(self._ask("offers", after))
+
+    def watch(self, name: str, after: int, adopted: int) -> list[Offer]:
+        """Wait for what is published above version ``after``: see ``RewardChannel.watch``."""
+        return list(self._ask("watch", name, after, adopted))
+
+    def enroll(self, name: str) -> int:
+        return int(self._ask("enroll", name))
+
+    def acknowledge(self, name: str, version: int) -> None:
+        """Tell; do not wait."""
+        self._tell("acknowledge", name, version)
+
+    def refuse(self, name: str, version: int, reason: str) -> None:
+        """Tell; do not wait."""
+        self._tell("refuse", name, version, reason)
+
+    def leave(self, name: str) -> None:
+        """Tell; do not wait."""
+        self._tell("leave", name)
+
+    def acknowledgements(self) -> dict[str, int]:
+        return dict(self._ask("acknowledgements"))
+
+    def refusals(self) -> dict[str, Refusal]:
+        return dict(self._ask("refusals"))
+
+    def births(self) -> dict[str, int]:
+        return dict(self._ask("births"))
+
+    def report(self, name: str, failure: str) -> None:
+        """``name`` ends with ``failure``, which is the task's."""
+        self._ask("report", name, failure)
+
+    def failure(self) -> str | None:
+        """The first one that was reported; None if there is none."""
+        failure: str | None = self._ask("failure")
+        return failure
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        with self._named():
+            return ray.get(getattr(_actor(self.name), method).remote(*args))
+
+    def _tell(self, method: str, *args: Any) -> None:
+        if ray.is_initialized():  # asking for an actor would start Ray again
+            with suppress(ResourceError), self._named():
+                getattr(_actor(self.name), method).remote(*args)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, ray.exceptions.RayActorError) as error:
+            raise ResourceError(
+                f"the reward channel {self.name!r} is gone, so no new reward can reach the env runners: run the "
+                "training again, it continues from its last checkpoint"
+            ) from error
+
+
+@lru_cache(maxsize=8)
+def _actor(name: str) -> Any:
+    """The channel's handle; its name is used once only."""
+    return ray.get_actor(name)
+
+
+@contextmanager
+def reward_channel(version: int = 0) -> Iterator[ChannelClient]:
+    """A channel for the time of the context, in an actor that takes no CPU; ``version`` was the last one used."""
+    client = ChannelClient(f"carl-rewards-{uuid4().hex}")
+    remote = ray.remote(num_cpus=0, scheduling_strategy=here())(RewardChannel)
+    actor: Any = remote.options(name=client.name).remote(version)
+    try:
+        yield client
+    finally:
+        if not lost():
+            ray.kill(actor)

@@ -1,0 +1,79 @@
+"""Which reward versions paid for the steps that are learned from, and how many of those steps are stale."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+from carl.broadcast.channel import ChannelClient, Offer, Refusal
+from carl.errors import ResourceError
+
+logger = logging.getLogger(__name__)
+
+VERSION = "reward_version"
+"""What ``custom_data`` of episodes calls the version that paid each step."""
+
+PAID_BY = "paid_by"
+"""Metric: steps by the version that paid them, as text."""
+
+
+def paid_by(episodes: Iterable[SingleAgentEpisode]) -> Counter[int]:
+    """Steps of ``episodes`` by the version that paid them; no episode mixes two."""
+    steps: Counter[int] = Counter()
+    for episode in episodes:
+        steps[int(episode.custom_data[VERSION][-1])] += len(episode)
+    return steps
+
+
+def trained_on(result: Mapping[str, Any]) -> Counter[int]:
+    """Steps of an iteration's training batches by the version that paid them, from RLlib's ``result``.
+
+    They come from the replay buffer where there is one, and else from the env runners.
+    """
+    metrics = result.get("replay_buffer", result.get("env_runners", {})).get(PAID_BY, {})
+    # RLlib goes on reporting a sum that nothing was added to, as NaN.
+    return Counter({int(version): int(steps) for version, steps in metrics.items() if steps == steps})
+
+
+class Overview:
+    """What the driver last saw of a channel; one that is gone shows what it showed last.
+
+    Attributes:
+        offers: the versions that somebody may be paid by, newest first.
+        in_use: the same without those that are newer than all that were acknowledged, once the newest was refused.
+    """
+
+    def __init__(self, channel: ChannelClient) -> None:
+        self._channel = channel
+        self.offers: tuple[Offer, ...] = ()
+        self.in_use: tuple[Offer, ...] = ()
+        self._refusals: dict[str, Refusal] = {}
+        self._lost = False
+
+    def look(self) -> None:
+        """Ask the channel what there is, and log refusals that are new."""
+        try:
+            offers, refusals = tuple(self._channel.offers()), self._channel.refusals()
+            adopted = max(self._channel.acknowledgements().values(), default=0)
+        except ResourceError as error:
+            if not self._lost:
+                self._lost = True
+                logger.error("training goes on with the last reward: %s", error)
+            return
+        for name, refusal in refusals.items():
+            if refusal != self._refusals.get(name):
+                logger.error("%s refused reward version %d: %s", name, refusal.version, refusal.reason)
+        self._refusals, self.offers = refusals, offers
+        refused = any(refusal.version >= offers[0].version for refusal in refusals.values()) if offers else False
+        self.in_use = tuple(offer for offer in offers if not refused or offer.version <= adopted)
+
+    def stale(self, steps: Counter[int]) -> int:
+        """How many of ``steps`` were paid by an older version than the newest."""
+        newest = self.offers[0].version if self.offers else 0
+        return sum(count for version, count in steps.items() if version < newest)
+
+    def source_id(self, version: int) -> str | None:
+        """Id of the source of ``version``; None if it is not known."""
+        return next((offer.source_id for offer in self.offers if offer.version == version), None)

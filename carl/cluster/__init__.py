@@ -1,0 +1,1 @@
+"""Ray for a command: its start and its loss, room on it, metrics and logs."""

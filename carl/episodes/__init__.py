@@ -1,0 +1,1 @@
+"""Episodes: how they are recorded, by whom, and how they are kept."""

@@ -1,0 +1,254 @@
+"""A run directory: its files, written whole or not at all, and which stages are done."""
+
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from carl.artefacts import CONFIG, STAGES, read_json, whole
+from carl.config import RunConfig, flat, merged, nearest
+from carl.errors import ConfigError, ResourceError, briefly
+from carl.runs.made import made
+from carl.cluster.metrics import tell
+
+ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
+"""The stages of a run."""
+
+OPEN_UNTIL = {
+    "collect": "collect",
+    "verify": "synthesize",
+    "vlm": "verify",
+    "synthesis": "verify",
+    "reward": "train",
+    "train": "train",
+    "evaluation": "evaluate",
+}
+"""Sections of the configuration that may still change, and the stage that settles each: what it and the
+stages before it made follows from that section. All else is settled at once."""
+
+BEAT_S = 10.0
+"""Seconds between two signs of life of a stage that runs: the time at which STAGES was changed."""
+
+_log = logging.getLogger(__name__)
+
+
+class RunDirectory:
+    """The artefacts of one run. Stages find what earlier ones left, so a run that was stopped goes on.
+
+    Attributes:
+        path: the directory.
+        config: what the run was told; what a stage was told stays once it is done.
+    """
+
+    def __init__(self, config: RunConfig, check: Callable[[Self], None] = lambda _: None) -> None:
+        """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run, and what ``check``
+        raises, before anything is written.
+
+        The settings of a stage that is not done may change: a server that was down, say, is named anew.
+        """
+        self.path = config.directory
+        self.config = config
+        if (self.path / CONFIG).exists():
+            self._check_same(read_json(self.path / CONFIG, dict))
+        check(self)
+        self.write(CONFIG, config.model_dump(mode="json"))
+
+    def _check_same(self, before: dict[str, Any]) -> None:
+        """``before`` may be wrong, or of an older carl: what it lacks had its default."""
+        settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
+        compared = settled - {"run_dir", "storage"}  # a run may be moved
+        new = self.config.model_dump(mode="json", include=compared)
+        defaults = RunConfig(task="").model_dump(mode="json", include=compared)
+        old = merged(defaults, {name: value for name, value in before.items() if name in compared})
+        there, now = flat(old), flat(new)
+        differing = [
+            f"{key}={there.get(key)} there, {now.get(key)} now"
+            for key in {**there, **now}
+            if there.get(key) != now.get(key)
+        ]
+        if differing:
+            raise ConfigError(
+                f"{self.path} holds a run with other settings ({'; '.join(differing)}). "
+                "Give another --run-dir, or delete that one."
+            )
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file atomically."""
+        write_json(self.path / name, content)
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """The mapping in a JSON file; ``default`` if there is none; raises ConfigError if it holds anything else."""
+        return read_json(self.path / name, dict) if (self.path / name).exists() else default
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """What is noted of each stage; raises ConfigError."""
+        return stages_of(self.read(STAGES, {}), str(self.path / STAGES))
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds that each stage has taken, over all the times that it was started and came to an end."""
+        return {name: stage["seconds"] for name, stage in self.stages().items() if "seconds" in stage}
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage came to its end, and what it made then is still there; raises CarlError for damaged files."""
+        noted = self.stages().get(stage, {})
+        if not noted.get("done"):
+            return False
+        there = made(stage, self.path, self.config)
+        return there is not None and noted.get("made", there) == there
+
+    def _undo_after(self, name: str) -> None:
+        stages = self.stages()
+        later = ORDER[ORDER.index(name) + 1 :]
+        undone = {key: _without(stage, "failed") | {"done": False} for key, stage in stages.items() if key in later}
+        self.write(STAGES, stages | undone)
+
+    @contextmanager
+    def attempt(self, stage: str) -> Iterator[None]:
+        """Note with what error a stage fails, and when; how it failed before is forgotten. Ctrl-C is no failure.
+
+        Raises ResourceError in place of whatever a full disk caused.
+        """
+        if "failed" in self.stages().get(stage, {}):
+            self._note(stage, done=False)
+        try:
+            yield
+        except Exception as error:  # whatever it is, it is noted and raised
+            full = self._disk_is_full(error)
+            told = full or error
+            failed = {"error": type(told).__name__, "message": str(told), "time": round(time.time(), 3)}
+            with suppress(ConfigError):  # what went wrong counts more than that it cannot be noted
+                self._note(stage, done=False, failed=failed)
+            if full:
+                raise full from error
+            raise
+
+    def _disk_is_full(self, error: BaseException | None) -> ResourceError | None:
+        """What to say if that is why ``error`` was raised."""
+        while error is not None:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or self.path
+                return ResourceError(
+                    f"no space is left on the disk of {where} ({error}): make room, and the same command goes on"
+                )
+            error = error.__cause__ or error.__context__
+        return None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, and mark it done if it ends without an error. If it made something else than before, the stages
+        after it have to be done again."""
+        start, done = time.monotonic(), False
+        before = self.stages().get(name, {}).get("made")
+        self._note(name, done=False, since=round(time.time(), 3))
+        tell("carl_stage_running", 1, stage=name)
+        _log.info("%s begins", name, extra={"stage": name})
+        over = threading.Event()
+        threading.Thread(target=self._live, args=[over], name="carl-alive", daemon=True).start()
+        try:
+            yield
+            done = True
+        finally:
+            over.set()
+            seconds = round(time.monotonic() - start, 3)
+            there = made(name, self.path, self.config) if done else before
+            if done and (there is None or there != before):
+                self._undo_after(name)
+            self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3), made=there)
+            tell("carl_stage_running", 0, stage=name)
+            tell("carl_stage_seconds", seconds, stage=name)
+            ended = "done" if done else "left undone"
+            _log.info("%s is %s after %.1f s", name, ended, seconds, extra={"stage": name, "seconds": seconds})
+
+    def _live(self, over: threading.Event) -> None:
+        while not over.wait(BEAT_S):
+            with suppress(OSError):
+                os.utime(self.path / STAGES)
+
+    def _note(self, name: str, *, done: bool, **more: Any) -> None:
+        """Write a stage's line: ``seconds``, ``since``, the time at which it began while it runs, how it ``failed``."""
+        stages = {key: _without(stage, "since") for key, stage in self.stages().items()}
+        self.write(STAGES, stages | {name: _without(stages.get(name, {}), "failed") | {"done": done} | more})
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration of the run in a directory; raises ConfigError."""
+    if not (path / CONFIG).exists():
+        raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it")
+    return config_of(read_json(path / CONFIG, dict), str(path / CONFIG)).model_copy(update={"run_dir": path})
+
+
+def config_of(tree: dict[str, Any], where: str) -> RunConfig:
+    """The configuration in ``config.json``; raises ConfigError that names the file, ``where``."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        wrong = briefly(error, lambda name: nearest(name, RunConfig))
+        raise ConfigError(
+            f"{where} is not what this carl wrote: {wrong}. Correct it there, or run again with --set"
+        ) from error
+
+
+def stages_of(tree: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """The content of ``stages.json``; raises ConfigError that names the file, ``where``, if it is something else."""
+    with whole(where):
+        if unknown := tree.keys() - set(ORDER):
+            raise ValueError(f"{min(unknown)} is no stage")
+        return {name: _Stage.model_validate(stage).model_dump(exclude_unset=True) for name, stage in tree.items()}
+
+
+class _Failed(BaseModel):
+    error: str
+    message: str
+    time: float
+
+
+class _Stage(BaseModel):
+    """An entry of ``stages.json``: whether the stage is done, the seconds it took, when it began if it runs, how it
+    failed, and what it made."""
+
+    model_config = ConfigDict(extra="allow")
+
+    done: bool = False
+    seconds: float = 0.0
+    since: float = 0.0
+    failed: _Failed = _Failed(error="", message="", time=0.0)
+    made: str | None = None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one; raises ConfigError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As ``write_text``."""
+    new = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(content)
+        os.replace(new, path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
+
+
+def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key != name}

@@ -1,0 +1,60 @@
+"""A trained policy of a run, which plays to be recorded."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from gymnasium.vector import SyncVectorEnv
+
+from carl.artefacts import PROGRAM
+from carl.errors import ConfigError
+from carl.runs.made import verified
+from carl.program import RewardProgram
+from carl.episodes.record import Play, Recorder
+from carl.rewards.program import ProgramReward
+from carl.rewards.vector import CodeReward, Mix
+from carl.runs.directory import read_config
+from carl.task import blaming, get_task, overlong
+from carl.training.checkpoint import Checkpoints
+from carl.training.policy import Policy
+
+
+@contextmanager
+def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
+    """The newest checkpoint that was trained on the run's reward; it acts by sampling, and is shown progress as there.
+
+    Raises ConfigError if there is none, or if it is of another task; StoreError or ProgramError if it cannot be used.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
+    config = read_config(run_dir)
+    if (task := get_task(config.task)).name != recorder.task.name:
+        raise ConfigError(f"{run_dir} holds a run of {task.name}, not of {recorder.task.name}")
+    checkpoint = Checkpoints(run_dir / "training" / config.reward.source / "checkpoints").latest()
+    if checkpoint is None:
+        raise ConfigError(f"{run_dir} holds no trained policy yet; run `carl train {config.task}` first")
+    policy, mix = Policy.of(checkpoint), Mix.of(config.reward, task)
+    source = None
+    if mix.looks:
+        program = RewardProgram.load(run_dir / PROGRAM)
+        if verified(run_dir) != program.id:
+            raise ConfigError(
+                f"{run_dir / PROGRAM} is not the program that was verified; run `carl verify {config.task}`"
+            )
+        source = ProgramReward.of(program, config.verify, cache=config.reward.cache)
+    env = CodeReward(SyncVectorEnv([lambda: recorder]), recorder.task, source, mix=mix)
+
+    def play(recorder: Recorder, seed: int) -> None:
+        with blaming(recorder.task, f"the episode of seed {seed}"), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            observations, _ = env.reset(seed=[seed])
+            over = False
+            while not over and not overlong(recorder.steps):
+                observations, _, terminated, truncated, _ = env.step(policy.act(observations, greedy=False))
+                over = bool(terminated[0] or truncated[0])
+
+    try:
+        yield play
+    finally:
+        env.close()

@@ -1,0 +1,119 @@
+"""The run report: one HTML file that needs nothing else, neither network nor scripts."""
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from carl.errors import CarlError, ConfigError
+from carl.program import RewardProgram
+from carl.runs.reader import Run, as_record
+from carl.runs.report.evidence import Tracer
+from carl.runs.report.strips import Progress
+from carl.episodes.trajectory import Trajectory
+
+REPORT = "report.html"
+
+_log = logging.getLogger(__name__)
+
+
+def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
+    """Write ``run_dir/report.html`` from the artefacts in ``run_dir`` and return its path.
+
+    A run that stopped early gives a report that says what is missing.
+
+    Args:
+        run_dir: the run directory.
+        tracer: runs a program on an episode; by default verification's, in a box.
+
+    Raises:
+        ConfigError: there is no such directory, or it cannot be written to.
+    """
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is not a run directory; give the one that `carl run` made")
+    run = Run(run_dir)
+    page = _template().render(context(run, tracer or _boxed(run)))
+    for note in dict.fromkeys(run.notes):
+        _log.warning("%s", note)
+    path, new = run_dir / REPORT, run_dir / f"{REPORT}.new"
+    try:
+        new.write_text(page, encoding="utf-8")
+        os.replace(new, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write the report {path}: {error}") from error
+    return path
+
+
+def context(run: Run, tracer: Tracer) -> dict[str, Any]:
+    """Everything the template shows. Text is plain: the template escapes it."""
+    from carl.runs.report import evidence, learning, sections, words
+    from carl.runs.report.pictures import TONES
+
+    reached = learning.outcomes(run)
+    reward = as_record(run.result.get("reward"))
+    weight = words.number(reward.get("env_reward_weight")) or 0.0
+    mixed = weight if reward.get("kind", "code") == "code" else 0.0
+    baselines = [one for arm, one in reached.items() if arm != "code"]
+    shown: dict[str, Any] = {
+        "run": run,
+        "verdict": words.verdict(reached.get("code"), baselines, mixed > 0),
+        "scores": learning.scores(run),
+        "missing": sections.missing(run),
+        "vlm": sections.vlm(run),
+        "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
+        "pairs": sections.pairs(run),
+        "cards": evidence.cards(run.program),
+        "stopped": str(run.synthesis.get("stopped") or run.synthesis.get("reason") or ""),
+        "ordered": run.program is None or run.program.ordered,
+        "checks": evidence.checks(run.verification),
+        "strips": evidence.strips(run, tracer),
+        "rejected": evidence.rejected(run, tracer),
+        "charts": learning.charts(run),
+        "head_start": learning.head_start(run),
+        "arms": learning.arms(run),
+        "film": sections.film(run, tracer),
+        "weight": mixed,
+        "reason": str(reward.get("env_reward_reason") or ""),
+        "provenance": sections.provenance(run),
+        "stages": sections.stages(run),
+        "versions": list(sections.flat(as_record(run.result.get("versions")))),
+        "config": list(sections.flat(run.config)),
+        "tones": len(TONES),
+    }
+    return shown | {"notes": list(dict.fromkeys([*sections.abstains(run), *run.notes]))}
+
+
+def _boxed(run: Run) -> Tracer:
+    """A tracer that runs programs as verification does; where that fails the report goes without."""
+
+    def traced(program: RewardProgram, trajectory: Trajectory) -> Progress | None:
+        from carl.sandbox.box import Limits
+        from carl.verification import trace
+
+        told = as_record(run.config.get("verify"))
+        limits = Limits(deadline_s=float(told.get("deadline_s", 1.0)), memory_mb=int(told.get("memory_mb", 1024)))
+        try:
+            return trace(program, trajectory, limits)
+        except CarlError as error:
+            run.notes.append(f"program {program.id} could not be run for the pictures: {error}")
+            return None
+
+    return traced
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from carl.runs.report.pictures import TONES
+
+    loader = PackageLoader("carl.runs.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    tones = "\n".join(f".t{index} {{ --tone: rgb{tone}; }}" for index, tone in enumerate(TONES))
+    style = loader.get_source(environment, "report.css")[0]
+    environment.globals["style"] = Markup(f"{style}{tones}\n")
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,58 @@
+"""The figures of the gate's checks in words: what was counted, and of how many."""
+
+from collections.abc import Callable, Mapping
+
+from carl.runs.report import words
+from carl.runs.reader import Record
+
+
+def in_words(name: str, figures: Record) -> str:
+    """The figures of the check called ``name``; of a check that is not known here, or lacks some, by their names."""
+    try:
+        return _SENTENCES[name](figures)
+    except (KeyError, TypeError, ValueError):  # a report of another version, or an altered one
+        return ", ".join(f"{str(key).replace('_', ' ')} {words.figure(value)}" for key, value in figures.items())
+
+
+def _whole(figures: Record, key: str) -> int:
+    return int(float(figures[key]))
+
+
+def _of(figures: Record, part: str, whole: str, what: str) -> str:
+    return f"{_whole(figures, part)} of {_whole(figures, whole)} {what}"
+
+
+def _violations(figures: Record) -> str:
+    count = _whole(figures, "violations")
+    return f"{count} violation{'' if count == 1 else 's'} of the policy"
+
+
+def _experts_complete(figures: Record) -> str:
+    said = _of(figures, "completed", "episodes", "expert episodes complete every sub-task")
+    return said + (f"; in {_whole(figures, 'stuck')} this one never gets done" if "stuck" in figures else "")
+
+
+def _random_completion(figures: Record) -> str:
+    episodes, share = _whole(figures, "episodes"), float(figures["share"])
+    low, high = (words.percent(float(end)) for end in figures["interval"])
+    said = f"every sub-task is done in {round(share * episodes)} of {episodes} random episodes"
+    parts = [f"{said} ({words.percent(share)}, 95\u00a0% interval {low} to {high}{_limit(figures)})"]
+    for number, count in enumerate(figures.get("done_per_subtask", ()), 1):
+        parts.append(f"sub-task {number} done in {round(float(count))} of {episodes} random episodes")
+    if "solved" in figures:
+        parts.append(f"{_whole(figures, 'solved')} of {episodes} random episodes solve the task")
+    return "; ".join(parts)
+
+
+def _limit(figures: Record) -> str:
+    return f"; at most {words.percent(float(figures['limit']))} may be" if "limit" in figures else ""
+
+
+_SENTENCES: Mapping[str, Callable[[Record], str]] = {
+    "static_policy": _violations,
+    "abstains": lambda figures: _of(figures, "abstains", "frames", "frames got no answer"),
+    "deterministic": lambda figures: _of(figures, "deterministic", "frames", "frames got another number again"),
+    "experts_complete": _experts_complete,
+    "already_done": lambda figures: _of(figures, "already_done", "episodes", "episodes begin with it done"),
+    "random_completion": _random_completion,
+}

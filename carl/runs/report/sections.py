@@ -1,0 +1,142 @@
+"""The other sections: what was shown and asked, what is missing, the trained policy in motion, and provenance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from carl.training.abstains import sentences
+from carl.runs.report import words
+from carl.runs.reader import ARMS, Run, as_record
+from carl.runs.report.evidence import Tracer
+from carl.runs.report.learning import outcomes
+from carl.runs.report.pictures import TONES, animation, still
+
+
+class Film(NamedTuple):
+    """The trained policy in motion."""
+
+    moving: str
+    last: str
+    caption: str
+    subtasks: Sequence[str]
+
+
+def pairs(run: Run) -> list[tuple[str, str]]:
+    """Initial and goal frames that the VLM saw, as data URIs."""
+    return [(still(initial), still(goal)) for initial, goal in run.pairs()]
+
+
+def film(run: Run, tracer: Tracer) -> Film | None:
+    """The recorded episode of the policy trained on the code reward, or of another arm if there is none."""
+    for arm in ARMS:
+        trajectory = run.trajectory(f"training/{arm}/episode")
+        if trajectory is not None:
+            program = run.program
+            progress = tracer(program, trajectory) if program else None
+            moving, last = animation(trajectory.frames, progress, TONES)
+            ended = "solved" if trajectory.success else "not solved"
+            caption = (
+                f"Trained on the {words.ARM_NAMES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
+            )
+            names = [one.name for one in program.subtasks] if program and progress is not None else []
+            return Film(moving, last, caption, names)
+    return None
+
+
+def vlm(run: Run) -> list[tuple[str, str]]:
+    """What the VLM was asked and what it took."""
+    usage = run.usage
+    tokens = [words.count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens")]
+    return [
+        ("VLM requests", words.count(usage.get("calls"))),
+        ("samples", words.count(usage.get("samples")) + _missed(usage)),
+        ("tokens in / out", " / ".join(tokens)),
+        ("VLM time", words.seconds(usage.get("seconds"))),
+    ]
+
+
+def _missed(usage: Mapping[str, Any]) -> str:
+    """How many samples were wanted, if fewer came."""
+    came, wanted = usage.get("samples"), usage.get("wanted")
+    return f" of {words.count(wanted)}" if came is not None and wanted is not None and wanted > came else ""
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Leaves of nested mappings as ('a.b', shown)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", words.figure(value)
+
+
+def missing(run: Run) -> list[str]:
+    """What a finished run has and this one lacks, in the order of the stages."""
+    learns = as_record(run.config.get("reward")).get("source", "code") != "sparse"
+    beside = learns and as_record(run.config.get("train")).get("baselines", True)
+    lacks = [
+        ("no expert and random trajectories", learns and not (run.directory / "trajectories").exists()),
+        ("no answer of the VLM", learns and not run.candidates and run.program is None),
+        ("no program was accepted", bool(run.candidates) and run.program is None),
+        ("no verdict of verification on fresh episodes", run.program is not None and not run.verification),
+        ("the program failed verification on fresh episodes", run.verification.get("accepted") is False),
+        ("no training on the code reward", learns and not run.curve("code")),
+        ("no sparse baseline beside it", bool(beside) and not (run.curve("sparse") or run.curve("sparse+progress"))),
+        ("no final evaluation", not outcomes(run)),
+        ("no result.json: the run has not come to its end", not run.result),
+    ]
+    return [said for said, lacking in lacks if lacking]
+
+
+def abstains(run: Run) -> list[str]:
+    """What to say of trainings whose reward could too often not judge."""
+    newest: dict[Any, Mapping[str, Any]] = {arm: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in ARMS}
+    return list(sentences(newest, words.ARM_NAMES))
+
+
+def stages(run: Run) -> list[tuple[str, str, float]]:
+    """Stages with the seconds they took, and those as a percentage of the longest."""
+    taken = {name: words.number(value) or 0.0 for name, value in run.seconds.items()}
+    longest = max(taken.values(), default=0.0) or 1.0
+    return [(name, words.seconds(value), round(100 * value / longest, 1)) for name, value in taken.items()]
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Where the run came from, as (what, value); what is not recorded is left out."""
+    result, model = run.result, as_record(run.result.get("vlm"))
+    reward, counts = as_record(result.get("reward")), as_record(result.get("reward_counts"))
+    experts = as_record(result.get("experts"))
+    prompts = ", ".join(sorted({str(one["prompt"]) for one in run.exchanges if one.get("prompt")}))
+    rows = [
+        ("task", run.task_name),
+        ("seed", result.get("seed", run.config.get("seed"))),
+        ("expert episodes", experts.get("recorded") or None),
+        ("expert episodes that failed and were passed over", experts.get("failed")),
+        ("program", run.program.id if run.program else result.get("program_id")),
+        ("model", model.get("model") or as_record(run.config.get("vlm")).get("model")),
+        ("prompts", prompts or None),
+        ("candidates", result.get("candidates", len(run.candidates) or None)),
+        ("reward", reward.get("kind")),
+        ("progress in the observation", reward.get("progress_in_observation")),
+        ("algorithm", result.get("algorithm")),
+        ("environment steps per second", result.get("env_steps_per_s")),
+        ("environment steps trained again after stops", result.get("rework_steps")),
+        ("abstains in rollouts", result.get("abstains")),
+        ("training episodes cut, as the environment sets no time limit", result.get("cut") or None),
+        ("evaluation episodes cut so", as_record(result.get("evaluation")).get("cut") or None),
+        ("judgements known from the cache", known(counts)),
+        ("programs' processes replaced", counts.get("box_restarts")),
+        ("env runners that put the program into quarantine", counts.get("quarantined")),
+    ]
+    shown = []
+    for name, value in rows:
+        if isinstance(value, Mapping):
+            shown.append((name, ", ".join(f"{key} {said}" for key, said in flat(value))))
+        elif value is not None:
+            shown.append((name, words.figure(value)))
+    return shown
+
+
+def known(counts: Mapping[str, Any]) -> str | None:
+    """The share of judgements in rollouts that the cache answered."""
+    hits, misses = (words.number(counts.get(key)) or 0.0 for key in ("cache_hits", "cache_misses"))
+    return words.percent(hits / (hits + misses)) if hits + misses else None

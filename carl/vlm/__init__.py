@@ -1,0 +1,1 @@
+"""The client of any vision-language model, its recording and its prompts."""

@@ -1,0 +1,243 @@
+"""LiveModel: a model at a server, asked until as many answers are there as wanted, and patiently where that helps."""
+
+import base64
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carl.config import VlmConfig
+from carl.errors import VlmError
+from carl.seeding import Role, seed_of
+from carl.vlm.exchange import CUT_OFF, REFUSED, STOPPED, WITHHELD, Draw, Question, Usage, png
+from carl.vlm.fields import LEFT_OUT, RENAMED, fitted, refused
+from carl.vlm.server import FULL, Failure, Server, failure_in
+
+LONGEST_PAUSE_S = 30.0
+
+_ENDS = {
+    **dict.fromkeys(("length", "max_tokens", "model_length"), CUT_OFF),
+    **dict.fromkeys(("content_filter", "safety", "recitation", "prohibited_content", "blocklist"), WITHHELD),
+}
+"""What servers say of an answer's end, where it is more than that it ended."""
+
+TEXTS = ("text", "output_text")
+"""Types of the parts of an answer that are its text."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""One half of a character outside the basic plane: no text that can be written down."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers, how each ended, and what all cost."""
+
+    texts: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+    def __add__(self, other: "Answered") -> "Answered":
+        return Answered(self.texts + other.texts, self.ends + other.ends, self.usage + other.usage)
+
+    def first(self, count: int) -> "Answered":
+        usage = self.usage.model_copy(update={"samples": min(count, len(self.texts))})
+        return Answered(self.texts[:count], self.ends[:count], usage)
+
+
+class LiveModel:
+    """A model at a server. Timeouts, refused connections, 408, 409, 429, 5xx and broken answers are asked again.
+
+    That is done ``max_retries`` times. A server that says it is full or not up yet (429, 503) is asked again until
+    ``patience_s`` has passed; no pause is longer than what is left of that, whoever asks for it. What a server does not
+    take is left out from then on, if it can be.
+    """
+
+    def __init__(self, config: VlmConfig, base_url: str) -> None:
+        self._config, self._base_url = config, base_url
+        self._lacks: frozenset[str] = frozenset()
+        self._server = Server(config, base_url)
+
+    def answer(self, question: Question, draw: Draw) -> Answered:
+        """The drawn answers; fewer than ``draw.n`` if the server failed after some. Raises VlmError if there are none.
+
+        A server that gives fewer than asked for is asked for the rest, with seeds of its own for each request.
+        """
+        got = Answered()
+        while len(got.texts) < draw.n:
+            seed = seed_of(draw.seed, Role.SYNTHESIS, got.usage.calls) if got.texts else draw.seed
+            try:
+                got += self._some(question, draw.model_copy(update={"n": draw.n - len(got.texts), "seed": seed}))
+                self._check_texts(got)
+            except VlmError as error:
+                if not any(got.texts):
+                    raise
+                _log.warning("%d of %d answers came: %s", len(got.texts), draw.n, error)
+                break
+        return got.first(draw.n)
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _check_texts(self, got: Answered) -> None:
+        """Raise VlmError if all answers so far ended before their first word."""
+        if any(got.texts):
+            return
+        [(end, _)] = Counter(got.ends).most_common(1)
+        if end == CUT_OFF:
+            raise VlmError(
+                f"{self._where} was cut off before its answer began, after vlm.max_tokens={self._config.max_tokens} "
+                "tokens of reasoning; raise vlm.max_tokens"
+            )
+        raise VlmError(f"{self._where} withholds its answers: its content filter objects to the request")
+
+    def _some(self, question: Question, draw: Draw) -> Answered:
+        """The answers to one request that succeeded, which are at least one; raises VlmError."""
+        start = time.monotonic()
+        deadline = start + self._config.patience_s
+        body = {"model": self._config.model, "messages": _wire(question), **draw.model_dump()}
+        known, attempt = self._lacks, 0
+        while True:
+            try:
+                completion = self._server.complete(fitted(body, self._lacks))
+                answered = self._read(completion, time.monotonic() - start)
+            except Failure as failure:
+                if self._learned(failure):
+                    continue
+                pause = self._pause(failure, attempt, deadline)
+                if pause is None:
+                    self._lacks = known  # leaving fields out was of no use
+                    raise VlmError(self._explained(failure)) from failure
+                time.sleep(pause)
+                attempt += 1
+            else:
+                for name in self._lacks - known - {RENAMED}:
+                    _log.warning("%s does not take %s", self._where, LEFT_OUT[name])
+                return answered
+
+    def _learned(self, failure: Failure) -> bool:
+        """Whether the server refused a field that can be left out; it is then."""
+        name = refused(failure.body, self._lacks) if failure.status in (400, 422) else None
+        if name:
+            self._lacks |= {name}
+        return name is not None
+
+    def _read(self, completion: Mapping[str, Any], seconds: float) -> Answered:
+        """The answers that can be used; raises the Failure of the first if none can."""
+        read: list[tuple[str, str]] = []
+        failures: list[Failure] = []
+        for choice in completion["choices"]:
+            try:
+                read.append(_answer(choice))
+            except Failure as failure:
+                failures.append(failure)
+        if not read:
+            raise failures[0]
+        texts, ends = zip(*read, strict=True)
+        return Answered(texts, ends, _usage(completion.get("usage"), len(texts), seconds))
+
+    def _pause(self, failure: Failure, attempt: int, deadline: float) -> float | None:
+        """Seconds until the server should be asked again; None: not again."""
+        left = max(0.0, deadline - time.monotonic())
+        again = attempt < self._config.max_retries
+        if not failure.passing or not (again or failure.status in FULL):
+            return None
+        if failure.wait_s is not None:
+            pause = max(1.0, failure.wait_s)
+        else:
+            pause = min(LONGEST_PAUSE_S, 2.0**attempt)
+            pause = min(pause, left) if again else pause
+        return pause if pause <= left else None
+
+    @property
+    def _where(self) -> str:
+        return f"the VLM server at {self._base_url}"
+
+    def _explained(self, failure: Failure) -> str:
+        config, where = self._config, self._where
+        match failure:
+            case Failure(late=True):
+                return f"{where} did not answer within {config.timeout_s:g} s; raise vlm.timeout_s or ask a faster one"
+            case Failure(connected=False):
+                return f"{where} cannot be reached ({failure.words}); start it, or set vlm.base_url"
+            case Failure(status=400 | 422):
+                return f"{where} refuses the request: {failure}"
+            case Failure(status=401 | 403):
+                return f"{where} refuses the token; put the right one into {config.api_key_env} ({failure})"
+            case Failure(status=402):
+                return f"{where} wants to be paid: {failure}"
+            case Failure(status=404):
+                return f"{where} does not know the model {config.model!r}; set vlm.model or vlm.base_url ({failure})"
+            case Failure(status=429, code="insufficient_quota"):
+                return f"{where} gives no more today: {failure}"
+            case Failure(status=429, wait_s=float(wait)) if wait > config.patience_s:
+                return f"{where} asks to wait {wait:g} s, longer than vlm.patience_s={config.patience_s:g}: {failure}"
+            case Failure(status=429):
+                return f"{where} still turns requests away after {config.patience_s:g} s: {failure}"
+            case Failure(status=None, body=None):
+                return f"{where} answered {failure}"
+            case _:
+                return f"{where} failed: {failure}"
+
+
+def _wire(question: Question) -> list[dict[str, Any]]:
+    pictures = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png(frame)).decode()}"}}
+        for frame in question.frames
+    ]
+    return [
+        {"role": "system", "content": question.system},
+        {"role": "user", "content": [*pictures, {"type": "text", "text": question.user}]},
+    ]
+
+
+def _answer(choice: Any) -> tuple[str, str]:
+    """The text of a choice and how it ended; raises Failure if there is none."""
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        raise Failure("no chat completion; is it the right address?", passing=False)
+    finish = str(choice.get("finish_reason") or "stop")
+    if choice.get("error") or finish == "error":
+        raise failure_in(choice)
+    end = _ENDS.get(finish.lower(), STOPPED)
+    text = _text(message.get("content"))
+    if not text.strip() and message.get("refusal"):
+        return _whole(_text(message["refusal"])), REFUSED
+    if not text.strip() and end == STOPPED:
+        # a server may take all for reasoning whose model never said where that ends
+        text = "\n".join(filter(None, (_text(message.get(key)) for key in ("reasoning_content", "reasoning"))))
+        if not text.strip():
+            raise Failure(f"no chat completion, for the answer is empty (finish_reason {finish!r})")
+        text = f"<think>\n{text}"
+    if _HALF.search(text) and end == STOPPED:
+        raise Failure("no chat completion, for its text holds half a character")
+    return _whole(text), end
+
+
+def _text(content: Any) -> str:
+    """A text, which some servers send in parts."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        content = "".join(str(part.get("text") or "") for part in content if part.get("type") in TEXTS)
+    if not isinstance(content, str | None):
+        raise Failure("no chat completion; is it the right address?", passing=False)
+    return content or ""
+
+
+def _whole(text: str) -> str:
+    return _HALF.sub("\ufffd", text)
+
+
+def _usage(counted: Any, samples: int, seconds: float) -> Usage:
+    tokens = counted if isinstance(counted, dict) else {}
+    prompt, completion = (tokens.get(f"{kind}_tokens") for kind in ("prompt", "completion"))
+    return Usage(
+        calls=1,
+        samples=samples,
+        prompt_tokens=prompt if isinstance(prompt, int) else 0,
+        completion_tokens=completion if isinstance(completion, int) else 0,
+        seconds=seconds,
+    )

@@ -1,0 +1,219 @@
+"""Every file of a run, damaged in every way: whoever reads it says in one sentence which it is and what to do."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from carl.artefacts import STATE
+from carl.cli import app
+from carl.config import RunConfig, SweepConfig
+from carl.episodes.trajectory import TrajectoryStore
+from carl.errors import CarlError
+from carl.runs.directory import ORDER, RunDirectory
+from carl.runs.pipeline import Pipeline
+from carl.runs.report import build_report
+from carl.runs.report.sweep import write_sweep
+from carl.runs.result import assemble
+from carl.runs.storage import Storage
+from carl.task import get_task
+from carl.training.abstains import EXIT_STATUS
+from carl.training.checkpoint import Checkpoints, Progressed, check
+from carl.verification.report import VerificationReport
+from carl.vlm.exchange import Recording
+from tests.fakes.finished import Weights, write
+from tests.runs.report.sample import PROGRAM, TASK, traced, write_run
+
+ARM = "training/code"
+CHECKPOINT = f"{ARM}/checkpoints/{9:012d}"
+HELD_OUT = f"candidates/held-out-1-{PROGRAM.id}.json"
+REPORT = VerificationReport(
+    program_id=PROGRAM.id, accepted=True, checks=(), experts=3, randoms=2, frames=9, seconds=1.0
+).model_dump(mode="json")
+EXCHANGE = {
+    **{"digest": "d", "model": "m", "prompt": "p", "messages": [], "answers": ["a\u2028b"], "error": None},
+    "draw": {"n": 1, "temperature": 0.0, "max_tokens": 9, "seed": 0},
+    "usage": {"calls": 1, "samples": 1, "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.5},
+}
+POINT = {"env_steps": 9, "seconds": 1.0, "success_rate": 0.5, "mean_return": 1.0, "reward_version": 1, "reward": {}}
+
+
+def pipeline_in(run: Path) -> Pipeline:
+    """A pipeline in mid-run: one that is begun checks more, and would say what is wrong before the stage does."""
+    made = Pipeline.__new__(Pipeline)
+    made.config, made.task = RunConfig(task=TASK, seed=7, run_dir=run), get_task(TASK)
+    made.dir = RunDirectory.__new__(RunDirectory)
+    made.dir.path, made.dir.config = run, made.config
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is over, with every file that there can be."""
+    path = write_run(tmp_path_factory.mktemp("finished") / "run")
+    write(path, "synthesis/exchanges.jsonl", json.dumps(EXCHANGE, ensure_ascii=False) + "\n")
+    write(path, "synthesis.json", {"candidates": 3, "stopped": "accepted", "usage": EXCHANGE["usage"]})
+    write(path, "verification.json", REPORT)
+    write(path, HELD_OUT, {"program": PROGRAM.model_dump(mode="json"), "report": REPORT})
+    write(path, "copy.json", {"copies": 1})
+    run = RunDirectory(RunConfig(task=TASK, seed=7, run_dir=path))
+    with run.stage("verify"):
+        pass
+    for arm in run.config.arms:
+        folder = path / "training" / arm
+        progressed = Progressed(env_steps=9, iterations=1, curve_points=1, reward_version=1)
+        write(folder, "curve.jsonl", json.dumps(POINT) + "\n")
+        write(folder, "live.json", asdict(progressed))
+        with pipeline_in(path)._training(arm) as training:
+            training.begin()
+        Checkpoints(folder / "checkpoints").save(Weights(), progressed)
+        if arm != "code":
+            shutil.copytree(path / ARM / "episode", folder / "episode")
+    for stage in ORDER:
+        with run.stage(stage):
+            pass
+    assert all(run.done(stage) for stage in ORDER)
+    return path
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+MAPPINGS = (
+    *("config.json", "stages.json", "program.json", "verification.json", "result.json", "synthesis.json", "copy.json"),
+    *(f"{ARM}/live.json", f"{ARM}/training.json", f"{CHECKPOINT}/{STATE}", HELD_OUT),
+    "trajectories/expert/manifest.json",
+)
+LINES = ("synthesis/exchanges.jsonl", f"{ARM}/curve.jsonl")
+BINARY = ("trajectories/expert/*.parquet", f"{CHECKPOINT}/algorithm/weights")
+PATIENT = ("synthesis/pairs.npz", "candidates/03-good.json")
+"""Files that the report alone reads."""
+
+
+def other_values(content: bytes) -> dict[str, str]:
+    """The names in the first line, or in all, of JSON, each with a text where a number may have been."""
+    try:
+        tree = json.loads(content.splitlines()[0] if content[:2] != b"{\n" else content)
+    except ValueError:
+        tree = {}
+    return dict.fromkeys(tree if isinstance(tree, dict) else {}, "x")
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "of another type": lambda _: b"[7]\n",
+    "of no text": lambda _: b"\xff\xfe\n",
+    "of other values": lambda content: json.dumps(other_values(content)).encode() + b"\n",
+    "of another version": lambda _: b'{"what": {"another": "version writes"}}\n',
+}
+
+
+def damage(run: Path, name: str, how: str) -> Path:
+    (path,) = run.glob(name)
+    path.write_bytes(DAMAGES[how](path.read_bytes()))
+    return path
+
+
+def readers(run: Path) -> Iterator[Callable[[], object]]:
+    """All that reads a run: the commands, and what the stages read when they are begun."""
+    for command in (["show", str(run)], ["run", TASK, "--run-dir", str(run)]):
+        yield lambda command=command: CliRunner().invoke(app, command, catch_exceptions=False)  # type: ignore[misc]
+    pipeline = pipeline_in(run)
+
+    def begin_training() -> None:
+        with pipeline._training("code") as training:
+            training.begin()
+
+    arm = {"headline": "sampled", "sampled": {}, "env_steps": 1, "env_steps_per_s": 1.0, "abstains": 0}
+    arms = {"code": arm | {"counts": {}, "rework_steps": 0}}
+    checkpoints = Checkpoints(run / ARM / "checkpoints", run / ARM / "curve.jsonl")
+    yield begin_training
+    yield lambda: pipeline._check_program("code")
+    yield lambda: pipeline._failed_held_out(PROGRAM)
+    yield lambda: assemble(pipeline.task, pipeline.config, pipeline.dir, arms)  # type: ignore[arg-type]
+    yield lambda: Recording(run / "synthesis/exchanges.jsonl")
+    yield lambda: TrajectoryStore(run / "trajectories/expert").read()
+    yield checkpoints.latest
+    yield lambda: Progressed.read(run / ARM / "live.json")
+    yield lambda: check(run / CHECKPOINT)
+    yield lambda: Storage(run.as_uri()).check_latest(run)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", [*MAPPINGS, *LINES, *BINARY])
+def test_whoever_reads_a_damaged_file_names_it_in_one_sentence(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, how: str
+) -> None:
+    monkeypatch.setattr(Pipeline, "_do", lambda self, stage: None)
+    path = damage(run, name, how)
+    said = []
+    for read in readers(run):
+        try:
+            read()
+        except CarlError as error:
+            said.append(str(error))
+    said += [record.getMessage() for record in caplog.records]
+    assert all("\n" not in text and "pydantic" not in text for text in said), said
+    named = [text for text in said if str(path) in text or str(path.parent) in text or f"{path.parents[1]} is" in text]
+    harmless = how in ("empty", "truncated") and name == LINES[0]  # its last line is being written
+    assert harmless or any(": " in text or "; " in text for text in named), said
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_report_names_every_damaged_file_and_goes_without_it(
+    run: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    unread = ("config.json", "stages.json", "copy.json", f"{ARM}/live.json", f"{ARM}/training.json")
+    names = [*LINES, *PATIENT, BINARY[0], *(name for name in MAPPINGS if name not in unread and STATE not in name)]
+    paths = [damage(run, name, how) for name in names]
+    with caplog.at_level(logging.WARNING):
+        assert build_report(run, lambda program, trajectory: traced(program, trajectory)).exists()
+    if how not in ("of another version", "of other values"):  # of which the report shows what it knows
+        quiet = [path.name for path in paths if path.name not in caplog.text and path.suffix == ".json"]
+        assert set(quiet) <= {path.name for path in paths if "expert" in str(path)}, quiet
+
+
+def test_a_sweep_names_the_files_of_trials_that_it_cannot_use(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = SweepConfig.model_validate({"base": {"task": TASK}, "seeds": [0], "directory": run.parent})
+    (trial,) = sweep.trials()
+    run.rename(trial.config.directory)
+    for name in ("result.json", f"{ARM}/curve.jsonl"):
+        damage(trial.config.directory, name, "of another type")
+    (row,) = write_sweep(sweep, {})
+    assert "result.json is not what this carl wrote" in row["failed"][0]
+    assert "curve.jsonl is not what this carl wrote" in caplog.text
+
+
+def test_a_sweep_says_which_trials_could_too_often_not_be_judged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = SweepConfig.model_validate({"base": {"task": TASK}, "seeds": [0], "directory": run.parent})
+    (trial,) = sweep.trials()
+    result = json.loads((run / "result.json").read_text())
+    result["evaluation"]["arms"]["code"] |= {"abstaining": 3, "iterations": 5}
+    write(run, "result.json", result)
+    run.rename(trial.config.directory)
+    (row,) = write_sweep(sweep, {})
+    assert row["doubtful"][0].startswith("code reward: in 3 of 5 training iterations more than 10%")
+    write(run.parent, "sweep.yaml", json.dumps({"base": {"task": TASK}, "directory": str(run.parent)}))
+    monkeypatch.setattr("carl.runs.sweep.run_sweep", lambda plan, progress: [row])
+    found = CliRunner().invoke(app, ["sweep", str(run.parent / "sweep.yaml")])
+    assert found.exit_code == EXIT_STATUS
+    assert "in 3 of 5" in found.output
+
+
+def test_a_run_whose_files_are_whole_reads_without_a_word(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(Pipeline, "_do", lambda self, stage: begun.append(stage))
+    for read in readers(run):
+        read()
+    assert not caplog.records
+    assert set(begun) == {"report"}

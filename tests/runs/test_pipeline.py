@@ -1,0 +1,279 @@
+"""All stages on a corridor, with a scripted model: what is left behind, and going on after a stop."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from carl.cli import app
+from carl.cluster import logs
+from carl.config import RunConfig
+from carl.episodes.collect import rollout
+from carl.episodes.trajectory import TrajectoryStore
+from carl.errors import ConfigError, ProgramError, TaskError, VlmError
+from carl.program import RewardProgram, SubTask
+from carl.runs.pipeline import STAGES, Pipeline
+from carl.runs.trial import Trial
+from carl.task import Frame, Task
+from tests.fakes.corridor import Corridor
+from tests.fakes.scripted_vlm import Asked, ScriptedVlm
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+LENGTH = 12
+CORRIDOR = Task(
+    name="Corridor",
+    description="Walk to the end.",
+    make=partial(Corridor, LENGTH, 60),
+    expert=lambda env: lambda observation: 1,
+    random_cut=3.0,
+)
+PLAN = "Scene: a corridor.\n1. walk to the end"
+PROGRAM = "```python\ndef progress(frame, initial):\n    return min(1.0, frame[0, 0, 0] / {length})\n```"
+
+
+def answer(asked: Asked) -> list[str]:
+    reply = PLAN if "name the sub-tasks" in asked.task else PROGRAM.format(length=LENGTH)
+    return [reply] * asked.n
+
+
+@pytest.fixture
+def vlm() -> Iterator[ScriptedVlm]:
+    server = ScriptedVlm(answer)
+    with server.running():
+        yield server
+
+
+def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "task": "tests.runs.test_pipeline:CORRIDOR",
+            "run_dir": directory,
+            "vlm": {"model": "scripted", "base_url": base_url, "max_retries": 0, "timeout_s": 5.0},
+            "synthesis": {"samples": 2, "max_requests": 3},
+            "collect": {"experts": 4, "randoms": 20},
+            "verify": {"min_randoms": 20, "max_random_completion": 0.5},
+            "train": {"env_steps": 4096, "env_runners": 0, "envs_per_runner": 8, "baselines": False},
+            "evaluation": {"episodes": 10, "curve_episodes": 4},
+        }
+        | changes
+    )
+
+
+def test_a_run_goes_through_all_stages_and_is_not_done_twice(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, vlm.base_url)
+    result = Pipeline(settings).run()
+    assert result is not None
+    assert result["task"] == "Corridor"
+    assert result["program_id"] == json.loads((tmp_path / "verification.json").read_text())["program_id"]
+    assert {key: result["vlm"][key] for key in ("model", "calls", "samples")} == {
+        "model": "scripted",
+        "calls": 2,
+        "samples": 4,
+    }
+    assert result["env_steps"] >= 4096
+    assert result["evaluation"]["episodes"] == 10
+    assert 0 <= result["evaluation"]["success_rate"] <= 1
+    assert set(result["evaluation"]["arms"]) == {"code"}
+    assert result["experts"] == {"recorded": 8, "failed": 0}
+    assert set(result["seconds"]) == {"collect", "synthesize", "verify", "train", "evaluate"}
+    assert "walk to the end" in (tmp_path / "report.html").read_text()
+    assert "code reward" in CliRunner().invoke(app, ["watch", str(tmp_path)]).output
+    (episode,) = TrajectoryStore(tmp_path / "training/code/episode").read()
+    assert episode.success == bool(episode.rewards.sum())
+
+    asked = len(vlm.asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "hold", lambda *_, **__: pytest.fail("what is done needs no trial"))
+        Pipeline(settings).run()
+    (tmp_path / "result.json").unlink()
+    again = Pipeline(settings).run()
+    assert again is not None
+    assert again | {"seconds": {}} == result | {"seconds": {}}, "evaluated again, and nothing else done"
+    assert len(vlm.asked) == asked
+
+    program = RewardProgram.load(tmp_path / "program.json")
+    edited = program.subtasks[0].model_copy(update={"source": program.subtasks[0].source + "\n# better"})
+    (tmp_path / "program.json").write_text(RewardProgram(subtasks=(edited,)).to_json())
+    for stage in ("train", "evaluate"):
+        with pytest.raises(ConfigError, match=r"is not the program that was verified .* run `carl verify"):
+            Pipeline(settings).run((stage,))
+    with pytest.raises(ConfigError, match=f"training with the program {program.id}"):
+        Pipeline(settings).run()
+    assert json.loads((tmp_path / "verification.json").read_text())["program_id"] != program.id
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_what_needs_a_verified_program_says_so_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr("carl.runs.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    with pytest.raises(ConfigError, match="there is no verified program yet; run `carl verify"):
+        Pipeline(config(tmp_path, "", vlm={})).run((stage,))
+
+
+class Speaking(Corridor):
+    """Says what it observes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gym.spaces.Text(9)
+
+
+SPEAKING = replace(CORRIDOR, name="Speaking", make=Speaking)
+
+
+@pytest.mark.parametrize("stages", [("collect",), ("train",), STAGES])
+def test_what_training_refuses_is_refused_before_anything_is_paid(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stages: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("carl.runs.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    settings = config(tmp_path, vlm.base_url, task="tests.runs.test_pipeline:SPEAKING")
+    with pytest.raises(TaskError, match=r"no policy can see or act in .*Text"):
+        Pipeline(settings).run(stages)
+    assert not vlm.asked
+    assert "no policy can see" in json.loads((tmp_path / "stages.json").read_text())[stages[0]]["failed"]["message"]
+
+
+def wide(env: gym.Env[Any, Any]) -> Frame:
+    return np.tile(CORRIDOR.frame(env), (1, 17, 1))
+
+
+WIDE = replace(CORRIDOR, name="Wide", camera=wide)
+
+
+def test_the_embedded_model_says_at_once_what_it_cannot_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carl.runs.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    with pytest.raises(VlmError, match=r"embedded model cannot be shown 'Wide'.*name a larger model"):
+        Pipeline(config(tmp_path, "", vlm={}, task="tests.runs.test_pipeline:WIDE")).run()
+    assert not (tmp_path / "trajectories").exists()
+
+
+def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    settings = config(tmp_path, vlm.base_url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "_keep_synthesis", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline(settings).run(("collect", "synthesize"))
+    asked = len(vlm.asked)
+    assert asked == 2
+    assert not (tmp_path / "program.json").exists()
+    Pipeline(settings).run(("collect", "synthesize"))
+    assert (tmp_path / "program.json").exists()
+    assert len(vlm.asked) == asked
+
+
+def test_a_run_goes_on_elsewhere_from_what_lies_in_its_storage(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    there = {"storage": (tmp_path / "there").as_uri()}
+    Pipeline(config(tmp_path / "here", vlm.base_url, **there)).run(("collect", "synthesize"))
+    asked = len(vlm.asked)
+    elsewhere = Pipeline(config(tmp_path / "elsewhere", vlm.base_url, **there))
+    assert elsewhere.dir.done("synthesize")
+    elsewhere.run(("collect", "synthesize", "verify"))
+    assert len(vlm.asked) == asked
+    assert (tmp_path / "there" / "verification.json").exists()
+
+
+def test_logs_of_an_arm_are_about_the_program_that_it_looks_at(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    pipeline = Pipeline(config(tmp_path, vlm.base_url))
+    program = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 1.0"),))
+    (tmp_path / "program.json").write_text(program.to_json())
+    (tmp_path / "verification.json").write_text(json.dumps({"accepted": True, "program_id": program.id}))
+    with pipeline.dir.stage("verify"):
+        pass
+    about = {}
+    for arm in ("code", "sparse+progress", "sparse"):
+        with pipeline._training(arm):
+            about[arm] = logs.origin().get("program")
+    assert about == {"code": program.id, "sparse+progress": program.id, "sparse": None}
+    assert logs.origin()["program"] == program.id
+
+
+def test_a_program_that_never_gets_done_is_rejected_with_its_evidence(tmp_path: Path) -> None:
+    server = ScriptedVlm(lambda asked: [PLAN if "name" in asked.task else PROGRAM.format(length=99)] * asked.n)
+    with server.running(), pytest.raises(ProgramError, match="no program survived"):
+        Pipeline(config(tmp_path, server.base_url)).run(("collect", "synthesize"))
+    candidates = [json.loads(path.read_text()) for path in sorted((tmp_path / "candidates").glob("01-*.json"))]
+    assert [candidate["report"]["accepted"] for candidate in candidates] == [False]
+    assert not (tmp_path / "program.json").exists()
+
+
+def test_a_model_that_is_down_leaves_the_run_resumable(tmp_path: Path, vlm: ScriptedVlm) -> None:
+    with pytest.raises(VlmError, match=r"127\.0\.0\.1:9"):
+        Pipeline(config(tmp_path, "http://127.0.0.1:9/v1")).run(("collect", "synthesize"))
+    Pipeline(config(tmp_path, vlm.base_url)).run(("collect", "synthesize"))
+    assert (tmp_path / "program.json").exists(), "the server is named anew in the same directory"
+
+
+def test_demonstrations_are_halved_between_search_and_verdict(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "demonstrations"
+    lost = replace(rollout(CORRIDOR, 9, "expert"), success=False)
+    TrajectoryStore(store).write([lost, *(rollout(CORRIDOR, seed, "expert") for seed in range(5))])
+    task = Task(name="Recorded", description="Walk.", make=CORRIDOR.make, demonstrations=str(store), random_cut=3.0)
+    monkeypatch.setattr("carl.runs.pipeline.get_task", lambda name: task)
+    Pipeline(config(tmp_path / "run", vlm.base_url)).run(("collect", "synthesize", "verify"))
+    search, verdict = (TrajectoryStore(tmp_path / f"run/trajectories/{name}expert") for name in ("", "held-out-1-"))
+    assert [episode.seed for episode in search] == [0, 1]
+    assert [episode.seed for episode in verdict] == [2, 3]
+    assert (search.manifest.failed, verdict.manifest.failed) == (1, 0)
+
+    TrajectoryStore(store).write([rollout(CORRIDOR, 0, "expert")], replace=True)
+    with pytest.raises(TaskError, match="too few demonstrations"):
+        Pipeline(config(tmp_path / "few", vlm.base_url)).run(("collect",))
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["straight on", "stopped before the program is put away"])
+def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    other = PROGRAM.format(length=f"{LENGTH}.0")
+
+    def two_programs(asked: Asked) -> list[str]:
+        return [PLAN] * asked.n if "name the" in asked.task else [PROGRAM.format(length=LENGTH), other][: asked.n]
+
+    verdicts: list[str] = []
+    judge = Pipeline._verify
+
+    def strict(self: Pipeline, program: Any, experts: Any, randoms: Any) -> Any:
+        report = judge(self, program, experts, randoms)
+        verdicts.append(program.id)
+        if verdicts.count(program.id) == 2 and len(set(verdicts)) == 1:
+            failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
+            return report.model_copy(update={"accepted": False, "checks": (failed,)})
+        return report
+
+    monkeypatch.setattr(Pipeline, "_verify", strict)
+    server = ScriptedVlm(two_programs)
+    unlink = Path.unlink
+    stops = [stopped]
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "program.json" and stops and stops.pop():
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    stages = ("collect", "synthesize", "verify")
+    with server.running():
+        if stopped:
+            with pytest.raises(KeyboardInterrupt):
+                Pipeline(config(tmp_path, server.base_url)).run(stages)
+        Pipeline(config(tmp_path, server.base_url)).run(stages)
+    first, again, second, held_out = verdicts
+    assert first == again != second == held_out
+    assert json.loads((tmp_path / "verification.json").read_text())["program_id"] == second
+    assert (tmp_path / "trajectories/held-out-2-expert").exists(), "the second verdict has episodes of its own"
+    assert len(server.asked) == 2, "the other sample was already there"
