@@ -1,8 +1,9 @@
-"""The files of a run directory, and how they are read: whole, or one sentence that names the file and what to do."""
+"""The files of a run directory: read whole or refused in one sentence that says what to do; written whole or not."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -77,6 +78,29 @@ def records(text: str, where: str, check: Callable[[Any], object] = lambda _: No
                 said = f"no {error}" if isinstance(error, KeyError) else briefly(error)
                 raise ValueError(f"line {number}: {said}") from error
     return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one; raises ConfigError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As ``write_text``."""
+    new = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(content)
+        os.replace(new, path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
 
 
 def _expected(content: Any, kind: type[Kind]) -> Kind:

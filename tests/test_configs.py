@@ -86,8 +86,8 @@ def test_an_unknown_task_is_refused_and_nothing_is_written(tmp_path: Path) -> No
 
 
 def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) -> None:
-    from carl.artefacts import STAGES
-    from carl.runs.directory import RunDirectory, write_json
+    from carl.artefacts import STAGES, write_json
+    from carl.runs.directory import RunDirectory
 
     config = RunConfig(task="DoorKey-8x8", run_dir=tmp_path)
     older = config.model_dump(mode="json")

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from carl.artefacts import CONFIG, STAGES, read_json, whole
+from carl.artefacts import CONFIG, STAGES, read_json, whole, write_json
 from carl.config import RunConfig, flat, merged, nearest
 from carl.errors import ConfigError, ResourceError, briefly
 from carl.runs.made import made
@@ -225,29 +225,6 @@ class _Stage(BaseModel):
     since: float = 0.0
     failed: _Failed = _Failed(error="", message="", time=0.0)
     made: str | None = None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one; raises ConfigError."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As ``write_text``."""
-    new = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(content)
-        os.replace(new, path)
-    except OSError as error:
-        with suppress(OSError):
-            new.unlink()
-        raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
 
 
 def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:

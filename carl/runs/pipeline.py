@@ -23,7 +23,8 @@ from carl.cluster.logs import about, for_a_while
 from carl.program import RewardProgram
 from carl.console.progress import Progress, silent, working
 from carl.runs.result import ARM_NAMES, assemble
-from carl.runs.directory import ORDER, RunDirectory, write_bytes, write_text
+from carl.artefacts import write_bytes, write_text
+from carl.runs.directory import ORDER, RunDirectory
 from carl.seeding import Role, seeds_after, seeds_of
 from carl.runs.storage import Mirror, Storage
 from carl.task import get_task

@@ -22,7 +22,7 @@ import pyarrow.fs
 from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE, parsed, read_json, whole
 from carl.config import below
 from carl.errors import ConfigError, StoreError
-from carl.runs.directory import write_json
+from carl.artefacts import write_json
 from carl.training.checkpoint import ALGORITHM, DRAFT
 from carl.episodes.trajectory import store_errors
 

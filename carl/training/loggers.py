@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from carl.artefacts import write_text
 from carl.config import Logger
 from carl.errors import ConfigError
-from carl.runs.directory import write_text
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Called with the environment steps so far and figures by name."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json
+from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json, write_json, write_text
 from carl.broadcast.channel import ChannelClient, reward_channel
 from carl.broadcast.versions import Overview, trained_on
 from carl.cluster.core import clearly, lost
@@ -22,7 +22,6 @@ from carl.console.progress import Progress, silent, working
 from carl.errors import ConfigError, ResourceError, StoreError, briefly
 from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
-from carl.runs.directory import write_json, write_text
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.abstains import too_many

@@ -17,7 +17,7 @@ from carl.runs.reader import Run, as_record
 from carl.runs.report.charts import Point, Series, line_chart
 from carl.runs.report.sections import abstains
 from carl.runs.report.words import number
-from carl.runs.directory import write_json, write_text
+from carl.artefacts import write_json, write_text
 from carl.statistics import t_interval
 
 Row = dict[str, Any]
