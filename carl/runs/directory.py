@@ -1,7 +1,6 @@
 """A run directory: its files, written whole or not at all, and which stages are done."""
 
 import errno
-import json
 import logging
 import os
 import threading
@@ -14,10 +13,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carl.artefacts import CONFIG, STAGES, read_json, whole, write_json
+from carl.cluster.metrics import record
 from carl.config import RunConfig, flat, merged, nearest
 from carl.errors import ConfigError, ResourceError, briefly
 from carl.runs.made import made
-from carl.cluster.metrics import tell
 
 ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 """The stages of a run."""
@@ -152,7 +151,7 @@ class RunDirectory:
         start, done = time.monotonic(), False
         before = self.stages().get(name, {}).get("made")
         self._note(name, done=False, since=round(time.time(), 3))
-        tell("carl_stage_running", 1, stage=name)
+        record("carl_stage_running", 1, stage=name)
         _log.info("%s begins", name, extra={"stage": name})
         over = threading.Event()
         threading.Thread(target=self._live, args=[over], name="carl-alive", daemon=True).start()
@@ -166,8 +165,8 @@ class RunDirectory:
             if done and (there is None or there != before):
                 self._undo_after(name)
             self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3), made=there)
-            tell("carl_stage_running", 0, stage=name)
-            tell("carl_stage_seconds", seconds, stage=name)
+            record("carl_stage_running", 0, stage=name)
+            record("carl_stage_seconds", seconds, stage=name)
             ended = "done" if done else "left undone"
             _log.info("%s is %s after %.1f s", name, ended, seconds, extra={"stage": name, "seconds": seconds})
 

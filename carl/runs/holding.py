@@ -20,8 +20,8 @@ from typing import Self
 from uuid import uuid4
 
 from carl.artefacts import CLAIM, LOCK
-from carl.errors import CarlError, ConfigError
 from carl.console.progress import Progress, silent
+from carl.errors import CarlError, ConfigError
 from carl.runs.storage import Storage
 
 BEAT_S = 15.0

@@ -12,23 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from carl.training.abstains import sentences
-from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION, whole
+from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION, whole, write_bytes, write_text
+from carl.cluster.core import CoreLostError, clearly
+from carl.cluster.logs import about, for_a_while
 from carl.cluster.session import ray_running
 from carl.config import EMBEDDED_MODEL, Arm, RewardConfig, RunConfig
-from carl.cluster.core import CoreLostError, clearly
-from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
-from carl.runs.holding import claimed, held
-from carl.cluster.logs import about, for_a_while
-from carl.program import RewardProgram
 from carl.console.progress import Progress, silent, working
-from carl.runs.result import ARM_NAMES, assemble
-from carl.artefacts import write_bytes, write_text
-from carl.runs.directory import ORDER, RunDirectory
-from carl.seeding import Role, seeds_after, seeds_of
-from carl.runs.storage import Mirror, Storage
-from carl.task import get_task
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
+from carl.program import RewardProgram
+from carl.runs.directory import ORDER, RunDirectory
+from carl.runs.holding import claimed, held
+from carl.runs.result import ARM_NAMES, assemble
+from carl.runs.storage import Mirror, Storage
+from carl.seeding import Role, seeds_after, seeds_of
+from carl.task import get_task
+from carl.training.abstains import sentences
 
 STAGES = ORDER
 
@@ -125,8 +124,8 @@ class Pipeline:
         """Have the VLM write a program that survives the recorded episodes."""
         if not self.config.learns_from_code:
             return
-        from carl.vlm.client import connect
         from carl.synthesis.search import synthesize
+        from carl.vlm.client import connect
 
         experts, randoms = self._recorded()
         shown = islice(experts, self.config.synthesis.pairs)
@@ -217,8 +216,8 @@ class Pipeline:
 
     def _try_task(self, stages: Sequence[str]) -> None:
         """Raise TaskError, before anything is paid, for what recording, training or evaluation would refuse."""
-        from carl.sandbox.box import Limits
         from carl.runs.trial import Trial
+        from carl.sandbox.box import Limits
 
         verify = self.config.verify
         trial = Trial(

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carl.artefacts import read_json, records, remedy, whole
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import CarlError, ConfigError, ProgramError, briefly
 from carl.program import RewardProgram
 from carl.task import Frame, get_task
-from carl.episodes.trajectory import Trajectory, TrajectoryStore
 
 ARMS = ("code", "sparse+progress", "sparse")
 """Rewards that a run may have trained on, as its folders under training/ are called."""

@@ -10,15 +10,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carl.training.abstains import sentences
 from carl.artefacts import SYNTHESIS, VERIFICATION, whole
 from carl.config import Arm, RunConfig
-from carl.errors import shown
 from carl.console.plain import plain
+from carl.episodes.trajectory import TrajectoryStore
+from carl.errors import shown
 from carl.rewards.vector import Mix
 from carl.runs.directory import RunDirectory
 from carl.task import LONGEST, Task
-from carl.episodes.trajectory import TrajectoryStore
+from carl.training.abstains import sentences
 
 PACKAGES = (
     "code-as-reward",

@@ -19,12 +19,11 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.fs
 
-from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE, parsed, read_json, whole
+from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE, parsed, read_json, whole, write_json
 from carl.config import below
-from carl.errors import ConfigError, StoreError
-from carl.artefacts import write_json
-from carl.training.checkpoint import ALGORITHM, DRAFT
 from carl.episodes.trajectory import store_errors
+from carl.errors import ConfigError, StoreError
+from carl.training.checkpoint import ALGORITHM, DRAFT
 
 EVERY_S = 30.0
 """Seconds between two copies, so much may be lost with the machine; what is lost of a training is trained again."""

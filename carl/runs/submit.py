@@ -25,12 +25,12 @@ import aiohttp
 import yaml
 
 import carl
-from carl.config import RunConfig, SweepConfig
-from carl.errors import ConfigError, ResourceError
-from carl.runs.holding import held
 from carl.cluster.logs import LOG, structured
 from carl.cluster.network import is_loopback
+from carl.config import RunConfig, SweepConfig
 from carl.console.progress import LINES, MARK, Progress
+from carl.errors import ConfigError, ResourceError
+from carl.runs.holding import held
 from carl.runs.storage import Storage
 
 DISTRIBUTION = "code-as-reward"

@@ -17,16 +17,16 @@ from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from carl.artefacts import CONFIG, RESULT
+from carl.cluster.logs import quiet
 from carl.cluster.session import here, ray_running
 from carl.config import RunConfig, SweepConfig, Trial, below
+from carl.console.progress import Progress, silent
 from carl.errors import CarlError, ResourceError
+from carl.runs.directory import ORDER
 from carl.runs.holding import held
-from carl.cluster.logs import quiet
 from carl.runs.made import made
 from carl.runs.pipeline import Pipeline
-from carl.console.progress import Progress, silent
 from carl.runs.report.sweep import COMPARISON, write_sweep
-from carl.runs.directory import ORDER
 from carl.runs.storage import Storage
 
 _ray: Any = ray  # Ray leaves these untyped

@@ -21,9 +21,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
+from carl.config import TrainConfig
 from carl.episodes.actions import cast
 from carl.episodes.collect import Demonstrations, acting, made, unseen
-from carl.config import TrainConfig
 from carl.errors import TaskError
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames

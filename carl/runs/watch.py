@@ -13,14 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carl.training.abstains import sentences
 from carl.artefacts import CONFIG, CURVE, EXCHANGES, LIVE, PROGRAM, RESULT, STAGES, parsed, records, whole
 from carl.config import Arm, RunConfig
-from carl.errors import ConfigError, StoreError, shown
 from carl.console.plain import plain
-from carl.runs.result import ARM_NAMES, samples, summary
+from carl.errors import ConfigError, StoreError, shown
 from carl.runs.directory import ORDER, config_of, stages_of
+from carl.runs.result import ARM_NAMES, samples, summary
 from carl.runs.storage import Storage
+from carl.training.abstains import sentences
 from carl.vlm.exchange import Usage
 
 Record = Mapping[str, Any]

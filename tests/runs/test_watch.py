@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from carl.runs import directory as rundir
-from carl.runs import watch
 from carl.artefacts import STAGES
 from carl.cli import app
 from carl.config import RunConfig
 from carl.errors import ConfigError, StoreError, VlmError
+from carl.runs import directory as rundir
+from carl.runs import watch
 from carl.runs.directory import RunDirectory
 from carl.runs.storage import Storage
 from carl.runs.watch import follow, look, picture

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from carl.episodes.trajectory import Trajectory
 from carl.errors import CarlError, ConfigError
 from carl.program import RewardProgram
 from carl.runs.reader import Run, as_record
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.strips import Progress
-from carl.episodes.trajectory import Trajectory
 
 REPORT = "report.html"
 

@@ -8,12 +8,12 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
-from carl.runs.report import words
 from carl.runs.reader import Candidate, Record, Run, as_record
+from carl.runs.report import words
 from carl.runs.report.gate import in_words
 from carl.runs.report.strips import Progress, Strip, strip
-from carl.episodes.trajectory import Trajectory
 
 Tracer = Callable[[RewardProgram, Trajectory], Progress | None]
 """Runs a program on an episode of T steps: its latched progress ``float[T + 1, K]``, or None where it cannot."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from carl.runs.report import words
 from carl.runs.reader import Record
+from carl.runs.report import words
 
 
 def in_words(name: str, figures: Record) -> str:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from carl.runs.report import words
 from carl.runs.reader import ARMS, Record, Run, as_record
+from carl.runs.report import words
 from carl.runs.report.charts import Series, line_chart
 
 BEFORE_TRAINING = ("collect", "synthesize", "verify")

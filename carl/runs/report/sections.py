@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from carl.training.abstains import sentences
-from carl.runs.report import words
 from carl.runs.reader import ARMS, Run, as_record
+from carl.runs.report import words
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.learning import outcomes
 from carl.runs.report.pictures import TONES, animation, still
+from carl.training.abstains import sentences
 
 
 class Film(NamedTuple):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carl.episodes.trajectory import Trajectory
 from carl.program import DONE, RewardProgram
 from carl.runs.report.pictures import still, thinned
-from carl.episodes.trajectory import Trajectory
 
 MAX_CELLS = 12
 """Frames in a strip."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from carl.artefacts import write_json, write_text
 from carl.config import SweepConfig, Trial
 from carl.runs.reader import Run, as_record
 from carl.runs.report.charts import Point, Series, line_chart
 from carl.runs.report.sections import abstains
 from carl.runs.report.words import number
-from carl.artefacts import write_json, write_text
 from carl.statistics import t_interval
 
 Row = dict[str, Any]
