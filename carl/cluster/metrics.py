@@ -1,6 +1,6 @@
-"""What a run tells Prometheus, by way of Ray's metrics: each node's export port shows these names after ``ray_``.
+"""The metrics of a run, exported through Ray: each node's metrics port serves them to Prometheus as ``ray_<name>``.
 
-The driver tells all of it, from the sums that its env runners report anyway. Without Ray nothing happens.
+The driver records all of them, from the sums that its env runners report. Without Ray :func:`record` does nothing.
 """
 
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Metric:
-    """``labels`` come after ``run``, which all have. Ray adds ``_total`` to the names of counters."""
+    """One metric. ``labels`` follow the label ``run``, which every metric has. Ray adds ``_total`` to counters."""
 
     name: str
     kind: Literal["Counter", "Gauge"]
@@ -28,13 +28,13 @@ class Metric:
 
     @property
     def exported(self) -> str:
-        """The name that Prometheus sees."""
+        """The name at the metrics port."""
         return f"ray_{self.name}" + ("_total" if self.kind == "Counter" else "")
 
 
 METRICS = (
     Metric("carl_stage_running", "Gauge", "1 while a stage runs.", ("stage",)),
-    Metric("carl_stage_seconds", "Counter", "Seconds that a stage took, told at its end.", ("stage",)),
+    Metric("carl_stage_seconds", "Counter", "Seconds that a stage took, recorded at its end.", ("stage",)),
     Metric("carl_synthesis_requests", "Counter", "Requests to the VLM; outcome: answered or failed.", ("outcome",)),
     Metric("carl_synthesis_tokens", "Counter", "Tokens of these; kind: prompt or completion.", ("kind",)),
     Metric("carl_synthesis_seconds", "Counter", "Seconds that answers took."),
@@ -55,7 +55,7 @@ METRICS = (
     Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
     Metric("carl_quarantines", "Counter", "Env runners that put their program into quarantine.", ("arm",)),
 )
-"""All there are."""
+"""Every metric of a run."""
 
 COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "cache_hits": ("carl_judgements", {"source": "cache"}),
@@ -65,30 +65,30 @@ COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "box_restarts": ("carl_box_restarts", {}),
     "quarantined": ("carl_quarantines", {}),
 }
-"""What sessions count (see RewardSession.counts), as metrics; beside them there is ``fired:k`` for sub-task k."""
+"""Counts of reward sessions (RewardSession.counts) and their metrics; ``fired:k`` of sub-task k is a metric as well."""
 
 REFRESH_S = 5.0
-"""Seconds between two tellings of the same gauges: Ray forgets one that nobody sets for twenty."""
+"""Seconds between two settings of the same gauges: Ray drops a gauge that is not set for 20 s."""
 
 _KINDS = {metric.name: metric.kind for metric in METRICS}
 _gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
 
-def tell(name: str, value: float | None, **labels: str) -> None:
-    """Set a gauge, or add to a counter. Whatever happens here, the run goes on."""
+def record(name: str, value: float | None, **labels: str) -> None:
+    """Set a gauge, or add ``value`` to a counter. Without Ray, or with None, nothing; Ray's errors are logged."""
     if value is None or not _ray_runs():
         return
     tags = {"run": origin().get("run", ""), **labels}
     if _KINDS[name] == "Gauge":
         _gauges[name, tuple(tags.items())] = value
         _keeper()
-        _record(name, value, tags)
+        _emit(name, value, tags)
     elif value > 0:
-        _record(name, value, tags)
+        _emit(name, value, tags)
 
 
 def forget(arm: str) -> None:
-    """Keep the gauges of an arm alive no more: its training has ended."""
+    """Stop refreshing the gauges of an arm whose training has ended."""
     for name, tags in list(_gauges):
         if ("arm", arm) in tags:
             _gauges.pop((name, tags), None)
@@ -99,28 +99,28 @@ def _ray_runs() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _record(name: str, value: float, tags: dict[str, str]) -> None:
+def _emit(name: str, value: float, tags: dict[str, str]) -> None:
     try:
         instrument = _instruments()[name]
         (instrument.set if _KINDS[name] == "Gauge" else instrument.inc)(value, tags=tags)
-    except Exception:  # Ray's own affair, such as an agent that is gone; nobody trains for the sake of a metric
+    except Exception:  # whatever Ray raises, such as for a lost agent: a metric must not end a run
         _log.debug("metric %s is lost", name, exc_info=True)
 
 
-def tell_counts(counts: Mapping[str, int], arm: str) -> None:
-    """Add what sessions counted since the last time."""
+def record_counts(counts: Mapping[str, int], arm: str) -> None:
+    """Add what the sessions of an arm counted since the last call, by the keys of :data:`COUNTED` and ``fired:k``."""
     for key, count in counts.items():
         what, _, number = key.partition(":")
         if key in COUNTED:
             name, labels = COUNTED[key]
-            tell(name, count, arm=arm, **labels)
+            record(name, count, arm=arm, **labels)
         elif what == "fired":
-            tell("carl_subtask_fired", count, arm=arm, subtask=number)
+            record("carl_subtask_fired", count, arm=arm, subtask=number)
 
 
 @cache
 def _keeper() -> threading.Thread:
-    """The thread that keeps gauges alive, begun with the first one."""
+    """The thread that refreshes gauges, started with the first one."""
     thread = threading.Thread(target=_keep, name="gauges", daemon=True)
     thread.start()
     return thread
@@ -133,15 +133,15 @@ def _keep() -> None:
 
 
 def refresh() -> None:
-    """Tell the gauges of this process's run again."""
+    """Set the gauges of this process's run again, with their last values."""
     for (name, tags), value in list(_gauges.items()):
         if _ray_runs() and dict(tags)["run"] == origin().get("run", ""):
-            _record(name, value, dict(tags))
+            _emit(name, value, dict(tags))
 
 
 @cache
 def _instruments() -> dict[str, Any]:
-    """Ray's objects, which outlive a Ray that is shut down."""
+    """Ray's metric objects by name; they survive a shutdown of Ray."""
     import ray.util.metrics as kinds
 
     return {

@@ -16,7 +16,7 @@ from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json, write_json, w
 from carl.broadcast.channel import ChannelClient, reward_channel
 from carl.broadcast.versions import Overview, trained_on
 from carl.cluster.core import clearly, lost
-from carl.cluster.metrics import forget, tell, tell_counts
+from carl.cluster.metrics import forget, record, record_counts
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.console.progress import Progress, silent, working
 from carl.errors import ConfigError, ResourceError, StoreError, briefly
@@ -283,15 +283,15 @@ class _Loop:
         """Publish this iteration's figures as metrics."""
         now, arm = self._progressed, self._arm
         succeeded = now.succeeded - before.succeeded
-        tell("carl_env_runners", self.algorithm.env_runner_group.num_healthy_remote_workers(), arm=arm)
-        tell("carl_env_steps", now.env_steps - before.env_steps, arm=arm)
-        tell("carl_episodes", succeeded, arm=arm, outcome="success")
-        tell("carl_episodes", now.episodes - before.episodes - succeeded, arm=arm, outcome="failure")
-        tell("carl_return", self._means.get("episode_return_mean"), arm=arm)
-        tell("carl_episode_length", self._means.get("episode_len_mean"), arm=arm)
-        tell("carl_reward_version", now.reward_version, arm=arm)
-        tell("carl_stale_steps", now.stale_steps - before.stale_steps, arm=arm)
-        tell_counts({key: count - before.counts.get(key, 0) for key, count in now.counts.items()}, arm)
+        record("carl_env_runners", self.algorithm.env_runner_group.num_healthy_remote_workers(), arm=arm)
+        record("carl_env_steps", now.env_steps - before.env_steps, arm=arm)
+        record("carl_episodes", succeeded, arm=arm, outcome="success")
+        record("carl_episodes", now.episodes - before.episodes - succeeded, arm=arm, outcome="failure")
+        record("carl_return", self._means.get("episode_return_mean"), arm=arm)
+        record("carl_episode_length", self._means.get("episode_len_mean"), arm=arm)
+        record("carl_reward_version", now.reward_version, arm=arm)
+        record("carl_stale_steps", now.stale_steps - before.stale_steps, arm=arm)
+        record_counts({key: count - before.counts.get(key, 0) for key, count in now.counts.items()}, arm)
 
     def _look_for_abstains(self, before: Progressed) -> None:
         """Count an iteration of too many abstains, and warn at the beginning of a spell of these."""
@@ -343,7 +343,7 @@ class _Loop:
             "rework_steps": self._progressed.rework_steps,
             "reward_version": self._progressed.reward_version,
         }
-        tell("carl_success_rate", evaluation.success_rate, arm=self._arm)
+        record("carl_success_rate", evaluation.success_rate, arm=self._arm)
         with self._training.curve.open("a") as file:
             file.write(json.dumps(point) + "\n")
         numbers = {key: value for key, value in point.items() if isinstance(value, int | float)}

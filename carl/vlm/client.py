@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from carl.cluster.metrics import tell
+from carl.cluster.metrics import record
 from carl.config import VlmConfig
 from carl.console.progress import Progress, silent, working
 from carl.errors import VlmError
@@ -77,12 +77,12 @@ class VlmClient:
         try:
             got = self._live.answer(question, draw)
         except VlmError:
-            tell("carl_synthesis_requests", 1, outcome="failed")
+            record("carl_synthesis_requests", 1, outcome="failed")
             raise
-        tell("carl_synthesis_requests", 1, outcome="answered")
-        tell("carl_synthesis_tokens", got.usage.prompt_tokens, kind="prompt")
-        tell("carl_synthesis_tokens", got.usage.completion_tokens, kind="completion")
-        tell("carl_synthesis_seconds", got.usage.seconds)
+        record("carl_synthesis_requests", 1, outcome="answered")
+        record("carl_synthesis_tokens", got.usage.prompt_tokens, kind="prompt")
+        record("carl_synthesis_tokens", got.usage.completion_tokens, kind="completion")
+        record("carl_synthesis_seconds", got.usage.seconds)
         return got
 
 

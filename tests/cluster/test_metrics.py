@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, read back where Prometheus would."""
+"""The metrics of a run, read back where Prometheus would read them."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import ray
 
 from carl.cluster import metrics
 from carl.cluster.logs import about
-from carl.cluster.metrics import METRICS, tell, tell_counts
+from carl.cluster.metrics import METRICS, record, record_counts
 from carl.config import TrainConfig
 from carl.program import RewardProgram, SubTask
 from carl.rewards.program import ProgramReward
@@ -26,8 +26,8 @@ WALK = RewardProgram(
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """What is told, by name and labels: the last value of a gauge, the sum of a counter."""
+def recorded(monkeypatch):
+    """What is recorded, by name and labels: the last value of a gauge, the sum of a counter."""
     values: dict[tuple[str, ...], float] = {}
 
     class Instrument:
@@ -51,28 +51,28 @@ def told(monkeypatch):
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_training_tells_what_its_curve_and_counts_say(tmp_path, told):
+def test_a_training_records_what_its_curve_and_counts_say(tmp_path, recorded):
     config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=4_000, evaluate_every=1, checkpoint_every=9)
     run = Training(CORRIDOR, ProgramReward(WALK), Mix(), 3, tmp_path / "code", train=config)
     with Evaluator(workers=0) as evaluator:
         progressed = train(run, evaluator=evaluator).progressed
-    assert told["carl_env_steps", "code"] == progressed.env_steps
-    ended = told["carl_episodes", "code", "success"] + told["carl_episodes", "code", "failure"]
+    assert recorded["carl_env_steps", "code"] == progressed.env_steps
+    ended = recorded["carl_episodes", "code", "success"] + recorded["carl_episodes", "code", "failure"]
     assert ended == progressed.episodes
-    assert told["carl_reward_version", "code"] == 1
-    assert 0 < told["carl_success_rate", "code"] <= 1
-    assert 0 < told["carl_return", "code"] < 3
-    assert told["carl_judgements", "code", "program"] == progressed.counts["cache_misses"]
-    assert told["carl_judgements", "code", "cache"] == progressed.counts["cache_hits"]
-    fired = [told["carl_subtask_fired", "code", str(number)] for number in (1, 2)]
-    assert ("carl_subtask_fired", "code", "3") not in told, "nobody walks to 200"
-    assert ended <= told["carl_episodes_begun", "code"] <= ended + 8
-    assert told["carl_episodes_begun", "code"] >= fired[0] > fired[1]
-    assert fired[1] == told["carl_episodes", "code", "success"]
+    assert recorded["carl_reward_version", "code"] == 1
+    assert 0 < recorded["carl_success_rate", "code"] <= 1
+    assert 0 < recorded["carl_return", "code"] < 3
+    assert recorded["carl_judgements", "code", "program"] == progressed.counts["cache_misses"]
+    assert recorded["carl_judgements", "code", "cache"] == progressed.counts["cache_hits"]
+    fired = [recorded["carl_subtask_fired", "code", str(number)] for number in (1, 2)]
+    assert ("carl_subtask_fired", "code", "3") not in recorded, "nobody walks to 200"
+    assert ended <= recorded["carl_episodes_begun", "code"] <= ended + 8
+    assert recorded["carl_episodes_begun", "code"] >= fired[0] > fired[1]
+    assert fired[1] == recorded["carl_episodes", "code", "success"]
     assert [progressed.counts[f"fired:{number}"] for number in (1, 2, 3)] == [*fired, 0]
-    told.clear()
+    recorded.clear()
     metrics.refresh()
-    assert not [key for key in told if "code" in key], "the training has ended"
+    assert not [key for key in recorded if "code" in key], "the training has ended"
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -80,7 +80,7 @@ def test_prometheus_reads_them_at_the_nodes_port():
     about(run="corridor-7")
     try:
         for metric in METRICS:
-            tell(metric.name, 2, **dict.fromkeys(metric.labels, "x"))
+            record(metric.name, 2, **dict.fromkeys(metric.labels, "x"))
         exported = scraped('run="corridor-7"', len(METRICS))
     finally:
         about(run=None)
@@ -101,34 +101,34 @@ def scraped(mark: str, expected: int) -> list[str]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_gauges_are_told_again_until_another_run_begins(told):
+def test_gauges_are_set_again_until_another_run_begins(recorded):
     about(run="one")
     try:
-        tell("carl_return", 1.0, arm="code")
-        tell("carl_env_steps", 5, arm="code")
-        told.clear()
+        record("carl_return", 1.0, arm="code")
+        record("carl_env_steps", 5, arm="code")
+        recorded.clear()
         metrics.refresh()
-        assert told == {("carl_return", "code"): 1.0}
+        assert recorded == {("carl_return", "code"): 1.0}
         about(run="two")
-        told.clear()
+        recorded.clear()
         metrics.refresh()
-        assert told == {}
+        assert recorded == {}
     finally:
         about(run=None)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_metric_that_cannot_be_told_stops_nothing(monkeypatch):
+def test_a_metric_that_cannot_be_recorded_stops_nothing(monkeypatch):
     def fail():
         raise RuntimeError("no agent")
 
     monkeypatch.setattr(metrics, "_instruments", fail)
-    tell("carl_return", 1.0, arm="code")
-    tell_counts({"abstains": 1, "fired:1": 2, "calls of another source": 3}, "code")
+    record("carl_return", 1.0, arm="code")
+    record_counts({"abstains": 1, "fired:1": 2, "calls of another source": 3}, "code")
 
 
-def test_without_ray_nothing_is_told_and_ray_is_not_imported():
-    use = "import sys; from carl.cluster.metrics import tell; tell('carl_return', 1.0, arm='code')"
+def test_without_ray_nothing_is_recorded_and_ray_is_not_imported():
+    use = "import sys; from carl.cluster.metrics import record; record('carl_return', 1.0, arm='code')"
     code = f"{use}; print('ray' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
