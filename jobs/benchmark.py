@@ -10,9 +10,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from carl.artefacts import write_text
 from carl.cli import guarded
 from carl.errors import ConfigError
-from carl.runs.directory import write_text
 from carl.runs.storage import Storage
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -130,7 +130,7 @@ class Grows(Corridor):
     [
         (
             Alone,
-            r"raised RuntimeError in two episodes side by side.*: where is everybody\? \(tests/test_trial\.py:\d+, in",
+            r"raised RuntimeError in two episodes side by side.*: where is everybody\? \(runs/test_trial\.py:\d+, in",
         ),
         (Grows, "has to keep one size"),
     ],
@@ -159,7 +159,7 @@ def test_one_of_the_experts_episodes_has_to_succeed(tmp_path):
     with pytest.raises(TaskError, match="has no expert"):
         trial(CORRIDOR).check_expert()
     with pytest.raises(
-        TaskError, match=r"raised KeyError in the expert's episode of seed \d+: 'solved' \(tests/test_trial"
+        TaskError, match=r"raised KeyError in the expert's episode of seed \d+: 'solved' \(runs/test_trial"
     ):
         trial(replace(walks, success=lambda reward, terminated, truncated, info: info["solved"])).check_expert()
     with pytest.raises(StoreError, match="none"):
