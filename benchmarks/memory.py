@@ -40,7 +40,7 @@ PROGRAM = RewardProgram(
     subtasks=(
         SubTask(
             name="walk to the right end",
-            source="def progress(frame, initial):\n    return min(1.0, (frame[200, :, 0] > 100).argmax() / 499)\n",
+            code="def progress(frame, initial):\n    return min(1.0, (frame[200, :, 0] > 100).argmax() / 499)\n",
         ),
     )
 )

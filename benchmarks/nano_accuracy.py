@@ -58,7 +58,7 @@ class Judge:
     def accepts(self, answer: Answer) -> bool:
         if answer is None:
             return False
-        key = tuple(subtask.source for subtask in answer.subtasks)
+        key = tuple(subtask.code for subtask in answer.subtasks)
         if key not in self.seen:
             self.seen[key] = verify(answer, self.experts, self.randoms, VerifyConfig()).accepted
         return self.seen[key]
@@ -115,7 +115,7 @@ def _program(plan: Plan | None, sources: Sequence[str | None]) -> Answer:
     parts = zip(plan.steps, sources, strict=False)
     return RewardProgram(
         subtasks=tuple(
-            SubTask(name=step.name, description=step.description, source=str(source)) for step, source in parts
+            SubTask(name=step.name, description=step.description, code=str(source)) for step, source in parts
         )
     )
 

@@ -40,9 +40,9 @@ from carl.tasks.minigrid_picture import TopDown
 TASK = "DoorKey-8x8"
 PROGRAM = RewardProgram(
     subtasks=(
-        SubTask(name="pick up the key", source=programs.PICK_UP_KEY),
-        SubTask(name="open the door", source=programs.OPEN_DOOR),
-        SubTask(name="reach the goal", source=programs.REACH_GOAL),
+        SubTask(name="pick up the key", code=programs.PICK_UP_KEY),
+        SubTask(name="open the door", code=programs.OPEN_DOOR),
+        SubTask(name="reach the goal", code=programs.REACH_GOAL),
     )
 )
 CONTOURS = """
@@ -95,7 +95,7 @@ def box() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, source in (("program", programs.PICK_UP_KEY), ("contours", CONTOURS)):
         code = child.SubTaskCode(1, source, child.namespace())
-        with Box(RewardProgram(subtasks=(SubTask(name=name, source=source),))) as boxed:
+        with Box(RewardProgram(subtasks=(SubTask(name=name, code=source),))) as boxed:
             initials = boxed.room(1, 96, 96)
             initials[0] = frames[0]
             pid = boxed.pid
@@ -480,7 +480,7 @@ class Sabotaged(ProgramReward):
     def open(self, slots: int) -> ProgramSession:
         session = super().open(slots)
         session._box.close()
-        bad = tuple(SubTask(name=f"bad {i}", source=source) for i, source in enumerate((HANG, CRASH, BOMB)))
+        bad = tuple(SubTask(name=f"bad {i}", code=source) for i, source in enumerate((HANG, CRASH, BOMB)))
         whole = RewardProgram(subtasks=(*self.program.subtasks, *bad))
         session._box = SabotagedBox(whole, self.limits, policy=lambda _: None)
         session._box.log = self.log / str(os.getpid())

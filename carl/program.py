@@ -16,28 +16,33 @@ DONE = 1.0 - 1e-6
 """A sub-task is done when its progress is at least this."""
 
 FUNCTION = "progress"
-"""Name of the function that a sub-task's source defines."""
+"""Name of the function that a sub-task's code defines."""
+
+AS_DATA = ConfigDict(
+    frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+)
 
 
 class SubTask(BaseModel):
-    """One step of a task, and the code that tells from a frame how far it is done.
+    """One step of a task, and the code that measures in a frame how far it is done.
 
-    ``source`` defines ``progress(frame, initial) -> float``: a pure function of two
-    ``uint8[H, W, 3]`` RGB frames (now, and at the episode's start) to [0, 1], 1 meaning done.
+    ``code`` defines ``progress(frame, initial) -> float``: a pure function of two ``uint8[H, W, 3]`` RGB frames (now,
+    and at the episode's start) to [0, 1], 1 meaning done. In JSON its key is ``source``, the field's older name, which
+    the constructor takes as well. ``weight`` is what the finished sub-task has earned.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = AS_DATA
 
     name: str = Field(min_length=1)
     description: str = ""
-    source: str = Field(min_length=1)
+    code: str = Field(min_length=1, validation_alias="source", serialization_alias="source")
     weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
 
 
 class RewardProgram(BaseModel):
-    """Sub-tasks in the order they have to be done (any order if ``ordered`` is false)."""
+    """One to :data:`MAX_SUBTASKS` sub-tasks in the order they have to be done (any order if ``ordered`` is false)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = AS_DATA
 
     subtasks: tuple[SubTask, ...] = Field(min_length=1, max_length=MAX_SUBTASKS)
     ordered: bool = True
@@ -49,10 +54,11 @@ class RewardProgram(BaseModel):
 
     @property
     def max_return(self) -> float:
-        """The most an episode can earn, whatever the policy does."""
+        """The sum of the weights: an upper bound of an episode's return."""
         return sum(subtask.weight for subtask in self.subtasks)
 
     def to_json(self) -> str:
+        """The program as indented JSON, as program.json holds it."""
         return self.model_dump_json(indent=2)
 
     @classmethod
@@ -65,7 +71,7 @@ class RewardProgram(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a program from a JSON file; raises ProgramError, also if a name holds what would steer a terminal."""
+        """Read a program from a JSON file; raises ProgramError, also for control characters in a name."""
         try:
             program = cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ProgramError) as error:

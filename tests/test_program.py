@@ -15,12 +15,12 @@ SOURCE = "def progress(frame, initial):\n    return 0.0\n"
 
 
 def program(*weights: float, ordered: bool = True) -> RewardProgram:
-    subtasks = (SubTask(name=f"step {i}", source=SOURCE, weight=weight) for i, weight in enumerate(weights))
+    subtasks = (SubTask(name=f"step {i}", code=SOURCE, weight=weight) for i, weight in enumerate(weights))
     return RewardProgram(subtasks=tuple(subtasks), ordered=ordered)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
-subtasks = st.builds(SubTask, name=texts, description=texts, source=texts, weight=st.floats(1e-3, 1e3))
+subtasks = st.builds(SubTask, name=texts, description=texts, source=texts, weight=st.floats(1e-3, 1e3))  # in JSON
 programs = st.builds(
     RewardProgram, subtasks=st.lists(subtasks, min_size=1, max_size=MAX_SUBTASKS).map(tuple), ordered=st.booleans()
 )
@@ -45,13 +45,20 @@ def test_the_id_depends_on_everything_that_pays() -> None:
         program(1.0, 2.5),
         program(1.0, 2.0, ordered=False),
         RewardProgram(subtasks=base.subtasks[::-1]),
-        RewardProgram(subtasks=(base.subtasks[0], base.subtasks[1].model_copy(update={"source": SOURCE + "\n"}))),
+        RewardProgram(subtasks=(base.subtasks[0], base.subtasks[1].model_copy(update={"code": SOURCE + "\n"}))),
     ]
     assert len({base.id, *(variant.id for variant in variants)}) == 6
 
 
 def test_the_id_stays_over_versions_of_this_package() -> None:
     assert program(1.0).id == "d10af32d4a3e3be1"
+
+
+def test_the_codes_key_in_json_is_its_older_name() -> None:
+    assert [set(one) for one in json.loads(program(1.0).to_json())["subtasks"]] == [
+        {"name", "description", "source", "weight"}
+    ]
+    assert SubTask.model_validate({"name": "step 0", "source": SOURCE}) == program(1.0).subtasks[0]
 
 
 def test_the_most_it_can_pay() -> None:
@@ -96,7 +103,7 @@ def test_unknown_fields_are_refused() -> None:
 @pytest.mark.parametrize("name", ["\x1b[2Jtake", "take\nit", "take\u202e it"])
 def test_a_name_that_steers_a_terminal_is_refused_when_it_is_loaded(name: str, tmp_path: Path) -> None:
     path = tmp_path / "program.json"
-    path.write_text(RewardProgram(subtasks=(SubTask(name=name, source=SOURCE),)).to_json())
+    path.write_text(RewardProgram(subtasks=(SubTask(name=name, code=SOURCE),)).to_json())
     with pytest.raises(ProgramError, match=r"program\.json: the name of sub-task 1 holds control characters") as raised:
         RewardProgram.load(path)
     assert str(raised.value).isprintable()

@@ -43,9 +43,9 @@ def test_a_loop_of_one_s_own_records_as_shown(tmp_path: Path, monkeypatch: pytes
 def test_stable_baselines_trains_on_the_reward_as_shown(tmp_path: Path) -> None:
     program = RewardProgram(
         subtasks=(
-            SubTask(name="pick up the key", source=programs.PICK_UP_KEY),
-            SubTask(name="open the door", source=programs.OPEN_DOOR),
-            SubTask(name="reach the goal", source=programs.REACH_GOAL),
+            SubTask(name="pick up the key", code=programs.PICK_UP_KEY),
+            SubTask(name="open the door", code=programs.OPEN_DOOR),
+            SubTask(name="reach the goal", code=programs.REACH_GOAL),
         )
     )
     (tmp_path / "program.json").write_text(program.to_json())

@@ -44,7 +44,7 @@ EXPERTS_S = 20.0
 DEATH_S = 60.0
 """Seconds for which it is awaited whether the environment ends its process."""
 
-NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", source="def progress(frame, initial):\n    return 0.0\n"),))
+NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", code="def progress(frame, initial):\n    return 0.0\n"),))
 """A program that judges any frame."""
 
 CHILD = "import pickle, sys; path, call = pickle.load(sys.stdin.buffer); sys.path[:] = path; pickle.loads(call)()"

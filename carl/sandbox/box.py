@@ -48,7 +48,7 @@ class Box:
     def __init__(self, program: RewardProgram, limits: Limits | None = None, policy: Policy = check_program) -> None:
         policy(program)
         self._limits = limits or Limits()
-        self._sources = [subtask.source for subtask in program.subtasks]
+        self._sources = [subtask.code for subtask in program.subtasks]
         self._child: Child | None = None
         self._closed = False
         self.restarts = 0

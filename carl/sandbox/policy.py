@@ -77,7 +77,7 @@ def check_program(program: RewardProgram) -> None:
     lines = [
         f"sub-task {index} ({subtask.name!r}), {violation}"
         for index, subtask in enumerate(program.subtasks, 1)
-        for violation in violations(subtask.source)
+        for violation in violations(subtask.code)
     ]
     if lines:
         raise ProgramError("the static policy refuses the program:\n" + "\n".join(lines))

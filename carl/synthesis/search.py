@@ -164,7 +164,7 @@ class _Draft:
     def program(self) -> RewardProgram:
         return RewardProgram(
             subtasks=tuple(
-                SubTask(name=step.name, description=step.description, source=shelf.source)
+                SubTask(name=step.name, description=step.description, code=shelf.source)
                 for step, shelf in zip(self.plan.steps, self.shelves, strict=True)
             )
         )

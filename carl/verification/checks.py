@@ -28,7 +28,7 @@ def _number(value: float) -> str:
 
 def static_policy(program: RewardProgram) -> list[Check]:
     """Every sub-task's source keeps to what programs may contain."""
-    found = {index: violations(subtask.source) for index, subtask in enumerate(program.subtasks)}
+    found = {index: violations(subtask.code) for index, subtask in enumerate(program.subtasks)}
     failed = [_refused(program, index, listed) for index, listed in found.items() if listed]
     return failed or [
         Check(

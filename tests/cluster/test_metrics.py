@@ -21,7 +21,7 @@ from tests.fakes.corridor import CORRIDOR
 
 STEP = "def progress(frame, initial):\n    return min(1.0, int(frame[0, 0, 0]) / {})\n"
 WALK = RewardProgram(
-    subtasks=tuple(SubTask(name=f"walk to {end}", source=STEP.format(end)) for end in (1, 4, 200)), ordered=True
+    subtasks=tuple(SubTask(name=f"walk to {end}", code=STEP.format(end)) for end in (1, 4, 200)), ordered=True
 )
 
 

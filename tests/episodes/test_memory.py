@@ -21,7 +21,7 @@ LENGTH, SIDE = 30, 48
 FRAME = SIDE * SIDE * 3
 CHUNK = 4 * FRAME
 SOURCE = "def progress(frame, initial):\n    return min(1.0, frame[0, 0, 0] / 30)\n"
-PROGRAM = RewardProgram(subtasks=(SubTask(name="walk", source=SOURCE),))
+PROGRAM = RewardProgram(subtasks=(SubTask(name="walk", code=SOURCE),))
 
 
 class Noisy(Corridor):

@@ -9,7 +9,7 @@ from carl.config import RunConfig
 from carl.program import RewardProgram, SubTask
 from carl.training.checkpoint import Checkpoints, Progressed
 
-PROGRAM = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 1.0"),))
+PROGRAM = RewardProgram(subtasks=(SubTask(name="walk", code="def progress(frame, initial):\n    return 1.0"),))
 MANIFEST = {"format": 1, "episodes": 2, "parts": [{"name": "part-0.parquet", "lengths": [3, 4]}]}
 
 

@@ -56,7 +56,7 @@ def test_steps_that_only_reset_do_not_count_and_a_truncated_episode_goes_on_in_i
 
 def test_it_trains_on_a_program_as_shown(tmp_path: Path, capsys: Any) -> None:
     source = "def progress(frame, initial):\n    return float(frame[0, 0, 0] != initial[0, 0, 0])\n"
-    (tmp_path / "program.json").write_text(RewardProgram(subtasks=(SubTask(name="move", source=source),)).to_json())
+    (tmp_path / "program.json").write_text(RewardProgram(subtasks=(SubTask(name="move", code=source),)).to_json())
     assert "100_000" in USE
     shown = USE.replace("runs/DoorKey-5x5-0/program.json", str(tmp_path / "program.json")).replace("100_000", "4_096")
     exec(shown, names := loop())

@@ -165,7 +165,7 @@ LEVEL = """
 def progress(frame, initial):
     return max(0, int(frame[0, 0, 0]) - int(initial[0, 0, 0])) / 100
 """
-PROGRAM = RewardProgram(subtasks=(SubTask(name="level", source=LEVEL),))
+PROGRAM = RewardProgram(subtasks=(SubTask(name="level", code=LEVEL),))
 
 
 def level(*values: int) -> Frame:

@@ -18,7 +18,7 @@ SOURCE = "def progress(frame, initial):\n    return 0.0\n"
 
 
 def program(*weights: float, ordered: bool = True) -> RewardProgram:
-    subtasks = (SubTask(name=f"step {i}", source=SOURCE, weight=weight) for i, weight in enumerate(weights))
+    subtasks = (SubTask(name=f"step {i}", code=SOURCE, weight=weight) for i, weight in enumerate(weights))
     return RewardProgram(subtasks=tuple(subtasks), ordered=ordered)
 
 

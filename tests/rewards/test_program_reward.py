@@ -28,7 +28,7 @@ def level(channel: int) -> str:
 
 
 TWO = RewardProgram(
-    subtasks=(SubTask(name="red", source=level(0), weight=2.0), SubTask(name="green", source=level(1), weight=3.0))
+    subtasks=(SubTask(name="red", code=level(0), weight=2.0), SubTask(name="green", source=level(1), weight=3.0))
 )
 
 
@@ -166,7 +166,7 @@ def test_a_source_is_picklable_and_named_by_its_program():
 
 
 def test_the_policy_holds_here_too():
-    hostile = RewardProgram(subtasks=(SubTask(name="a", source="import os\n" + level(0)),))
+    hostile = RewardProgram(subtasks=(SubTask(name="a", code="import os\n" + level(0)),))
     with pytest.raises(ProgramError, match="import os"):
         ProgramReward(hostile).open(1)
 

@@ -93,7 +93,7 @@ def test_a_program_that_was_not_verified_is_neither_trained_on_nor_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = finished(tmp_path)
-    edited = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 0.5"),))
+    edited = RewardProgram(subtasks=(SubTask(name="walk", code="def progress(frame, initial):\n    return 0.5"),))
     write(tmp_path, "program.json", edited.to_json())
     pipeline = Pipeline(run.config)
     for arm in ("code", "sparse+progress"):

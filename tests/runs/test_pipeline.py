@@ -102,7 +102,7 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(
     assert len(vlm.asked) == asked
 
     program = RewardProgram.load(tmp_path / "program.json")
-    edited = program.subtasks[0].model_copy(update={"source": program.subtasks[0].source + "\n# better"})
+    edited = program.subtasks[0].model_copy(update={"code": program.subtasks[0].code + "\n# better"})
     (tmp_path / "program.json").write_text(RewardProgram(subtasks=(edited,)).to_json())
     for stage in ("train", "evaluate"):
         with pytest.raises(ConfigError, match=r"is not the program that was verified .* run `carl verify"):
@@ -187,7 +187,7 @@ def test_a_run_goes_on_elsewhere_from_what_lies_in_its_storage(tmp_path: Path, v
 
 def test_logs_of_an_arm_are_about_the_program_that_it_looks_at(tmp_path: Path, vlm: ScriptedVlm) -> None:
     pipeline = Pipeline(config(tmp_path, vlm.base_url))
-    program = RewardProgram(subtasks=(SubTask(name="walk", source="def progress(frame, initial):\n    return 1.0"),))
+    program = RewardProgram(subtasks=(SubTask(name="walk", code="def progress(frame, initial):\n    return 1.0"),))
     (tmp_path / "program.json").write_text(program.to_json())
     (tmp_path / "verification.json").write_text(json.dumps({"accepted": True, "program_id": program.id}))
     with pipeline.dir.stage("verify"):

@@ -141,7 +141,7 @@ def test_two_slots_are_stepped_side_by_side_and_their_frames_taken(kind, message
 
 
 def test_a_frame_is_judged_in_the_box(monkeypatch):
-    two = RewardProgram(subtasks=(SubTask(name="two", source="def progress(frame, initial):\n    return 2.0\n"),))
+    two = RewardProgram(subtasks=(SubTask(name="two", code="def progress(frame, initial):\n    return 2.0\n"),))
     monkeypatch.setattr("carl.runs.trial.NOTHING", two)
     with pytest.raises(
         TaskError, match=r"a program that does nothing cannot judge its frames, uint8\[8, 8, 3\]: .*2\.0"

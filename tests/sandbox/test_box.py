@@ -30,7 +30,7 @@ def unchecked(program: RewardProgram) -> None:
 
 def program(*sources: str) -> RewardProgram:
     return RewardProgram(
-        subtasks=tuple(SubTask(name=f"s{i}", source=textwrap.dedent(source)) for i, source in enumerate(sources))
+        subtasks=tuple(SubTask(name=f"s{i}", code=textwrap.dedent(source)) for i, source in enumerate(sources))
     )
 
 
@@ -422,7 +422,7 @@ def test_it_works_inside_a_ray_worker(ray_cluster):
         from carl.sandbox.box import Box
 
         source = "def progress(frame, initial):\n    return frame[0, 0, 0] / 255\n"
-        with Box(RewardProgram(subtasks=(SubTask(name="s", source=source),))) as box:
+        with Box(RewardProgram(subtasks=(SubTask(name="s", code=source),))) as box:
             shown = np.full((2, 8, 8, 3), 255, np.uint8)
             return box.judge(shown, shown, np.zeros(2, dtype=np.intp)).values.tolist(), box.restarts
 

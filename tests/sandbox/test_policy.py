@@ -488,7 +488,7 @@ def test_what_models_write_that_is_not_there_is_refused_with_what_to_write(name)
 
 def test_program_error_names_the_sub_task():
     program = RewardProgram(
-        subtasks=(SubTask(name="fine", source=body()), SubTask(name="open the door", source=body("open('a')")))
+        subtasks=(SubTask(name="fine", code=body()), SubTask(name="open the door", source=body("open('a')")))
     )
     with pytest.raises(ProgramError, match=r"sub-task 2 \('open the door'\), line 3: `open`"):
         check_program(program)

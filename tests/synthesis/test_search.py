@@ -61,7 +61,7 @@ def wants(*values: str) -> Callable[[RewardProgram], FakeReport]:
         if len(program.subtasks) != len(values):
             return FakeReport((None,), f"there should be {len(values)} sub-tasks")
         pairs = zip(program.subtasks, values, strict=True)
-        wrong = [index for index, (each, value) in enumerate(pairs) if each.source != source(value)]
+        wrong = [index for index, (each, value) in enumerate(pairs) if each.code != source(value)]
         return FakeReport(tuple(wrong), f"expected {values[wrong[0]]}" if wrong else "")
 
     return verify
@@ -125,8 +125,8 @@ def test_the_next_sample_is_tried_where_the_report_blames(run: Callable[..., Run
         return ["1. a\n2. b"] if asked.task == NAME else [fenced(value) for value in ("0.1", "0.1", "0.2", "0.3")]
 
     done = run(script, wants("0.1", "0.3"))
-    assert [each.program.subtasks[1].source for each in done.candidates] == [source(x) for x in ("0.1", "0.2", "0.3")]
-    assert {each.program.subtasks[0].source for each in done.candidates} == {source("0.1")}
+    assert [each.program.subtasks[1].code for each in done.candidates] == [source(x) for x in ("0.1", "0.2", "0.3")]
+    assert {each.program.subtasks[0].code for each in done.candidates} == {source("0.1")}
     assert [each.number for each in done.candidates] == [1, 2, 3]
     assert done.result.requests == 3
 
@@ -143,7 +143,7 @@ def test_a_program_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:
 
     done = run(script, wants("0.5", "0.75"))
     assert done.result.program is not None
-    assert done.result.program.subtasks[1].source == source("0.75")
+    assert done.result.program.subtasks[1].code == source("0.75")
     assert done.tasks == [
         NAME,
         "Task: write the program for sub-task 1 of 2: a.",
@@ -176,7 +176,7 @@ def test_after_two_repairs_the_next_plan_is_tried(run: Callable[..., Run]) -> No
         return [fenced("1.0" if asked.task.endswith("b.") else next(values))]
 
     done = run(script, wants("1.0"), samples=3)
-    assert [each.program.subtasks[0].source for each in done.candidates] == [
+    assert [each.program.subtasks[0].code for each in done.candidates] == [
         source(value) for value in ("0.1", "0.2", "0.3", "1.0")
     ]
     assert done.result.requests == 5
@@ -210,7 +210,7 @@ def test_other_samples_are_tried_where_nobody_is_to_blame(run: Callable[..., Run
 
     def verify(program: RewardProgram) -> FakeReport:
         wanted = [source("1.0"), source("0.0")]
-        return FakeReport(() if [each.source for each in program.subtasks] == wanted else (None,), "too easy")
+        return FakeReport(() if [each.code for each in program.subtasks] == wanted else (None,), "too easy")
 
     done = run(script, verify)
     assert done.result.program is not None
@@ -303,7 +303,7 @@ def test_the_budget_is_kept(run: Callable[..., Run]) -> None:
     def script(asked: Asked) -> list[str]:
         return [f"1. {len(asked.text)}"] if asked.task == NAME else [fenced(f"0.{len(asked.text)}")]
 
-    done = run(script, lambda program: FakeReport((0,), "wrong " * len(program.subtasks[0].source)), max_requests=5)
+    done = run(script, lambda program: FakeReport((0,), "wrong " * len(program.subtasks[0].code)), max_requests=5)
     assert done.result.program is None
     assert done.result.requests == len(done.server.asked) == 5
     assert done.result.stopped == "all 5 requests are used up"

@@ -74,7 +74,7 @@ def progress(frame, initial):
 def program(*sources: str, ordered: bool = True) -> RewardProgram:
     names = ["take the key", "reach the goal", "third"]
     return RewardProgram(
-        subtasks=tuple(SubTask(name=name, source=source) for name, source in zip(names, sources, strict=False)),
+        subtasks=tuple(SubTask(name=name, code=source) for name, source in zip(names, sources, strict=False)),
         ordered=ordered,
     )
 

@@ -56,7 +56,7 @@ def episodes(task_name: str) -> tuple[list[Trajectory], list[Trajectory]]:
 
 
 def judged(task_name: str, names: tuple[str, ...]):
-    program = RewardProgram(subtasks=tuple(SubTask(name=name, source=SOURCES[name]) for name in names))
+    program = RewardProgram(subtasks=tuple(SubTask(name=name, code=SOURCES[name]) for name in names))
     return verify(program, *episodes(task_name), VerifyConfig(min_randoms=RANDOMS))
 
 

@@ -54,7 +54,7 @@ def cards(program: RewardProgram | None) -> list[SubTaskCard]:
     shown = HtmlFormatter(nowrap=True)
     return [
         # pygments escapes what it highlights, so its output is markup
-        SubTaskCard(one.name, one.description, one.weight, Markup(highlight(one.source.strip(), PythonLexer(), shown)))
+        SubTaskCard(one.name, one.description, one.weight, Markup(highlight(one.code.strip(), PythonLexer(), shown)))
         for one in (program.subtasks if program else ())
     ]
 

@@ -18,13 +18,13 @@ from carl.task import get_task
 TASK = "DoorKey-8x8"
 PROGRAM = RewardProgram(
     subtasks=(
-        SubTask(name="pick up the key", description="The key is no longer on the floor.", source=programs.PICK_UP_KEY),
-        SubTask(name="open the door", description="The door stands open.", source=programs.OPEN_DOOR),
-        SubTask(name="reach the goal", description="The agent stands on the goal.", source=programs.REACH_GOAL),
+        SubTask(name="pick up the key", description="The key is no longer on the floor.", code=programs.PICK_UP_KEY),
+        SubTask(name="open the door", description="The door stands open.", code=programs.OPEN_DOOR),
+        SubTask(name="reach the goal", description="The agent stands on the goal.", code=programs.REACH_GOAL),
     )
 )
 REJECTED = RewardProgram(
-    subtasks=(SubTask(name="open the door", source=programs.OPEN_DOOR), SubTask(name="wait", source=programs.OPEN_DOOR))
+    subtasks=(SubTask(name="open the door", code=programs.OPEN_DOOR), SubTask(name="wait", source=programs.OPEN_DOOR))
 )
 EXPERTS, RANDOMS = (1, 2, 3), (11, 12)
 
@@ -33,7 +33,7 @@ def traced(program: RewardProgram, trajectory: Trajectory) -> Progress:
     """The latched progress of a program that the tests trust, run in this process."""
     scopes: list[dict[str, Any]] = [{} for _ in program.subtasks]
     for scope, subtask in zip(scopes, program.subtasks, strict=True):
-        exec(subtask.source, scope)
+        exec(subtask.code, scope)
     latch, slot, rows = Latch(program, 1), np.array([0]), []
     for step, frame in enumerate(trajectory.frames):
 

@@ -114,7 +114,7 @@ def test_failures_of_the_expert_are_among_the_figures(run: Path) -> None:
 
 def test_hostile_text_is_shown_and_not_obeyed(run: Path) -> None:
     hostile = RewardProgram(
-        subtasks=(SubTask(name=ATTACK, description=ATTACK, source=PROGRAM.subtasks[0].source + f"# {ATTACK}\n"),)
+        subtasks=(SubTask(name=ATTACK, description=ATTACK, code=PROGRAM.subtasks[0].code + f"# {ATTACK}\n"),)
     )
     (run / "program.json").write_text(hostile.to_json())
     check = {"name": ATTACK, "passed": False, "figures": {ATTACK: ATTACK}, "evidence": ATTACK}
