@@ -16,7 +16,7 @@ from carl.artefacts import CONFIG, STAGES, read_json, whole, write_json
 from carl.cluster.metrics import record
 from carl.config import RunConfig, flat, merged, nearest
 from carl.errors import ConfigError, ResourceError, briefly
-from carl.runs.made import made
+from carl.runs.stages import made
 
 ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
 """The stages of a run."""

@@ -1,40 +1,31 @@
 """The driver: collect, synthesize, verify, train, evaluate, report. Each stage goes on from what it finds on disk."""
 
 import logging
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import cached_property
-from io import BytesIO
-from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, SYNTHESIS, VERIFICATION, whole, write_bytes, write_text
+from carl.artefacts import LIVE, PROGRAM, RESULT, SUBJECT, VERIFICATION, whole
 from carl.cluster.core import CoreLostError, clearly
 from carl.cluster.logs import about, for_a_while
 from carl.cluster.session import ray_running
-from carl.config import EMBEDDED_MODEL, Arm, RewardConfig, RunConfig
+from carl.config import Arm, RewardConfig, RunConfig
 from carl.console.progress import Progress, silent, working
-from carl.episodes.trajectory import Trajectory, TrajectoryStore
-from carl.errors import ConfigError, ProgramError, TaskError, did_you_mean
-from carl.program import RewardProgram
+from carl.errors import ConfigError, did_you_mean
+from carl.methods import code
+from carl.methods.method import Work
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.holding import claimed, held
 from carl.runs.result import ARM_NAMES, assemble
+from carl.runs.stages import FOR_A_PROGRAM
 from carl.runs.storage import Mirror, Storage
-from carl.seeding import Role, seeds_after, seeds_of
 from carl.task import get_task
 from carl.training.abstains import sentences
 
 STAGES = ORDER
 
 _log = logging.getLogger(__name__)
-
-VERDICTS = 3
-"""Programs that may fail on held-out episodes before a run gives up."""
 
 
 class Pipeline:
@@ -111,64 +102,16 @@ class Pipeline:
             if stage != "report":
                 self._ray.enter_context(ray_running(self._progress))
             with self.dir.stage(stage):
-                getattr(self, stage)()
+                if stage not in FOR_A_PROGRAM:
+                    getattr(self, stage)()
+                elif self.config.learns_from_code:
+                    next(one for one in code.STAGES if one.name == stage).run(self._work)
+
+    @property
+    def _work(self) -> Work[RunConfig]:
+        return Work(self.task, self.config, self.dir.path, self._progress)
 
     # The stages, in order
-
-    def collect(self) -> None:
-        """Record the expert and random episodes that synthesis is judged on."""
-        if self.config.learns_from_code:
-            self._recorded()
-
-    def synthesize(self) -> None:
-        """Have the VLM write a program that survives the recorded episodes."""
-        if not self.config.learns_from_code:
-            return
-        from carl.synthesis.search import synthesize
-        from carl.vlm.client import connect
-
-        experts, randoms = self._recorded()
-        shown = islice(experts, self.config.synthesis.pairs)
-        pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
-        self._keep_pairs(pairs)
-        with connect(self.config.vlm, self.dir / "synthesis", self._progress) as client:
-            result = synthesize(
-                self.task.description,
-                pairs,
-                client,
-                self.config.synthesis,
-                verify=lambda program: self._failed_held_out(program) or self._verify(program, experts, randoms),
-                on_candidate=self._keep_candidate,
-                progress=self._progress,
-                seed=self.config.seed,
-            )
-        self._keep_synthesis(result)
-        if result.program is None:
-            raise ProgramError(
-                f"{result.outcome}. {self.dir / 'candidates'} holds what was tried and why it was rejected; try "
-                "another --seed, more synthesis.samples, or a larger model"
-            )
-        write_text(self.dir / PROGRAM, result.program.to_json())
-
-    def verify(self) -> None:
-        """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
-        if not self.config.learns_from_code:
-            return
-        while (failed := len(list((self.dir / "candidates").glob("held-out-*.json")))) < VERDICTS:
-            if failed and (not (self.dir / PROGRAM).exists() or self._failed_held_out(self._program())):
-                self.synthesize()
-            program = self._program()
-            report = self._verify(program, *self._recorded(held_out=failed + 1))
-            self.dir.write(VERIFICATION, report.model_dump(mode="json"))
-            if report.accepted:
-                return
-            content = {"program": program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
-            self.dir.write(f"candidates/held-out-{failed + 1}-{program.id}.json", content)
-            (self.dir / PROGRAM).unlink()
-        raise ProgramError(
-            f"{VERDICTS} programs survived synthesis and failed on fresh episodes; see {self.dir / 'candidates'}. "
-            "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
-        )
 
     def train(self) -> None:
         """Train on the program's reward, then on the sparse baselines for as many steps."""
@@ -230,110 +173,14 @@ class Pipeline:
         )
         trial.hold(expert=self.config.learns_from_code and not {"collect", "synthesize", "verify"}.isdisjoint(stages))
         if self.config.learns_from_code and "synthesize" in stages:
-            self._check_model()
-
-    def _check_model(self) -> None:
-        """Say before anything is recorded if the embedded model, where it is asked, does not know such pictures."""
-        from carl.episodes.collect import first_frame
-        from carl.nano.known import check
-
-        if self.config.vlm.model == EMBEDDED_MODEL and self.config.vlm.recording is None:
-            check(self.task.name, first_frame(self.task)[0])
-
-    def _recorded(self, held_out: int = 0) -> tuple[Iterable[Trajectory], Iterable[Trajectory]]:
-        """Expert and random episodes to search with, or the n-th held-out ones; collected unless they are there.
-
-        Together they may be larger than the memory: each is read when it is looked at.
-        """
-        from carl.episodes.collect import collect, read_in_parallel
-
-        plan, seed = self.config.collect, self.config.seed
-        prefix = f"held-out-{held_out}-" if held_out else ""
-        expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
-        experts = TrajectoryStore(self.dir / f"trajectories/{prefix}expert")
-        if not experts.exists():
-            count, skip = self._share_of_experts(held_out > 0)
-            experts = collect(
-                self.task,
-                seeds_of(seed, expert, count, 2 * held_out),
-                "expert",
-                experts.uri,
-                progress=self._progress,
-                skip=skip,
-                spare=seeds_after(seed, expert, count, 2 * held_out),
-                max_failed=plan.max_failed,
-            )
-        randoms = TrajectoryStore(self.dir / f"trajectories/{prefix}random")
-        if not randoms.exists():
-            longest = max(length for part in experts.manifest.parts for length in part.lengths)
-            cut = plan.max_steps or math.ceil(self.task.random_cut * longest)
-            seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
-            randoms = collect(self.task, seeds, "random", randoms.uri, cut, progress=self._progress)
-        return read_in_parallel(experts), read_in_parallel(randoms)
-
-    def _share_of_experts(self, held_out: bool) -> tuple[int, int]:
-        """How many expert episodes, and how many to pass over: recorded demonstrations are halved between both uses."""
-        wanted = self.config.collect.experts
-        if self.task.demonstrations is None:
-            return wanted, 0
-        from carl.episodes.collect import Demonstrations
-
-        half = len(Demonstrations.of(self.task, self.config.collect.max_failed).usable) // 2
-        if half < self.config.synthesis.pairs:
-            raise TaskError(
-                f"task {self.task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
-                f"other half what was accepted; record at least {2 * self.config.synthesis.pairs}, better {2 * wanted}"
-            )
-        return min(wanted, half), half if held_out else 0
-
-    def _verify(self, program: RewardProgram, experts: Iterable[Trajectory], randoms: Iterable[Trajectory]) -> Any:
-        from carl.verification import verify
-
-        return verify(program, experts, randoms, self.config.verify, self._progress)
-
-    def _failed_held_out(self, program: RewardProgram) -> Any:
-        """The report that refused ``program`` after synthesis had accepted it; None if there is none."""
-        from carl.verification.report import VerificationReport
-
-        for path in (self.dir / "candidates").glob(f"held-out-*-{program.id}.json"):
-            with whole(str(path)):
-                return VerificationReport.model_validate(self.dir.read(f"candidates/{path.name}")["report"])
-        return None
-
-    def _keep_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
-        packed = BytesIO()
-        np.savez_compressed(packed, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
-        write_bytes(self.dir / "synthesis/pairs.npz", packed.getvalue())
-
-    def _keep_candidate(self, candidate: Any) -> None:
-        report = candidate.report.model_dump(mode="json")
-        content = {"program": candidate.program.model_dump(mode="json"), "report": report}
-        self.dir.write(f"candidates/{candidate.number:02d}-{candidate.program.id}.json", content)
-
-    def _keep_synthesis(self, result: Any) -> None:
-        for index, rejection in enumerate(result.rejections, 1):
-            self.dir.write(f"candidates/answer-{index:02d}.json", {"rejected": rejection.reason, **asdict(rejection)})
-        usage = {"model": self.config.vlm.model, **result.usage.model_dump(), "wanted": result.wanted}
-        self.dir.write(SYNTHESIS, {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage})
-
-    def _program(self) -> RewardProgram:
-        if not (self.dir / PROGRAM).exists():
-            raise ConfigError(f"{self.dir.path} holds no program yet; run `carl synthesize {self.config.task}` first")
-        program = RewardProgram.load(self.dir / PROGRAM)
-        about(program=program.id)
-        return program
-
-    def _source(self) -> Any:
-        from carl.rewards.program import ProgramReward
-
-        return ProgramReward.of(self._program(), self.config.verify, cache=self.config.reward.cache)
+            code.check_model(self._work)
 
     @contextmanager
     def _training(self, arm: Arm) -> Iterator[Any]:
         """What an arm is; meanwhile logs are about the program that it looks at, if it does."""
         from carl.training.train import Training
 
-        source = None if arm == "sparse" else self._source()
+        source = None if arm == "sparse" else code.source(self._work)
         with for_a_while(program=source.id if source else None):
             yield Training(
                 task=self.task,
@@ -349,7 +196,7 @@ class Pipeline:
     def _check_program(self, arm: Arm) -> None:
         """Raise ConfigError unless the program is the verified one, and the one that ``arm`` was trained with."""
         path, folder, verify = self.dir / PROGRAM, self.dir / f"training/{arm}", f"`carl verify {self.config.task}`"
-        program = self._program().id if path.exists() else None
+        program = code.program_of(self._work).id if path.exists() else None
         if not self.dir.done("verify"):
             judged = self.dir.read(VERIFICATION, {}).get("program_id")
             if program and judged and program != judged:

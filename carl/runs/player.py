@@ -11,11 +11,11 @@ from gymnasium.vector import SyncVectorEnv
 from carl.artefacts import PROGRAM
 from carl.episodes.record import Play, Recorder
 from carl.errors import ConfigError
+from carl.methods.code import verified
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import CodeReward, Mix
 from carl.runs.directory import read_config
-from carl.runs.made import verified
 from carl.task import blaming, get_task, overlong
 from carl.training.checkpoint import Checkpoints
 from carl.training.policy import Policy

@@ -24,9 +24,9 @@ from carl.console.progress import Progress, silent
 from carl.errors import CarlError, ResourceError
 from carl.runs.directory import ORDER
 from carl.runs.holding import held
-from carl.runs.made import made
 from carl.runs.pipeline import Pipeline
 from carl.runs.report.sweep import COMPARISON, write_sweep
+from carl.runs.stages import made
 from carl.runs.storage import Storage
 
 _ray: Any = ray  # Ray leaves these untyped

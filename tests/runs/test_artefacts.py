@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from carl.artefacts import STATE
 from carl.cli import app
 from carl.config import RunConfig, SweepConfig
+from carl.console.progress import silent
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import CarlError
+from carl.methods import code
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.pipeline import Pipeline
 from carl.runs.report import build_report
@@ -47,6 +49,7 @@ def pipeline_in(run: Path) -> Pipeline:
     """A pipeline in mid-run: one that is begun checks more, and would say what is wrong before the stage does."""
     made = Pipeline.__new__(Pipeline)
     made.config, made.task = RunConfig(task=TASK, seed=7, run_dir=run), get_task(TASK)
+    made._progress = silent
     made.dir = RunDirectory.__new__(RunDirectory)
     made.dir.path, made.dir.config = run, made.config
     return made
@@ -137,7 +140,7 @@ def readers(run: Path) -> Iterator[Callable[[], object]]:
     checkpoints = Checkpoints(run / ARM / "checkpoints", run / ARM / "curve.jsonl")
     yield begin_training
     yield lambda: pipeline._check_program("code")
-    yield lambda: pipeline._failed_held_out(PROGRAM)
+    yield lambda: code._failed_held_out(pipeline._work, PROGRAM)
     yield lambda: assemble(pipeline.task, pipeline.config, pipeline.dir, arms)  # type: ignore[arg-type]
     yield lambda: Recording(run / "synthesis/exchanges.jsonl")
     yield lambda: TrajectoryStore(run / "trajectories/expert").read()

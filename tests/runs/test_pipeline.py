@@ -18,6 +18,7 @@ from carl.config import RunConfig
 from carl.episodes.collect import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
+from carl.methods import code
 from carl.program import RewardProgram, SubTask
 from carl.runs.pipeline import STAGES, Pipeline
 from carl.runs.trial import Trial
@@ -163,7 +164,7 @@ def test_the_embedded_model_says_at_once_what_it_cannot_be_shown(
 def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:
     settings = config(tmp_path, vlm.base_url)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pipeline, "_keep_synthesis", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(code, "_keep_synthesis", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Pipeline(settings).run(("collect", "synthesize"))
     asked = len(vlm.asked)
@@ -245,17 +246,17 @@ def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
         return [PLAN] * asked.n if "name the" in asked.task else [PROGRAM.format(length=LENGTH), other][: asked.n]
 
     verdicts: list[str] = []
-    judge = Pipeline._verify
+    judge = code._verdict
 
-    def strict(self: Pipeline, program: Any, experts: Any, randoms: Any) -> Any:
-        report = judge(self, program, experts, randoms)
+    def strict(work: Any, program: Any, experts: Any, randoms: Any) -> Any:
+        report = judge(work, program, experts, randoms)
         verdicts.append(program.id)
         if verdicts.count(program.id) == 2 and len(set(verdicts)) == 1:
             failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
             return report.model_copy(update={"accepted": False, "checks": (failed,)})
         return report
 
-    monkeypatch.setattr(Pipeline, "_verify", strict)
+    monkeypatch.setattr(code, "_verdict", strict)
     server = ScriptedVlm(two_programs)
     unlink = Path.unlink
     stops = [stopped]

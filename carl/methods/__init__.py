@@ -1,0 +1,1 @@
+"""Methods of reward design: each in one module, found by name."""

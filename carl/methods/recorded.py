@@ -1,0 +1,82 @@
+"""Expert and random episodes of a run's task, which programs are judged on."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from carl.artefacts import read_json, whole
+from carl.config import RunConfig
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.errors import TaskError
+from carl.methods.method import Work
+from carl.seeding import Role, seeds_after, seeds_of
+
+STORES = ("expert", "random")
+MANIFEST = "manifest.json"
+
+Episodes = Iterable[Trajectory]
+"""Each is read when it is looked at: together they may be larger than the memory."""
+
+
+def recorded(work: Work[RunConfig], held_out: int = 0) -> tuple[Episodes, Episodes]:
+    """Expert and random episodes to search with, or the n-th held-out ones, n from 1; recorded unless they are there.
+
+    Raises TaskError for what the task's code raises, or if it brings too few demonstrations.
+    """
+    from carl.episodes.collect import collect, read_in_parallel
+
+    plan, seed = work.config.collect, work.config.seed
+    prefix = f"held-out-{held_out}-" if held_out else ""
+    expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
+    experts = TrajectoryStore(work.directory / f"trajectories/{prefix}expert")
+    if not experts.exists():
+        count, skip = _share_of_experts(work, held_out > 0)
+        experts = collect(
+            work.task,
+            seeds_of(seed, expert, count, 2 * held_out),
+            "expert",
+            experts.uri,
+            progress=work.progress,
+            skip=skip,
+            spare=seeds_after(seed, expert, count, 2 * held_out),
+            max_failed=plan.max_failed,
+        )
+    randoms = TrajectoryStore(work.directory / f"trajectories/{prefix}random")
+    if not randoms.exists():
+        longest = max(length for part in experts.manifest.parts for length in part.lengths)
+        cut = plan.max_steps or math.ceil(work.task.random_cut * longest)
+        seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
+        randoms = collect(work.task, seeds, "random", randoms.uri, cut, progress=work.progress)
+    return read_in_parallel(experts), read_in_parallel(randoms)
+
+
+def _share_of_experts(work: Work[RunConfig], held_out: bool) -> tuple[int, int]:
+    """How many expert episodes, and how many to pass over: recorded demonstrations are halved between both uses."""
+    task, wanted, pairs = work.task, work.config.collect.experts, work.config.synthesis.pairs
+    if task.demonstrations is None:
+        return wanted, 0
+    from carl.episodes.collect import Demonstrations
+
+    half = len(Demonstrations.of(task, work.config.collect.max_failed).usable) // 2
+    if half < pairs:
+        raise TaskError(
+            f"task {task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
+            f"other half what was accepted; record at least {2 * pairs}, better {2 * wanted}"
+        )
+    return min(wanted, half), half if held_out else 0
+
+
+def made(directory: Path, _: RunConfig) -> str | None:
+    """A digest of the episodes' lengths, since those of the same seeds are recorded again just so; None if a store is
+    missing. Raises ConfigError for a damaged manifest."""
+    manifests = [directory / "trajectories" / store / MANIFEST for store in STORES]
+    if not all(path.exists() for path in manifests):
+        return None
+    lengths = []
+    for path in manifests:
+        content = read_json(path, dict)
+        with whole(str(path)):
+            lengths.append([length for part in content["parts"] for length in part["lengths"]])
+    return hashlib.sha256(json.dumps(lengths).encode()).hexdigest()[:16]
