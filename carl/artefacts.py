@@ -1,47 +1,153 @@
-"""The files of a run directory: read whole or refused in one sentence that says what to do; written whole or not."""
+"""The files of a run directory: one table of them, and how each is read and written, whole or not at all."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from carl.errors import ConfigError, briefly
 
-CONFIG = "config.json"
-STAGES = "stages.json"
-PROGRAM = "program.json"
-VERIFICATION = "verification.json"
-SYNTHESIS = "synthesis.json"
-EXCHANGES = "synthesis/exchanges.jsonl"
-RESULT = "result.json"
-LOCK, CLAIM = "run.lock", "claim.json"
-"""Who works in the directory, and who copies to the URI, as long as somebody does; neither is ever copied."""
+CONFIG, STAGES, RESULT, REPORT = "config.json", "stages.json", "result.json", "report.html"
+PROGRAM, VERIFICATION, SYNTHESIS = "program.json", "verification.json", "synthesis.json"
+LOCK, CLAIM, STAMP = "run.lock", "claim.json", "copy.json"
+"""Who works in the directory, who copies to the URI, and how often it was copied; each place has its own."""
 
-SUBJECT, LIVE, CURVE, STATE = "training.json", "live.json", "curve.jsonl", "state.json"
-"""In the folder of an arm: what its checkpoints are a training of, how far it is after each iteration, its learning
-curve; and in the folder of a checkpoint, how far it had come."""
+ASKED, CANDIDATES, TRAJECTORIES, TRAINING = "synthesis", "candidates", "trajectories", "training"
+"""Folders: what the VLM was asked, the programs that were tried, stores of episodes, and the folders of the arms."""
+
+JOURNAL = "exchanges.jsonl"
+EXCHANGES, PAIRS = f"{ASKED}/{JOURNAL}", f"{ASKED}/pairs.npz"
+"""Every exchange with the VLM, and the initial and goal frames that it was shown."""
+
+SUBJECT, LIVE, CURVE = "training.json", "live.json", "curve.jsonl"
+"""In the folder of an arm: what its checkpoints are a training of, its counters after each iteration, and its learning
+curve."""
+
+CHECKPOINTS, EPISODE = "checkpoints", "episode"
+"""In the folder of an arm: the folders of its checkpoints, and the store of the episode that its policy played last."""
+
+STATE, MANIFEST = "state.json", "manifest.json"
+"""In the folder of a checkpoint its counters, and in the folder of a trajectory store its list of files."""
+
+NEW = ".new"
+"""End of the name of a file that is being written."""
 
 Kind = TypeVar("Kind")
 
-REMEDIES: Mapping[str, str] = {
-    CONFIG: "correct it, or give another --run-dir",
-    STAGES: "delete it, and each stage goes on from what it finds",
-    PROGRAM: "correct it, or delete it to have it written again from the recorded answers",
-    VERIFICATION: "delete it, and `carl verify` judges the program again",
-    "exchanges.jsonl": "delete that line, and the model is asked again",
-    SUBJECT: "delete the folder that it is in to train again",
-    CURVE: "delete it to train that arm again",
-    "copy.json": "delete it where it is damaged, if you know that the run did not go on elsewhere",
-    "manifest.json": "delete the folder that it is in, and run again to have it recorded again",
-}
-"""What to do about a damaged file, by its name; all others are made again once they are deleted."""
+
+class Form(Enum):
+    """What a file holds, which is how it is read and checked."""
+
+    MAPPING = auto()
+    """A JSON object."""
+    LINES = auto()
+    """JSON objects, one a line; the last line may still be being written."""
+    PROGRAM = auto()
+    """A RewardProgram."""
+    PICTURES = auto()
+    """A NumPy archive of ``initial`` and ``goal``, each ``uint8[P, H, W, 3]``."""
+    STORE = auto()
+    """The manifest of a TrajectoryStore."""
+    OPAQUE = auto()
+    """Anything that is not read as a file of a run: pages, pictures, RLlib's checkpoints, Parquet, locks."""
+
+
+class Copied(Enum):
+    """When a file is copied to the storage of a run."""
+
+    NEVER = auto()
+    FIRST = auto()
+    """Without it nothing there is a run."""
+    ANY_TIME = auto()
+    COMPLETING = auto()
+    """It calls the files beside and below it complete: it is copied after them, and deleted before."""
+    LAST = auto()
+    APART = auto()
+    """It counts the copies: the copying writes it, there and here, after all others."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What holds of one file of a run directory, or of all that match a pattern.
+
+    Attributes:
+        pattern: its path from the run directory; ``*`` matches anything, slashes included.
+        form: how it is read and checked.
+        remedy: what to do where it is damaged.
+        copied: when it is copied to storage.
+        pruned: whether a run may delete it, which deletes the copy as well.
+        watched: whether its time of change is a sign of life of the run.
+    """
+
+    pattern: str
+    form: Form
+    remedy: str = "delete it to have it made again"
+    copied: Copied = Copied.ANY_TIME
+    pruned: bool = False
+    watched: bool = False
+
+
+def of_arm(arm: str, name: str) -> str:
+    """The path, from the run directory, of a file or folder in the folder of an arm."""
+    return f"{TRAINING}/{arm}/{name}"
+
+
+_AGAIN = "delete the folder that it is in, and run again to have it recorded again"
+
+TABLE: tuple[Artefact, ...] = (
+    Artefact(CONFIG, Form.MAPPING, "correct it, or give another --run-dir", Copied.FIRST, watched=True),
+    Artefact(STAGES, Form.MAPPING, "delete it, and each stage goes on from what it finds", Copied.LAST, watched=True),
+    Artefact(EXCHANGES, Form.LINES, "delete that line, and the model is asked again", watched=True),
+    Artefact(PAIRS, Form.PICTURES),
+    Artefact(SYNTHESIS, Form.MAPPING),
+    Artefact(f"{CANDIDATES}/*.json", Form.MAPPING, pruned=True),
+    Artefact(
+        PROGRAM,
+        Form.PROGRAM,
+        "correct it, or delete it to have it written again from the recorded answers",
+        pruned=True,
+        watched=True,
+    ),
+    Artefact(VERIFICATION, Form.MAPPING, "delete it, and `carl verify` judges the program again"),
+    Artefact(f"{TRAJECTORIES}/*/{MANIFEST}", Form.STORE, _AGAIN, Copied.COMPLETING, pruned=True),
+    Artefact(of_arm("*", f"{EPISODE}/{MANIFEST}"), Form.STORE, _AGAIN, Copied.COMPLETING, pruned=True),
+    Artefact(of_arm("*", SUBJECT), Form.MAPPING, "delete the folder that it is in to train again", pruned=True),
+    Artefact(of_arm("*", LIVE), Form.MAPPING, pruned=True, watched=True),
+    Artefact(of_arm("*", CURVE), Form.LINES, "delete it to train that arm again", pruned=True, watched=True),
+    Artefact(of_arm("*", f"{CHECKPOINTS}/*/{STATE}"), Form.MAPPING, copied=Copied.COMPLETING, pruned=True),
+    Artefact(RESULT, Form.MAPPING),
+    Artefact(REPORT, Form.OPAQUE),
+    Artefact(
+        STAMP,
+        Form.MAPPING,
+        "delete it where it is damaged, if you know that the run did not go on elsewhere",
+        Copied.APART,
+    ),
+    Artefact(LOCK, Form.OPAQUE, copied=Copied.NEVER),
+    Artefact(CLAIM, Form.OPAQUE, copied=Copied.NEVER),
+    Artefact(f"{TRAJECTORIES}/*", Form.OPAQUE, pruned=True),
+    Artefact(f"{TRAINING}/*", Form.OPAQUE, pruned=True),
+    Artefact("*", Form.OPAQUE),
+)
+"""All files of a run directory. The first row that matches holds; the last one is for all that is not named."""
+
+
+@lru_cache(maxsize=4096)
+def artefact(name: str) -> Artefact:
+    """The row for a file, given by its path from the run directory."""
+    return next(row for row in TABLE if fnmatchcase(name, row.pattern))
 
 
 def remedy(where: str) -> str:
     """What to do about the damaged file at a path or URI."""
-    return REMEDIES.get(PurePosixPath(where).name, "delete it to have it made again")
+    path = "/" + (where.partition("?")[0] if "://" in where else where)
+    return next(row.remedy for row in TABLE if fnmatchcase(path, f"*/{row.pattern}"))
 
 
 @contextmanager
@@ -92,7 +198,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As ``write_text``."""
-    new = path.with_name(path.name + ".new")
+    new = path.with_name(path.name + NEW)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.write_bytes(content)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from carl.artefacts import MANIFEST, NEW
 from carl.console.progress import Progress, silent
 from carl.episodes import columns as stored
 from carl.episodes.frames import Frames, LazyFrames, rows_of
@@ -54,7 +55,6 @@ class Trajectory:
         return len(self.actions)
 
 
-MANIFEST = "manifest.json"
 FORMATS = (1, 2)
 """What can be read; the last is what is written. In format 1 an episode is one row group."""
 
@@ -209,9 +209,9 @@ class TrajectoryStore:
         manifest = Manifest(format=FORMATS[-1], episodes=episodes, parts=tuple(parts), failed=failed)
         path = self._path(MANIFEST)
         with store_errors(path):
-            with self._fs.open_output_stream(path + ".new") as file:
+            with self._fs.open_output_stream(path + NEW) as file:
                 file.write(manifest.model_dump_json(indent=1).encode())
-            self._fs.move(path + ".new", path)
+            self._fs.move(path + NEW, path)
             self._delete_parts_except({part.name for part in parts})
         self.__dict__.pop("manifest", None)
         self.__dict__.pop("_places", None)

@@ -19,7 +19,19 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.fs
 
-from carl.artefacts import CLAIM, CONFIG, LOCK, STAGES, STATE, parsed, read_json, whole, write_json
+from carl.artefacts import (
+    CLAIM,
+    CONFIG,
+    NEW,
+    STAMP,
+    TABLE,
+    Copied,
+    artefact,
+    parsed,
+    read_json,
+    whole,
+    write_json,
+)
 from carl.config import below
 from carl.episodes.trajectory import store_errors
 from carl.errors import ConfigError, StoreError
@@ -31,20 +43,8 @@ EVERY_S = 30.0
 PATIENCE_S = 300.0
 """How long a run that is over tries to have its last files copied."""
 
-NEW = ".new"
-"""End of the names of files that are being written."""
-
-STAMP = "copy.json"
-"""Counts the copies, here and there: whichever counts less is the older one."""
-
-NOT_COPIED = (STAMP, LOCK, CLAIM)
-"""Names of files that each place has of its own."""
-
-COMPLETING = ("manifest.json", STATE)
-"""Names of the files that call those beside and below them complete: they are copied after them, and deleted before."""
-
-PRUNED = ("candidates", "program.json", "training", "trajectories")
-"""What a run may take back; all else under the URI is left alone."""
+PRUNED = {row.pattern.partition("/")[0] for row in TABLE if row.pruned}
+"""What a run may take back, files and folders; all else under the URI is left alone."""
 
 OBJECT_STORES = ("s3", "gcs", "abfs", "py::")
 """Beginnings of the names of file systems where a file appears when it is closed, and cannot be renamed cheaply."""
@@ -150,7 +150,7 @@ class Storage:
             put = [name for name in changed if self._put(directory / name, name)]
             self._pushed |= {name: here[name] for name in put}
             if len(put) == len(changed):  # else what is gone may have no whole successor there yet
-                for name in sorted(gone, key=lambda name: name.rpartition("/")[2] not in COMPLETING):
+                for name in sorted(gone, key=lambda name: artefact(name).copied is not Copied.COMPLETING):
                     self._fs.delete_file(self._path(name))
                     del self._pushed[name]
             write_json(directory / STAMP, {"copies": _copies(directory) + 1})
@@ -194,7 +194,7 @@ class Storage:
         selector = pa.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
         infos = self._fs.get_file_info(selector)
         names = {info.path.removeprefix(self._root).lstrip("/") for info in infos if info.is_file}
-        return {name for name in names if not name.endswith(NEW) and name not in (LOCK, CLAIM)}
+        return {name for name in names if not name.endswith(NEW) and artefact(name).copied is not Copied.NEVER}
 
     def _fetch_all(self, names: set[str], directory: Path) -> None:
         # The configuration comes last: a directory that has it is a run, and what it lacks is deleted from the copy.
@@ -230,13 +230,15 @@ class Storage:
 
 
 def _stamped(directory: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The files of a directory that are whole, with size and time of change; what vanishes meanwhile is left out."""
+    """The files to copy that are whole, with size and time of change; what vanishes meanwhile is left out."""
     for folder, folders, files in os.walk(directory):
         folders[:] = [name for name in folders if name != DRAFT]
-        for path in (Path(folder, name) for name in files if not name.endswith(NEW) and name not in NOT_COPIED):
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                yield path.relative_to(directory).as_posix(), (status.st_size, status.st_mtime_ns)
+        for path in (Path(folder, name) for name in files if not name.endswith(NEW)):
+            name = path.relative_to(directory).as_posix()
+            if artefact(name).copied not in (Copied.NEVER, Copied.APART):
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    yield name, (status.st_size, status.st_mtime_ns)
 
 
 def _copies(directory: Path) -> int:
@@ -248,12 +250,13 @@ def _copies(directory: Path) -> int:
 
 
 def _in_order(names: Any) -> list[str]:
-    """The configuration first, without which nothing there is a run; then by folder; last, which stages are done."""
+    """As the table of files has them copied, and by folder; all files of a checkpoint are one folder's."""
 
     def rank(name: str) -> tuple[bool, bool, str, bool, str]:
-        folder, _, file = name.rpartition("/")
+        copied, folder = artefact(name).copied, name.rpartition("/")[0]
         checkpoint = folder.partition(f"/{ALGORITHM}")[0]
-        return file == STAGES, name != CONFIG, checkpoint, file in COMPLETING, name
+        first, last = copied is Copied.FIRST, copied is Copied.LAST
+        return last, not first, checkpoint, copied is Copied.COMPLETING, name
 
     return sorted(names, key=rank)
 

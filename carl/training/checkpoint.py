@@ -81,6 +81,8 @@ class Progressed:
         with whole(str(path)):
             if unknown := content.keys() - {one.name for one in fields(cls)}:
                 raise ValueError(f"{min(unknown)} is unknown")
+            if "env_steps" not in content:  # what else is missing is younger than this file
+                raise ValueError("env_steps is missing")
             return TypeAdapter(cls).validate_python(content)
 
 

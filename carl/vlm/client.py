@@ -5,14 +5,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from carl.artefacts import JOURNAL
 from carl.cluster.metrics import record
 from carl.config import VlmConfig
 from carl.console.progress import Progress, silent, working
 from carl.errors import VlmError
 from carl.vlm.exchange import Draw, Exchange, Question, Recording, Usage, digest
 from carl.vlm.live import Answered, LiveModel
-
-JOURNAL = "exchanges.jsonl"
 
 
 class VlmClient:

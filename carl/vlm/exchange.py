@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from carl.artefacts import remedy
+from carl.artefacts import EXCHANGES, remedy
 from carl.errors import StoreError, briefly
 from carl.task import Frame
 
@@ -166,7 +166,7 @@ class Recording:
             except ValidationError as error:
                 raise StoreError(
                     f"{self.path}, line {number}, is no exchange that this carl recorded ({briefly(error)}): "
-                    f"{remedy('exchanges.jsonl')}"
+                    f"{remedy(EXCHANGES)}"
                 ) from error
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carl.artefacts import MANIFEST
 from carl.episodes.collect import rollout
 from carl.episodes.frames import LazyFrames
-from carl.episodes.trajectory import MANIFEST, Trajectory, TrajectoryStore
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError
 from carl.task import get_task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from carl.artefacts import STATE
+from carl.artefacts import STATE, TABLE, Copied, artefact, remedy
 from carl.cli import app
 from carl.config import RunConfig, SweepConfig
 from carl.console.progress import silent
@@ -109,6 +109,18 @@ def other_values(content: bytes) -> dict[str, str]:
     return dict.fromkeys(tree if isinstance(tree, dict) else {}, "x")
 
 
+def test_the_table_says_what_holds_of_each_file_of_a_run(run: Path) -> None:
+    names = [path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()]
+    known = {artefact(name).pattern for name in names}
+    assert {row.pattern for row in TABLE} - known <= {"run.lock", "claim.json", "report.html", "*"}
+    assert {name for name in names if artefact(name).copied is Copied.COMPLETING} == {
+        name for name in names if name.endswith(("manifest.json", STATE))
+    }
+    assert remedy(f"/data/training/{CHECKPOINT}/../../curve.jsonl") == "delete it to train that arm again"
+    assert remedy("s3://bucket/trajectories/copy.json?region=x").startswith("delete it where it is damaged")
+    assert remedy("anything else") == "delete it to have it made again"
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
@@ -168,6 +180,15 @@ def test_whoever_reads_a_damaged_file_names_it_in_one_sentence(
     named = [text for text in said if str(path) in text or str(path.parent) in text or f"{path.parents[1]} is" in text]
     harmless = how in ("empty", "truncated") and name == LINES[0]  # its last line is being written
     assert harmless or any(": " in text or "; " in text for text in named), said
+
+
+@pytest.mark.parametrize("content", [{}, {"iterations": 3}])
+def test_a_checkpoint_without_its_steps_is_damaged(run: Path, content: dict[str, int]) -> None:
+    write(run, f"{CHECKPOINT}/{STATE}", content)
+    checkpoints = Checkpoints(run / ARM / "checkpoints")
+    problem = checkpoints.problem(run / CHECKPOINT)
+    assert problem == f"{run / CHECKPOINT / STATE} is not what this carl wrote (env_steps is missing): {remedy(STATE)}"
+    assert checkpoints.newest() is None
 
 
 @pytest.mark.parametrize("how", DAMAGES)

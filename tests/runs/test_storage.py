@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from carl.artefacts import STAMP
 from carl.errors import ConfigError, StoreError
 from carl.runs import storage
 from carl.runs.storage import Mirror, Storage
@@ -23,7 +24,7 @@ def run(folder: Path, **files: str) -> Path:
 
 
 def content(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != storage.STAMP]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != STAMP]
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
@@ -91,14 +92,16 @@ def test_files_of_the_run_s_making_are_left_out(tmp_path):
 
 
 def test_what_calls_others_complete_is_copied_last(tmp_path, monkeypatch):
-    names = ("stages.json", "a/state.json", "z", "a/algorithm/weights", "t/manifest.json", "t/part-0")
-    here = run(tmp_path / "here", **dict.fromkeys(names, ""))
+    one, store = "training/code/checkpoints/1", "trajectories/expert"
+    names = ("stages.json", f"{one}/state.json", "z", f"{one}/algorithm/weights", f"{store}/manifest.json")
+    here = run(tmp_path / "here", **dict.fromkeys((*names, f"{store}/part-0", "run.lock", "claim.json"), ""))
     copied = []
     put = Storage._put
     monkeypatch.setattr(Storage, "_put", lambda self, path, name: copied.append(name) or put(self, path, name))
     Storage((tmp_path / "there").as_uri()).push(here)
     assert copied == [
-        *("config.json", "z", "a/algorithm/weights", "a/state.json", "t/part-0", "t/manifest.json"),
+        *("config.json", "z", f"{one}/algorithm/weights", f"{one}/state.json"),
+        *(f"{store}/part-0", f"{store}/manifest.json"),
         *("stages.json", "copy.json"),
     ]
 

@@ -1,19 +1,17 @@
 """The run report: one HTML file that needs nothing else, neither network nor scripts."""
 
 import logging
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from carl.artefacts import REPORT, write_text
 from carl.episodes.trajectory import Trajectory
 from carl.errors import CarlError, ConfigError
 from carl.program import RewardProgram
 from carl.runs.reader import Run, as_record
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.strips import Progress
-
-REPORT = "report.html"
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +34,8 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
     page = _template().render(context(run, tracer or _boxed(run)))
     for note in dict.fromkeys(run.notes):
         _log.warning("%s", note)
-    path, new = run_dir / REPORT, run_dir / f"{REPORT}.new"
-    try:
-        new.write_text(page, encoding="utf-8")
-        os.replace(new, path)
-    except OSError as error:
-        raise ConfigError(f"cannot write the report {path}: {error}") from error
+    path = run_dir / REPORT
+    write_text(path, page)
     return path
 
 
