@@ -2,7 +2,6 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +44,7 @@ TASK = Task(name="noisy", description="x", make=Noisy, expert=lambda env: lambda
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four frames to a chunk, two episodes side by side, and memory that is watched."""
-    verifying = import_module("carl.verification.verify")  # its package has a function of that name
-    monkeypatch.setattr(verifying, "AT_ONCE", 2)
+    monkeypatch.setattr("carl.verification.gate.AT_ONCE", 2)
     monkeypatch.setattr("carl.episodes.frames.CHUNK_BYTES", CHUNK)
     monkeypatch.setattr("carl.verification.replay.BYTES_AT_ONCE", CHUNK)
     monkeypatch.setattr("carl.episodes.collect.PARTS_PER_CPU", 1)

@@ -11,7 +11,7 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.sandbox.box import Box
 from carl.verification import Check, VerificationReport, trace, verify
-from carl.verification import checks as making
+from carl.verification import rules as making
 from carl.verification.replay import Replay
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, program, randoms
 

@@ -14,7 +14,7 @@ from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
-from carl.verification import checks
+from carl.verification import rules as checks
 from carl.verification.replay import AT_ONCE, BYTES_AT_ONCE, Episode, Replay
 from carl.verification.report import Check, VerificationReport
 
