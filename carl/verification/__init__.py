@@ -1,6 +1,20 @@
 """The gate between a program that a model wrote and a reward that is trained on."""
 
-from carl.verification.gate import trace, verify
+from carl.verification.gate import Gate, verify
+from carl.verification.replay import trace
 from carl.verification.report import Check, FrameRef, VerificationReport
+from carl.verification.rule import Case, Evidence, Rule
+from carl.verification.rules import default_rules
 
-__all__ = ["Check", "FrameRef", "VerificationReport", "trace", "verify"]
+__all__ = [
+    "Case",
+    "Check",
+    "Evidence",
+    "FrameRef",
+    "Gate",
+    "Rule",
+    "VerificationReport",
+    "default_rules",
+    "trace",
+    "verify",
+]

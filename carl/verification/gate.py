@@ -1,22 +1,29 @@
-"""Verification: does a program tell expert from random episodes, always, the same way, and without failing?"""
+"""The gate: applies rules to a program, on dearer evidence only after it has passed on the cheaper.
+
+Do the default rules accept it, then it tells expert from random episodes, always, the same way, and without failing.
+"""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from carl.config import VerifyConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
-from carl.verification import rules as checks
 from carl.verification.replay import AT_ONCE, BYTES_AT_ONCE, Episode, Replay
 from carl.verification.report import Check, VerificationReport
+from carl.verification.rule import Case, Evidence, Rule
+from carl.verification.rules import default_rules
+
+Episodes = Mapping[Evidence, Iterable[Trajectory]]
+"""Recorded episodes by their kind. Of each that is replayed a few MB of frames are in memory, if a TrajectoryStore
+brings them."""
 
 
 def verify(
@@ -26,122 +33,118 @@ def verify(
     config: VerifyConfig | None = None,
     progress: Progress = silent,
 ) -> VerificationReport:
-    """Judge ``program`` on expert and random episodes.
-
-    Of each episode that is under way a few MB of frames are in memory, if a TrajectoryStore brings them. The cheapest
-    checks come first, and a failure ends it: the static policy, then the expert episodes, then the
-    random ones. What the program does wrong is in the report. Raises BoxError if no process can be started.
-    """
-    start = time.monotonic()
-    gate = _Gate(program, config or VerifyConfig(), progress)
-    accepted = gate.judge(experts, randoms)
-    return VerificationReport(
-        program_id=program.id,
-        accepted=accepted,
-        checks=tuple(gate.checks),
-        experts=len(gate.experts),
-        randoms=len(gate.randoms),
-        frames=sum(episode.judged for episode in [*gate.experts, *gate.randoms]),
-        seconds=time.monotonic() - start,
-    )
+    """Judge ``program`` by the default rules on expert and random episodes; raises what ``Gate.judge`` does."""
+    episodes = {Evidence.EXPERTS: experts, Evidence.RANDOMS: randoms}
+    return Gate.of(config or VerifyConfig()).judge(program, episodes, progress)
 
 
-def trace(program: RewardProgram, trajectory: Trajectory, limits: Limits | None = None) -> NDArray[np.float64]:
-    """The latched progress of every sub-task after each frame of an episode, ``float64[T + 1, K]``.
+@dataclass(frozen=True)
+class Gate:
+    """Rules in the order of their checks, and the limits of the processes that run a program."""
 
-    Frames on which a sub-task abstains leave its progress as it was. Raises ProgramError if the static policy refuses
-    the program.
-    """
-    history = np.zeros((len(trajectory.frames), len(program.subtasks)))
-    replay = Replay(program, [trajectory])
+    rules: tuple[Rule, ...]
+    limits: Limits
 
-    def note(step: int) -> None:
-        history[step] = replay.latch.best[0]
+    @classmethod
+    def of(cls, config: VerifyConfig) -> Self:
+        """The default rules, with the thresholds and limits of ``config``."""
+        return cls(default_rules(config), Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb))
 
-    with Box(program, limits) as box:
-        replay.run(box, note, to_the_end=True)
-    return history
+    def judge(self, program: RewardProgram, episodes: Episodes, progress: Progress = silent) -> VerificationReport:
+        """Apply the rules; what the program does wrong is in the report.
 
-
-class _Gate:
-    """One verification under way; ``checks`` holds what has been decided."""
-
-    def __init__(self, program: RewardProgram, config: VerifyConfig, progress: Progress) -> None:
-        self._program, self._config, self._progress = program, config, progress
-        self._limits = Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb)
-        self._boxes: list[Box] = []
-        self.checks: list[Check] = []
-        self.experts: list[Episode] = []
-        self.randoms: list[Episode] = []
-
-    def judge(self, experts: Iterable[Trajectory], randoms: Iterable[Trajectory]) -> bool:
-        """Whether the program is accepted."""
-        static = checks.static_policy(self._program)
-        self.checks = static
-        if not _passed(static):
-            return False
-        with ExitStack() as stack:
-            self.experts = self._replayed(experts, "expert episodes", stack, completed_only=True)
-            self.checks = static + self._decided()
-            if not _passed(self.checks):
-                return False
-            self.randoms = self._replayed(randoms, "random episodes", stack)
-        self.checks = static + self._decided()
-        if _passed(self.checks):
-            self.checks += checks.random_completion(self._program, self.randoms, self._config)
-        return _passed(self.checks)
-
-    def _decided(self) -> list[Check]:
-        """A program that abstains is not shown the rest, which then says nothing about what it completes."""
-        program, experts, randoms = self._program, self.experts, self.randoms
-        everywhere = [*experts, *randoms]
-        answered = checks.abstains(program, everywhere)
-        if not _passed(answered):
-            return answered
-        return [
-            *answered,
-            *checks.deterministic(program, everywhere),
-            *checks.experts_complete(program, experts),
-            *checks.not_already_done(program, experts, randoms),
-        ]
-
-    def _replayed(
-        self, trajectories: Iterable[Trajectory], label: str, stack: ExitStack, completed_only: bool = False
-    ) -> list[Episode]:
-        """What the program makes of the episodes, up to the first batch with an abstain.
-
-        Part of every batch is asked for again; with ``completed_only`` not if some episode was left incomplete, which
-        rejects the program anyway.
+        Kinds of episodes are replayed cheapest first, those that no rule needs not at all; after a failure no further
+        ones are. Raises BoxError if no process can be started, and StoreError for episodes that cannot be read.
         """
+        start = time.monotonic()
+        with ExitStack() as stack:
+            replays = _Replays(program, self.limits, progress, stack)
+            case, checks = self._decided(program, lambda kind: replays.of(kind, episodes.get(kind, ())))
+        return VerificationReport(
+            program_id=program.id,
+            accepted=_passed(checks),
+            checks=tuple(checks),
+            experts=len(case.experts),
+            randoms=len(case.randoms),
+            frames=sum(episode.judged for episode in case.everything),
+            seconds=time.monotonic() - start,
+        )
+
+    def _decided(
+        self, program: RewardProgram, replayed: Callable[[Evidence], Sequence[Episode]]
+    ) -> tuple[Case, list[Check]]:
+        """The checks on all that had to be replayed. On a further kind, the rules applied so far come first."""
+        case = Case(program)
+        of_the_code = checks = _applied([rule for rule in self.rules if not rule.needs], case)
+        applied: list[Rule] = []
+        for kind in self._kinds():
+            if not _passed(checks):
+                break
+            case = Case(program, {**case.episodes, kind: replayed(kind)})
+            checks = of_the_code + _applied(applied, case)
+            if _passed(checks):
+                ready = [rule for rule in self.rules if rule.needs and rule.needs <= case.episodes.keys()]
+                further = [rule for rule in ready if rule not in applied]
+                checks += _applied(further, case)
+                applied += further
+        return case, checks
+
+    def _kinds(self) -> Iterator[Evidence]:
+        """The kinds of evidence that some rule needs, cheapest first."""
+        return (kind for kind in Evidence if any(kind in rule.needs for rule in self.rules))
+
+
+def _applied(rules: Iterable[Rule], case: Case) -> list[Check]:
+    """The checks of ``rules``, up to a decisive one that failed."""
+    checks: list[Check] = []
+    for rule in rules:
+        checks += (found := rule.judge(case))
+        if rule.decisive and not _passed(found):
+            break
+    return checks
+
+
+def _passed(checks: Iterable[Check]) -> bool:
+    return all(check.passed for check in checks)
+
+
+@dataclass(frozen=True)
+class _Replays:
+    """A program at work on episodes, in two boxes that are started when they are first needed."""
+
+    program: RewardProgram
+    limits: Limits
+    progress: Progress
+    stack: ExitStack
+    boxes: list[Box] = field(default_factory=list)
+
+    def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
+        """What the program makes of episodes of one kind, up to the first batch with an abstain."""
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
         for batch in _batches(trajectories):
-            abstained = self._replay(batch, episodes, stack, completed_only)
-            self._progress(f"judging {label}", len(episodes), total)
+            abstained = self._replay(batch, episodes, kind.solved)
+            self.progress(f"judging {kind} episodes", len(episodes), total)
             if abstained:
                 break
         return episodes
 
-    def _replay(
-        self, batch: Sequence[Trajectory], episodes: list[Episode], stack: ExitStack, completed_only: bool
-    ) -> bool:
-        """Add what the program makes of a batch, whose frames are let go of with it; returns whether it abstained."""
-        replay = Replay(self._program, batch)
-        replay.run(self._box(0, stack))
-        if not replay.abstained and (replay.completed.all() or not completed_only):
-            replay.repeat(self._box(1, stack))
+    def _replay(self, batch: Sequence[Trajectory], episodes: list[Episode], solved: bool) -> bool:
+        """Add what the program makes of a batch, whose frames are let go of with it; returns whether it abstained.
+
+        Part of every batch is asked for again, in another process; of ``solved`` episodes only if all were completed.
+        """
+        replay = Replay(self.program, batch)
+        replay.run(self._box(0))
+        if not replay.abstained and (replay.completed.all() or not solved):
+            replay.repeat(self._box(1))
         episodes += replay.episodes()
         return replay.abstained
 
-    def _box(self, index: int, stack: ExitStack) -> Box:
-        """The first or the second box, started when it is first asked for."""
-        while len(self._boxes) <= index:
-            self._boxes.append(stack.enter_context(Box(self._program, self._limits)))
-        return self._boxes[index]
-
-
-def _passed(decided: list[Check]) -> bool:
-    return all(check.passed for check in decided)
+    def _box(self, index: int) -> Box:
+        while len(self.boxes) <= index:
+            self.boxes.append(self.stack.enter_context(Box(self.program, self.limits)))
+        return self.boxes[index]
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:

@@ -10,7 +10,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.errors import StoreError
 from carl.program import DONE, RewardProgram
 from carl.rewards.latch import Latch, Slots
-from carl.sandbox.box import Box
+from carl.sandbox.box import Box, Limits
 
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""
@@ -201,3 +201,20 @@ class Replay:
 
     def _difference(self, row: int) -> Moment:
         return self._moment(row, f"{self._answers.values[row]!r} first and {self._differing[row]!r} then")
+
+
+def trace(program: RewardProgram, trajectory: Trajectory, limits: Limits | None = None) -> NDArray[np.float64]:
+    """The latched progress of every sub-task after each frame of an episode, ``float64[T + 1, K]``.
+
+    Frames on which a sub-task abstains leave its progress as it was. Raises ProgramError if the static policy refuses
+    the program.
+    """
+    history = np.zeros((len(trajectory.frames), len(program.subtasks)))
+    replay = Replay(program, [trajectory])
+
+    def note(step: int) -> None:
+        history[step] = replay.latch.best[0]
+
+    with Box(program, limits) as box:
+        replay.run(box, note, to_the_end=True)
+    return history

@@ -10,9 +10,11 @@ from carl.errors import ProgramError, StoreError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.sandbox.box import Box
-from carl.verification import Check, VerificationReport, trace, verify
-from carl.verification import rules as making
+from carl.statistics import wilson_interval
+from carl.verification import Case, Check, Evidence, Gate, Rule, VerificationReport, default_rules, trace, verify
 from carl.verification.replay import Replay
+from carl.verification.rule import FRAMES_SHOWN, deciding
+from carl.verification.rules import Deterministic
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, program, randoms
 
 CONFIG = VerifyConfig(min_randoms=60, deadline_s=0.3)
@@ -47,7 +49,7 @@ def test_a_good_program_is_accepted_with_all_checks_and_figures():
     done = sum(trajectory.success for trajectory in RANDOMS)
     assert 0 < done <= 6
     assert figures["share"] == done / 60
-    assert figures["interval"] == pytest.approx(making.wilson_interval(done, 60))
+    assert figures["interval"] == pytest.approx(wilson_interval(done, 60))
     assert figures["done_per_subtask"][0] > done
     assert (report.experts, report.randoms) == (8, 60)
     assert report.frames > 8 * 10
@@ -194,7 +196,7 @@ def test_a_program_that_remembers_is_found_by_the_second_run():
     with Box(candidate, policy=lambda _: None) as box, Box(candidate, policy=lambda _: None) as again:
         replay.run(box)
         replay.repeat(again)
-    check = making.deterministic(candidate, list(replay.episodes()))[0]
+    (check,) = Deterministic().judge(Case(candidate, {Evidence.EXPERTS: list(replay.episodes())}))
     assert not check.passed
     assert check.figures["deterministic"] > 50
 
@@ -261,4 +263,85 @@ def test_a_trace_refuses_what_the_policy_refuses():
     [(0, 200, 0.0, 0.0188), (20, 200, 0.0657, 0.1494), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0, 1)],
 )
 def test_wilson_interval(hits, trials, low, high):
-    assert making.wilson_interval(hits, trials) == pytest.approx((low, high), abs=1e-4)
+    assert wilson_interval(hits, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+class TakesTime(Rule):
+    """An expert needs several steps for each sub-task: what it does in one is no step of a plan."""
+
+    name = "takes_time"
+    needs = frozenset({Evidence.EXPERTS})
+
+    def judge(self, case: Case) -> list[Check]:
+        failed = []
+        for index in range(len(case.program.subtasks)):
+            found = [
+                deciding(episode, episode.done_at[index], index, "below 1 after one step", "1")
+                for episode in case.experts
+                if episode.done_at[index] == episode.active_at[index] + 1
+            ]
+            if found:
+                figures = {"hasty": len(found), "episodes": len(case.experts)}
+                failed.append(self.failed(f"{case.named(index)} takes one step", figures, index, found))
+        return failed or [self.passed("every sub-task takes several steps", {"hasty": 0})]
+
+
+def test_a_rule_of_twenty_lines_rejects_what_the_default_rules_accept():
+    beside_the_key = REACH_GOAL.replace("columns[0] / first", "columns[0] / 8")
+    hasty = program(KEY_GONE, beside_the_key, REACH_GOAL)
+    evidence = {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: RANDOMS}
+    gate = Gate.of(CONFIG)
+    assert gate.judge(hasty, evidence).accepted
+    strict = replace(gate, rules=(*gate.rules, TakesTime()))
+    check = only_failure(strict.judge(hasty, evidence))
+    assert (check.name, check.subtask, check.figures) == ("takes_time", 1, {"hasty": 8, "episodes": 8})
+    assert len(check.frames) == FRAMES_SHOWN
+    assert strict.judge(GOOD, evidence).accepted
+
+
+class Untouched(list):
+    """Episodes that nobody may look at."""
+
+    def __iter__(self):
+        raise AssertionError("this evidence is not to be made")
+
+
+def test_evidence_is_made_when_a_rule_needs_it_and_nothing_has_failed():
+    gate = Gate.of(CONFIG)
+    forbidden = program("import os\n" + KEY_GONE, REACH_GOAL)
+    half = program(KEY_GONE, REACH_GOAL.replace("/ first", "/ (2 * first)"))
+    untouched = Untouched()
+    assert not gate.judge(forbidden, {Evidence.EXPERTS: untouched, Evidence.RANDOMS: untouched}).accepted
+    assert not gate.judge(half, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: untouched}).accepted
+    cheap = replace(gate, rules=tuple(rule for rule in gate.rules if Evidence.RANDOMS not in rule.needs))
+    report = cheap.judge(GOOD, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: untouched})
+    assert (report.accepted, report.experts, report.randoms) == (True, 8, 0)
+
+
+class Counting(Rule):
+    """Passes whatever it is shown, and notes how much that was."""
+
+    name = "counting"
+
+    def __init__(self, *needs: Evidence) -> None:
+        self.needs = frozenset(needs)
+        self.shown: list[tuple[int, int]] = []
+
+    def judge(self, case: Case) -> list[Check]:
+        self.shown.append((len(case.experts), len(case.randoms)))
+        return [self.passed("fine", {})]
+
+
+def test_a_rule_is_applied_anew_when_there_is_more_evidence():
+    code, experts_only, both = Counting(), Counting(Evidence.EXPERTS), Counting(Evidence.EXPERTS, Evidence.RANDOMS)
+    gate = Gate((both, experts_only, code), Gate.of(CONFIG).limits)
+    report = gate.judge(GOOD, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: RANDOMS})
+    assert report.accepted
+    assert len(report.checks) == 3
+    assert (code.shown, experts_only.shown, both.shown) == ([(0, 0)], [(8, 0), (8, 60)], [(8, 60)])
+
+
+def test_the_default_rules_are_named_as_their_checks():
+    assert [rule.name for rule in default_rules(CONFIG)] == [
+        *("static_policy", "abstains", "deterministic", "experts_complete", "already_done", "random_completion"),
+    ]
