@@ -24,7 +24,7 @@ from PIL import Image
 from carl.cli import bars
 from carl.config import EMBEDDED_MODEL, VerifyConfig
 from carl.console.progress import Progress
-from carl.episodes.collect import made, play
+from carl.episodes.play import made, play
 from carl.episodes.trajectory import Trajectory
 from carl.errors import ProgramError
 from carl.program import RewardProgram, SubTask

@@ -19,7 +19,7 @@ import ray
 from common import run
 
 from carl.config import EMBEDDED_MODEL, VlmConfig
-from carl.episodes.collect import made
+from carl.episodes.play import made
 from carl.serving.local import serving
 from carl.synthesis.author import NAME_LINE
 from carl.task import get_task

@@ -307,9 +307,9 @@ def record(
         raise ConfigError("give --policy or --keys, and --append or --replace, not both")
     existing: Existing = "append" if append else "replace" if replace else "refuse"
     found, place = get_task(task), to or f"demonstrations/{task.replace(':', '.')}"
-    source = "policy" if policy else "person" if keys else "expert"
+    role = "policy" if policy else "person" if keys else "expert"
     with ExitStack() as stack:
-        recorder = stack.enter_context(Recorder(found, place, existing, source))
+        recorder = stack.enter_context(Recorder(found, place, existing, role))
         if keys:
             from carl.episodes.keyboard import Keyboard, Player
 

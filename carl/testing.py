@@ -21,7 +21,8 @@ import pytest
 from numpy.typing import NDArray
 
 from carl.config import RewardConfig, TrainConfig
-from carl.episodes.collect import attempt, demonstrations, made, play, rollout
+from carl.episodes.demonstrations import demonstrations
+from carl.episodes.play import attempt, made, play, rollout
 from carl.episodes.trajectory import Trajectory
 from carl.rewards.frames import Frames
 from carl.rewards.vector import Mix

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import carl.task
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.errors import TaskError
 from carl.task import get_task, rewarded_end, tasks
 from carl.testing import TaskContract

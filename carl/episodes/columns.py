@@ -70,7 +70,7 @@ def tables(trajectory: "Trajectory", rows: int) -> Iterator[pa.Table]:
         "truncated": pa.array(last & trajectory.truncated),
         "success": pa.array(last & trajectory.success),
         "seed": pa.array(np.full(steps + 1, trajectory.seed, dtype=np.int64)),
-        "source": pa.array([trajectory.source] * (steps + 1)),
+        "source": pa.array([trajectory.role] * (steps + 1)),
         **{EVENT + name: pa.array(np.asarray(event, dtype=bool)) for name, event in trajectory.events.items()},
     }
     shapes = {FRAME: frames.shape[1:], "action": actions.shape[1:], "action_dtype": actions.dtype.str}
@@ -104,7 +104,7 @@ def fields(table: pa.Table) -> dict[str, Any]:
         "truncated": bool(table["truncated"][-1].as_py()),
         "success": bool(table["success"][-1].as_py()),
         "seed": int(table["seed"][0].as_py()),
-        "source": str(table["source"][0].as_py()),
+        "role": str(table["source"][0].as_py()),
         "events": {name.removeprefix(EVENT): decode(table, name) for name in events},
     }
 

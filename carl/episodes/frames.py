@@ -101,11 +101,16 @@ class Reel:
         self._packed.append(pa.compress(np.stack(self._pending), codec=CODEC, asbytes=True))
         self._pending = []
 
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W, 3) of the frames, of which there has to be one."""
+        return self._pending[0].shape
+
     def frames(self) -> Frames:
         """All of them, ``uint8[N, H, W, 3]``; ends the reel."""
         if not self._packed:
             return np.stack(self._pending)
-        size = self._pending[0].shape
+        size = self.size
         count = len(self._packed) * self._rows + len(self._pending)
         self._pack()
 

@@ -4,24 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
-import numpy as np
-
 from carl.console.progress import Progress, silent
-from carl.episodes.actions import cast, recorded
-from carl.episodes.collect import allowed_failures, check_visible, first_frame
-from carl.episodes.frames import Reel
+from carl.episodes.actions import cast
+from carl.episodes.collect import allowed_failures
+from carl.episodes.play import check_visible, first_frame
 from carl.episodes.sizes import announce
-from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.episodes.tape import FilmedEnv, Tape, film
+from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_after
-from carl.task import LONGEST, Expert, Task, blaming, overlong
+from carl.task import LONGEST, Expert, Task, blaming
 
 Existing = Literal["refuse", "append", "replace"]
 """What to do where there are demonstrations already."""
 
 
-class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+class Recorder(FilmedEnv):
     """``task.make()`` whose episodes are kept in a TrajectoryStore, each as soon as it has ended in success.
 
     Play in it as in any gymnasium environment, and close it, or use it as a context manager. Episodes that end without
@@ -31,7 +29,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         task: its camera takes the frames, its ``success`` decides.
         uri: folder or URI of the store.
         existing: what to do if it holds episodes already; "replace" replaces them with the first that is kept.
-        source: who plays.
+        role: who plays, as the store records it.
 
     Attributes:
         kept, failed: episodes so far.
@@ -40,55 +38,41 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     an action is none of the environment's, or if nothing can be seen of a success.
     """
 
-    def __init__(
-        self, task: Task, uri: str | Path, existing: Existing = "refuse", source: str = "demonstration"
-    ) -> None:
-        self.task, self.store = task, TrajectoryStore(uri)
+    def __init__(self, task: Task, uri: str | Path, existing: Existing = "refuse", role: str = "demonstration") -> None:
+        self.store = TrajectoryStore(uri)
         self._replaces = existing == "replace"
         if existing == "refuse" and self.store.exists():
             raise StoreError(
                 f"{uri} already holds {len(self.store)} demonstrations: append to them, replace them (--append, "
                 "--replace; Recorder(..., existing=...)), or give another place"
             )
-        super().__init__(task.make())
-        self._source = source
-        self._draws = np.random.default_rng()
-        self._reel: Reel | None = None
-        self._actions: list[Any] = []
-        self._rewards: list[float] = []
-        self._seed = 0
+        super().__init__(task, task.make())
+        self._role = role
         self.kept = self.failed = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; without ``seed`` it gets one that is drawn, so that the record has it."""
         self.leave_out()
-        self._seed = int(self._draws.integers(1 << 31)) if seed is None else seed
-        observation, info = self.env.reset(seed=self._seed, options=options)
-        self._reel, self._actions, self._rewards = Reel(), [], []
-        frame = self.task.frame(self.env)
-        self._check(frame.shape)
-        self._reel.add(frame)
-        return observation, info
+        began = super().reset(seed=seed, options=options)
+        self.check(self.tape.size)
+        return began
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        action = cast(self.env.action_space, action, f"task {self.task.name!r}: whoever plays")
-        kept = recorded(action)
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if self._reel is not None:
-            self._reel.add(self.task.frame(self.env))
-            self._actions.append(kept)
-            self._rewards.append(float(reward))
-            if terminated or truncated:
-                success = self.task.success(float(reward), bool(terminated), bool(truncated), info)
-                self._keep(bool(terminated), bool(truncated)) if success else self.leave_out()
-        return observation, reward, terminated, truncated, info
+        """Take a step; ``action`` may be an int, a float, a list, or an array. Keeps the episode that it ends."""
+        plays = self.tape.running
+        action = cast(self.env.action_space, action, f"task {self.task.name!r}: the player")
+        found = super().step(action)
+        if plays and not self.tape.running:
+            self.keep(self.tape)
+        return found
 
     def close(self) -> None:
+        """Leave out the episode under way, and close the environment."""
         self.leave_out()
         super().close()  # type: ignore[no-untyped-call]  # gymnasium leaves it unannotated
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        """Before an episode is played: it has to go with those that are there."""
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise StoreError if frames of ``shape`` (H, W, 3) are to join others that the store holds."""
         if not self.kept and self._joins:
             there = self.store[0].frames.shape[1:]
             if there != shape:
@@ -97,24 +81,18 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
                     f"{list(shape)}; replace them (--replace), or give another place"
                 )
 
-    def _keep(self, terminated: bool, truncated: bool) -> None:
-        assert self._reel is not None
-        episode = Trajectory(
-            frames=self._reel.frames(),
-            actions=np.stack(self._actions),
-            rewards=np.array(self._rewards),
-            terminated=terminated,
-            truncated=truncated,
-            success=True,
-            seed=self._seed,
-            source=self._source,
-        )
+    def keep(self, tape: Tape) -> None:
+        """Write the episode on ``tape`` to the store if it succeeded, else count it as failed."""
+        if not tape.success:
+            self.failed += 1
+            return
+        episode = tape.trajectory(self._role)
         check_visible(self.task, episode)
         if self._replaces:
             self.store.write([episode], replace=True)
         else:
             self.store.append([episode])
-        self._replaces, self._reel = False, None
+        self._replaces = False
         self.kept += 1
 
     @property
@@ -123,18 +101,13 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def seeds(self) -> frozenset[int]:
-        """Of the episodes that are there already and stay."""
+        """Seeds of the episodes that are in the store already and stay."""
         return frozenset(self.store.endings("seed") if self._joins else ())
 
-    @property
-    def steps(self) -> int:
-        """Of the episode under way."""
-        return len(self._actions)
-
     def leave_out(self) -> None:
-        """Give up the episode under way, if there is one."""
-        self.failed += self._reel is not None and bool(self._actions)
-        self._reel = None
+        """Give up the episode under way, if there is one; it has failed if a step was taken."""
+        self.failed += self.tape.running and self.tape.steps > 0
+        self.tape.stop()
 
 
 Play = Callable[[Recorder, int], object]
@@ -142,20 +115,15 @@ Play = Callable[[Recorder, int], object]
 
 
 class Again(BaseException):
-    """Whoever plays wants to begin another episode."""
+    """The player wants to begin another episode."""
 
 
 def by(expert: Expert) -> Play:
-    """Episodes that ``expert`` plays."""
+    """Episodes that ``expert`` plays in the recorder."""
 
     def play(recorder: Recorder, seed: int) -> None:
         with blaming(recorder.task, f"the episode of seed {seed}"):
-            observation, _ = recorder.reset(seed=seed)
-            act = expert(recorder.env)
-            over = False
-            while not over and not overlong(recorder.steps):
-                observation, _, terminated, truncated, _ = recorder.step(act(observation))
-                over = terminated or truncated
+            film(recorder, expert, seed)
 
     return play
 
@@ -170,10 +138,11 @@ def record(
 ) -> None:
     """Play until ``episodes`` more are kept, on seeds spawned from ``seed`` that are not in the store yet.
 
-    KeyboardInterrupt, also of whoever plays, ends that early. Raises TaskError if more than the share ``max_failed`` of
+    KeyboardInterrupt, also of the player, ends that early. Raises TaskError if more than the share ``max_failed`` of
     the episodes fail (None: any may).
     """
     frame, limit = first_frame(recorder.task)
+    recorder.check(frame.shape)
     announce(recorder.task.name, "demonstration", frame, episodes, min(limit or LONGEST, LONGEST), progress)
     label = f"demonstrations of {recorder.task.name}"
     known = recorder.seeds

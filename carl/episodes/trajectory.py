@@ -37,7 +37,7 @@ class Trajectory:
         terminated, truncated: how the episode ended; neither when play was cut.
         success: the task's word on it.
         seed: what the environment was reset with.
-        source: "expert", "random", or what else recorded it.
+        role: who played: "expert", "random", "policy", "person", "demonstration", ...
         events: oracle events ``bool[T + 1]`` by name, or empty; for measuring only.
     """
 
@@ -48,7 +48,7 @@ class Trajectory:
     truncated: bool
     success: bool
     seed: int
-    source: str
+    role: str
     events: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -119,9 +119,9 @@ class TrajectoryStore:
 
     Columns: ``frame`` (raw bytes), ``action`` and ``reward`` (of the step taken from that frame; null in the last
     row), ``terminated``, ``truncated`` and ``success`` (true in the last row only), ``seed``, ``source``, and
-    ``event:<name>`` for each oracle event. Frame shape and action type are in the schema's metadata. Pages carry
-    checksums, and the manifest holds the size and footer digest of every file: whatever is missing, cut short or
-    altered raises StoreError with the file's name.
+    ``event:<name>`` for each oracle event; ``source`` is the trajectory's role. Frame shape and action type are in the
+    schema's metadata. Pages carry checksums, and the manifest holds the size and footer digest of every file: whatever
+    is missing, cut short or altered raises StoreError with the file's name.
 
     Args:
         uri: a local path or whatever ``pyarrow.fs.FileSystem.from_uri`` takes.

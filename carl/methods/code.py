@@ -102,7 +102,7 @@ def source(work: Work[RunConfig]) -> "ProgramReward":
 
 def check_model(work: Work[RunConfig]) -> None:
     """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames."""
-    from carl.episodes.collect import first_frame
+    from carl.episodes.play import first_frame
     from carl.nano.known import check
 
     if work.config.vlm.model == EMBEDDED_MODEL and work.config.vlm.recording is None:

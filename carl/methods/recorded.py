@@ -57,7 +57,7 @@ def _share_of_experts(work: Work[RunConfig], held_out: bool) -> tuple[int, int]:
     task, wanted, pairs = work.task, work.config.collect.experts, work.config.synthesis.pairs
     if task.demonstrations is None:
         return wanted, 0
-    from carl.episodes.collect import Demonstrations
+    from carl.episodes.demonstrations import Demonstrations
 
     half = len(Demonstrations.of(task, work.config.collect.max_failed).usable) // 2
     if half < pairs:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from gymnasium.vector import SyncVectorEnv
 
 from carl.artefacts import PROGRAM
@@ -16,8 +15,9 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import CodeReward, Mix
 from carl.runs.directory import read_config
-from carl.task import blaming, get_task, overlong
+from carl.task import get_task
 from carl.training.checkpoint import Checkpoints
+from carl.training.final import FilmedSlot
 from carl.training.policy import Policy
 
 
@@ -43,18 +43,14 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
                 f"{run_dir / PROGRAM} is not the program that was verified; run `carl verify {config.task}`"
             )
         source = ProgramReward.of(program, config.verify, cache=config.reward.cache)
-    env = CodeReward(SyncVectorEnv([lambda: recorder]), recorder.task, source, mix=mix)
+    env = SyncVectorEnv([lambda: recorder.env])
+    world = FilmedSlot(CodeReward(env, recorder.task, source, mix=mix))
 
     def play(recorder: Recorder, seed: int) -> None:
-        with blaming(recorder.task, f"the episode of seed {seed}"), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            observations, _ = env.reset(seed=[seed])
-            over = False
-            while not over and not overlong(recorder.steps):
-                observations, _, terminated, truncated, _ = env.step(policy.act(observations, greedy=False))
-                over = bool(terminated[0] or truncated[0])
+        world.film(policy, seed)
+        recorder.keep(world.tape)
 
     try:
         yield play
     finally:
-        env.close()
+        world.close()

@@ -22,15 +22,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
 from carl.config import TrainConfig
-from carl.episodes.actions import cast
-from carl.episodes.collect import Demonstrations, acting, made, unseen
+from carl.episodes.demonstrations import Demonstrations
+from carl.episodes.play import attempt, made
 from carl.errors import TaskError
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
 from carl.rewards.vector import CodeReward, Mix
 from carl.sandbox.box import Box, Limits
 from carl.seeding import Role, seed_of, seeds_of
-from carl.task import Environment, Task, blaming, closed, overlong
+from carl.task import Environment, Task, blaming, closed
 
 STEPS = 16
 """Steps of random play, and of the untrained policy, that are tried."""
@@ -176,34 +176,20 @@ class Trial:
         if self.task.demonstrations is not None:
             next(Demonstrations.of(self.task, self.max_failed).episodes(1))
             return
-        seeds, began = seeds_of(self.run_seed, Role.EXPERT, EXPERTS, 0), time.monotonic()
+        seeds, deadline = seeds_of(self.run_seed, Role.EXPERT, EXPERTS, 0), time.monotonic() + EXPERTS_S
+
+        def late() -> bool:
+            return time.monotonic() > deadline
+
         with made(self.task, seeds[0]) as env:
             for seed in seeds:
-                with blaming(self.task, f"the expert's episode of seed {seed}"):
-                    steps, success = self._expert_episode(env, seed, began + EXPERTS_S)
-                if success or time.monotonic() > began + EXPERTS_S:
+                episode = attempt(self.task, env, seed, "expert", enough=late)
+                if episode.success or late():
                     return
         raise TaskError(
             f"task {self.task.name!r}: its expert failed in {EXPERTS} episodes of {EXPERTS}, in that of seed "
-            f"{seeds[-1]} after {steps} steps: mend the expert, or what the Task calls success"
+            f"{seeds[-1]} after {len(episode)} steps: mend the expert, or what the Task calls success"
         )
-
-    def _expert_episode(self, env: Any, seed: int, deadline: float) -> tuple[int, bool]:
-        observation, _ = env.reset(seed=seed)
-        act, steps = acting(self.task, env), 0
-        first, seen = self.task.frame(env).copy(), False
-        while True:
-            steps += 1
-            action = cast(env.action_space, act(observation), f"task {self.task.name!r}: its expert")
-            observation, reward, terminated, truncated, info = env.step(action)
-            truncated = bool(truncated) or overlong(steps)
-            success = bool(self.task.success(float(reward), bool(terminated), truncated, info))
-            seen = seen or not np.array_equal(self.task.frame(env), first)
-            if terminated or truncated or time.monotonic() > deadline:
-                break
-        if success and not seen:
-            raise unseen(self.task, seed, steps + 1)
-        return steps, success
 
     def check_living(self) -> None:
         """Play at random in a process beside, which an environment may end."""

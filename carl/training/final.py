@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import gymnasium as gym
 import torch
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.vector.utils import iterate
@@ -13,7 +13,7 @@ from gymnasium.vector.utils import iterate
 from carl.artefacts import STATE
 from carl.console.progress import Progress, silent
 from carl.episodes.actions import recorded
-from carl.episodes.frames import Reel
+from carl.episodes.tape import Tape, film
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ConfigError
 from carl.rewards.vector import CodeReward
@@ -74,38 +74,48 @@ def _record(policy: Policy, exam: Exam, store: Path) -> None:
 
 def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
     """One episode of the sampled policy, with its frames; raises TaskError for what the task's code raises."""
-    blame = partial(blaming, exam.task, f"the episode of seed {seed}, to be recorded")
-    with blame():
+    with blaming(exam.task, f"the making of its environment for seed {seed}"):
         envs = SyncVectorEnv([partial(exam.task.make)])
-    env = CodeReward(envs, exam.task, exam.source, mix=exam.mix)
-    camera = partial(exam.task.frame, env.unwrapped.envs[0])
-    reel = Reel()
-    actions: list[Any] = []
-    rewards: list[float] = []
-    terminated = truncated = np.zeros(1, dtype=bool)
-    info: dict[str, Any] = {}
+    world = FilmedSlot(CodeReward(envs, exam.task, exam.source, mix=exam.mix))
     try:
+        world.film(policy, seed)
+    finally:
+        world.close()
+    return world.tape.trajectory("policy")
+
+
+class FilmedSlot(gym.vector.VectorWrapper):
+    """A paid vector environment of one slot, whose episodes are recorded on ``tape``. An episode at a time."""
+
+    def __init__(self, env: CodeReward) -> None:
+        super().__init__(env)
+        self.task, self.tape = env.task, Tape(env.task, env.unwrapped.envs[0])
+
+    def film(self, policy: Policy, seed: int) -> None:
+        """Play the episode of ``seed`` by sampling ``policy``; raises TaskError for what the task's code raises."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            with blame():
-                observations, _ = env.reset(seed=[seed])
-                reel.add(camera())
-            while not (terminated[0] or truncated[0]):
-                action = policy.act(observations, greedy=False)
-                with blame():
-                    observations, _, terminated, truncated, info = env.step(action)
-                    reel.add(camera())
-                actions.append(recorded(next(iter(iterate(env.action_space, action)))))
-                rewards.append(float(info["env_reward"][0]))
-    finally:
-        env.close()
-    return Trajectory(
-        frames=reel.frames(),
-        actions=np.stack(actions),
-        rewards=np.array(rewards),
-        terminated=bool(terminated[0]),
-        truncated=bool(truncated[0]),
-        success=bool(info["success"][0]),
-        seed=seed,
-        source="policy",
-    )
+            film(self, lambda _: partial(policy.act, greedy=False), seed)
+
+    def reset(  # type: ignore[override]  # the seed goes on the tape
+        self, *, seed: int, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin the episode of ``seed``, and film its first frame."""
+        self.tape.stop()
+        began = self.env.reset(seed=seed, options=options)
+        self.tape.begin(seed)
+        return began
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Take a step with ``actions[1]``, and film it."""
+        action = recorded(next(iter(iterate(self.env.action_space, actions))))
+        found = self.env.step(actions)
+        _, _, terminated, truncated, info = found
+        self.tape.add(
+            action,
+            float(info["env_reward"][0]),
+            terminated=bool(terminated[0]),
+            truncated=bool(truncated[0]),
+            success=bool(info["success"][0]),
+        )
+        return found

@@ -179,7 +179,7 @@ class Replay:
             if value >= DONE:
                 done_at[task] = step
         return Episode(
-            source=trajectory.source,
+            source=trajectory.role,
             seed=trajectory.seed,
             steps=len(trajectory.frames) - 1,
             solved=trajectory.success,

@@ -33,10 +33,10 @@ from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 cluster.add_node(num_cpus=2)
 cluster.connect()
-from carl.episodes.collect import _in_parallel
+from carl.episodes.parallel import in_parallel
 def where(_):
     return [ray.get_runtime_context().get_node_id()]
-print({node for nodes in _in_parallel(where, [(0,), (1,), (2,)], [1, 1, 1], "", lambda *_: None) for node in nodes}
+print({node for nodes in in_parallel(where, [(0,), (1,), (2,)], [1, 1, 1], "", lambda *_: None) for node in nodes}
       == {ray.get_runtime_context().get_node_id()})
 ray.shutdown()
 cluster.shutdown()

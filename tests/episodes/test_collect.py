@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from carl.cameras import Shrunk
-from carl.episodes.collect import allowed_failures, attempt, collect, made, read_in_parallel, rollout
+from carl.episodes.collect import allowed_failures, collect, read_in_parallel
+from carl.episodes.play import attempt, made, rollout
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_of
@@ -48,7 +49,7 @@ def test_random_play_is_cut_and_says_so() -> None:
     trajectory = rollout(DOOR, 5, "random", max_steps=7)
     assert len(trajectory) == 7
     assert (trajectory.terminated, trajectory.truncated, trajectory.success) == (False, False, False)
-    assert trajectory.source == "random"
+    assert trajectory.role == "random"
 
 
 def test_random_play_is_uniform_over_actions() -> None:
@@ -516,9 +517,9 @@ def recorded(place: Path, *trajectories: Trajectory) -> Task:
 
 
 def test_demonstrations_stand_in_for_an_expert(tmp_path: Path) -> None:
-    shown = [replace(rollout(CORRIDOR, seed, "expert"), source="by hand") for seed in (8, 9, 10)]
+    shown = [replace(rollout(CORRIDOR, seed, "expert"), role="by hand") for seed in (8, 9, 10)]
     store = collect(recorded(tmp_path / "mine", *shown), [1, 2], "expert", str(tmp_path / "run"))
-    assert [(t.seed, t.source, t.success) for t in store] == [(8, "expert", True), (9, "expert", True)]
+    assert [(t.seed, t.role, t.success) for t in store] == [(8, "expert", True), (9, "expert", True)]
     assert same(store.read([0])[0], shown[0])
 
 

@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("carl.verification.gate.AT_ONCE", 2)
     monkeypatch.setattr("carl.episodes.frames.CHUNK_BYTES", CHUNK)
     monkeypatch.setattr("carl.verification.replay.BYTES_AT_ONCE", CHUNK)
-    monkeypatch.setattr("carl.episodes.collect.PARTS_PER_CPU", 1)
+    monkeypatch.setattr("carl.episodes.parallel.PARTS_PER_CPU", 1)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     tracemalloc.start()
     yield

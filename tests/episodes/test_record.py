@@ -47,7 +47,7 @@ def test_episodes_that_succeed_are_kept_as_they_end(tmp_path: Path) -> None:
         walk(env, [1, 1, 1, 1])
         assert (env.kept, env.failed) == (2, 2)
     first, second = TrajectoryStore(tmp_path / "shown")
-    assert (first.seed, first.source, first.success, first.terminated) == (3, "demonstration", True, True)
+    assert (first.seed, first.role, first.success, first.terminated) == (3, "demonstration", True, True)
     assert first.actions.tolist() == [1, 0, 1, 1, 1, 1]
     assert first.rewards.tolist() == [0, 0, 0, 0, 0, 1]
     assert first.frames[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 2, 3, 4]
@@ -62,7 +62,7 @@ def test_what_was_recorded_stands_in_for_an_expert(tmp_path: Path, monkeypatch: 
     with Recorder(WALKER, tmp_path / "shown") as env:
         record(env, by(WALKER.expert), 2)
     task = replace(WALKER, expert=None, demonstrations=str(tmp_path / "shown"))
-    assert [one.source for one in collect(task, [1, 2], "expert", str(tmp_path / "run"))] == ["expert", "expert"]
+    assert [one.role for one in collect(task, [1, 2], "expert", str(tmp_path / "run"))] == ["expert", "expert"]
 
 
 def test_demonstrations_are_refused_added_or_replaced(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ class Rightwards:
 def test_the_policy_of_a_run_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(task="tests.episodes.test_record:WALKER", run_dir=tmp_path / "run", reward={"source": "sparse"})
     RunDirectory(config)
-    with Recorder(WALKER, tmp_path / "shown", source="policy") as env:
+    with Recorder(WALKER, tmp_path / "shown", role="policy") as env:
         with pytest.raises(ConfigError, match="no trained policy yet"), policy_of(tmp_path / "run", env):
             pass
         checkpoint = tmp_path / "run/training/sparse/checkpoints/000000000010"
@@ -207,7 +207,7 @@ class Typed(Keyboard):
 def test_a_person_plays_with_keys(tmp_path: Path) -> None:
     """One episode with a key that means nothing, one begun anew, one given up."""
     keys = Typed("1z111" + "0x" + "1111" + "1q")
-    with Recorder(WALKER, tmp_path, source="person") as env:
+    with Recorder(WALKER, tmp_path, role="person") as env:
         record(env, by(Player(WALKER, keys)), 9, max_failed=None)
         assert (env.kept, env.failed) == (2, 2)
     assert [one.actions.tolist() for one in TrajectoryStore(tmp_path)] == [[1, 1, 1, 1]] * 2

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carl.artefacts import MANIFEST
-from carl.episodes.collect import rollout
 from carl.episodes.frames import LazyFrames
+from carl.episodes.play import rollout
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError
 from carl.task import get_task
@@ -34,7 +34,7 @@ def episode(
         truncated=seed % 3 == 0,
         success=seed % 2 == 0,
         seed=seed,
-        source="expert",
+        role="expert",
         events={"door open": rng.random(steps + 1) > 0.5},
     )
 
@@ -47,7 +47,7 @@ def assert_same(one: Trajectory, other: Trajectory) -> None:
         mine, theirs = getattr(one, name), getattr(other, name)
         assert mine.dtype == theirs.dtype
         assert np.array_equal(mine, theirs)
-    for name in ("terminated", "truncated", "success", "seed", "source"):
+    for name in ("terminated", "truncated", "success", "seed", "role"):
         assert getattr(one, name) == getattr(other, name)
     assert one.events.keys() == other.events.keys()
     assert all(np.array_equal(one.events[name], other.events[name]) for name in one.events)

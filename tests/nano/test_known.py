@@ -5,7 +5,7 @@ import minigrid  # noqa: F401  registers its environments
 import numpy as np
 import pytest
 
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.errors import VlmError
 from carl.nano.known import check, strange_tiles
 from carl.task import get_task

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from carl.config import EMBEDDED_MODEL
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.nano import WEIGHTS
 from carl.seeding import Role, seeds_of
 from carl.serving.engine import VlmEngine

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from carl.config import RewardConfig
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.errors import BoxError, TaskError
 from carl.rewards.source import PROGRESS_SLOTS
 from carl.rewards.vector import CodeReward, Mix

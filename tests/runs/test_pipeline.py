@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from carl.cli import app
 from carl.cluster import logs
 from carl.config import RunConfig
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
 from carl.methods import code

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.runs.result import experts, summary
 from tests.fakes.corridor import CORRIDOR

@@ -158,9 +158,7 @@ def test_one_of_the_experts_episodes_has_to_succeed(tmp_path):
         trial(replace(walks, expert=lambda env: lambda observation: 0)).check_expert()
     with pytest.raises(TaskError, match="has no expert"):
         trial(CORRIDOR).check_expert()
-    with pytest.raises(
-        TaskError, match=r"raised KeyError in the expert's episode of seed \d+: 'solved' \(runs/test_trial"
-    ):
+    with pytest.raises(TaskError, match=r"raised KeyError in the episode of seed \d+: 'solved' \(runs/test_trial"):
         trial(replace(walks, success=lambda reward, terminated, truncated, info: info["solved"])).check_expert()
     with pytest.raises(StoreError, match="none"):
         trial(replace(CORRIDOR, demonstrations=str(tmp_path / "none"))).check_expert()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from carl.episodes.collect import made, rollout
+from carl.episodes.play import made, rollout
 from carl.task import get_task
 
 TASK = get_task("MountainCarContinuous")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from carl.episodes.collect import made, rollout
+from carl.episodes.play import made, rollout
 from carl.seeding import Role, seeds_of
 from carl.task import Task, get_task
 from carl.tasks.minigrid import DROP, FORWARD, PICKUP, TASKS, TOGGLE, find

@@ -18,7 +18,7 @@ def picture(agent: int, key: bool) -> np.ndarray:
     return frame
 
 
-def episode(moves: list[int], seed: int, source: str) -> Trajectory:
+def episode(moves: list[int], seed: int, role: str) -> Trajectory:
     """Walk ``moves`` (-1 or 1), until the goal is reached with the key."""
     agent, key, done = 0, True, False
     frames = [picture(agent, key)]
@@ -38,7 +38,7 @@ def episode(moves: list[int], seed: int, source: str) -> Trajectory:
         truncated=False,
         success=done,
         seed=seed,
-        source=source,
+        role=role,
     )
 
 

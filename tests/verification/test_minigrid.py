@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from carl.config import VerifyConfig
-from carl.episodes.collect import made, play
+from carl.episodes.play import made, play
 from carl.episodes.trajectory import Trajectory
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask

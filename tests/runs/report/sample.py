@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from carl.episodes.collect import rollout
+from carl.episodes.play import rollout
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
