@@ -12,7 +12,7 @@ from carl.artefacts import STATE
 from carl.errors import StoreError, briefly
 from carl.training.checkpoint import ALGORITHM, check
 from carl.training.rllib.divergence import diverging
-from carl.training.spaces import Actions, Observations
+from carl.training.rllib.spaces import Actions, Observations
 
 MODULE_PATH = Path("learner_group") / "learner" / "rl_module" / DEFAULT_MODULE_ID
 """Where RLlib keeps the module in what ``Algorithm.save_to_path`` writes."""

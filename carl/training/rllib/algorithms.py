@@ -31,7 +31,7 @@ from carl.training.rllib.learner import PPOLearner
 from carl.training.rllib.network import PPONetworks, SACNetworks
 from carl.training.rllib.replay import SAC, SACLearner
 from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup, check_actions
-from carl.training.spaces import Actions, Observations
+from carl.training.rllib.spaces import Actions, Observations
 
 _PPO: Any = ppo.PPO  # RLlib leaves these untyped
 _PPOConfig: Any = ppo.PPOConfig

@@ -14,7 +14,7 @@ from ray.rllib.core.models.base import ENCODER_OUT, Encoder
 from ray.rllib.core.models.configs import CNNEncoderConfig, ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
 
-from carl.training.spaces import Observations
+from carl.training.rllib.spaces import Observations
 
 _TorchModel: Any = TorchModel  # RLlib leaves these untyped
 _Encoder: Any = Encoder

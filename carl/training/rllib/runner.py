@@ -29,7 +29,7 @@ from carl.training.policy import joined
 from carl.training.rllib.divergence import diverging
 from carl.training.rllib.failures import SETUP, reported
 from carl.training.rllib.fragment import Columns, Fragment, Ongoing
-from carl.training.spaces import Actions, Observations
+from carl.training.rllib.spaces import Actions, Observations
 
 logger = logging.getLogger(__name__)
 

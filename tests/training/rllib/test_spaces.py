@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from carl.errors import TaskError
-from carl.training.spaces import Actions, Observations
+from carl.training.rllib.spaces import Actions, Observations
 
 PICTURE = spaces.Box(0, 255, (4, 5, 3), np.uint8)
 VECTOR = spaces.Box(-1, 1, (2,), np.float32)
