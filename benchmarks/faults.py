@@ -23,7 +23,6 @@ from common import run
 from reward_path import PROGRAM
 
 from carl.artefacts import STAGES
-from carl.broadcast.versions import trained_on
 from carl.cluster.session import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
@@ -33,6 +32,7 @@ from carl.task import get_task
 from carl.training import train as training
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator
+from carl.training.rllib.paid import trained_on
 
 TASK = "DoorKey-5x5"
 

@@ -143,9 +143,11 @@ class Trial:
 
     def _step(self, env: CodeReward, seeds: list[int]) -> None:
         """Slot 1 begins anew in between, so that the slots are at different steps."""
+        from carl.training.policy import Policy
         from carl.training.rllib.algorithms import untrained
 
-        policy = untrained(self.task, self.train, env.single_observation_space, env.single_action_space)
+        spaces = env.single_observation_space, env.single_action_space
+        policy = Policy(untrained(self.task, self.train, *spaces))
         doing = f"two episodes side by side, which began from the seeds {seeds}"
         with blaming(self.task, doing):
             observations, _ = env.reset(seed=list(seeds))

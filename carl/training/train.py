@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from carl.artefacts import CURVE, LIVE, STATE, SUBJECT, read_json, write_json, write_text
 from carl.broadcast.channel import ChannelClient, reward_channel
-from carl.broadcast.versions import Overview, trained_on
-from carl.cluster.core import clearly, lost
+from carl.broadcast.versions import Overview
+from carl.cluster.core import lost
 from carl.cluster.metrics import forget, record, record_counts
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.console.progress import Progress, silent, working
@@ -30,18 +28,15 @@ from carl.training.evaluation import Evaluation, Evaluator, Exam
 from carl.training.loggers import Log, logging_to
 from carl.training.policy import Policy
 from carl.training.rllib.algorithms import build
-from carl.training.rllib.appo import APPO
+from carl.training.rllib.control import acting_module, iterate, living_runners, stop
 from carl.training.rllib.divergence import check_weights
-from carl.training.rllib.runner import COUNTS, RunnerSetup
+from carl.training.rllib.runner import RunnerSetup
 
 SELECTION_EPISODES = 100
 """Episodes on which an early stop is decided."""
 
 SCREEN_EPISODES, SCREEN_MARGIN = 32, 0.05
 """Training episodes at a time that must come within the margin of the goal before the selection episodes are played."""
-
-MEANS = {"episode_return_mean": "training/mean_return", "episode_len_mean": "training/mean_length"}
-"""What RLlib says of the training episodes of an iteration, and how loggers know it."""
 
 PATIENCE_S = 120.0
 """How long to sample without a single step, runners dying one after the other, before training gives up."""
@@ -248,22 +243,19 @@ class _Loop:
     def _iterate(self) -> None:
         """One iteration of sampling and learning."""
         started = time.perf_counter()
-        if not self._asynchronous:
-            send_weights_to_the_restarted(self.algorithm)
-        result = trained(self.algorithm)
-        metrics: dict[str, Any] = result.get("env_runners", {})
+        sampled = iterate(self.algorithm)
         seconds = time.perf_counter() - started
         self._overview.look()
-        version = _count(metrics, "reward_version") or self._progressed.reward_version
-        self._expect_steps(_count(metrics, "num_env_steps_sampled"), seconds)
+        version = sampled.version or self._progressed.reward_version
+        self._expect_steps(sampled.env_steps, seconds)
         before = self._progressed
         self._progressed = replace(
             before,
-            env_steps=before.env_steps + _count(metrics, "num_env_steps_sampled"),
-            episodes=before.episodes + _count(metrics, "ended"),
-            succeeded=before.succeeded + _count(metrics, "succeeded"),
-            counts=_added(before.counts, metrics.get(COUNTS, {})),
-            stale_steps=before.stale_steps + self._overview.stale(trained_on(result)),
+            env_steps=before.env_steps + sampled.env_steps,
+            episodes=before.episodes + sampled.ended,
+            succeeded=before.succeeded + sampled.succeeded,
+            counts=before.counts | {key: before.counts.get(key, 0) + n for key, n in sampled.counts.items()},
+            stale_steps=before.stale_steps + self._overview.stale(sampled.paid_by),
             iterations=before.iterations + 1,
             seconds=before.seconds + seconds,
             reward_version=version,
@@ -272,23 +264,21 @@ class _Loop:
         self._look_for_abstains(before)
         write_json(self._training.directory / LIVE, asdict(self._progressed))
         for counts in (self._since_point, self._since_screen):
-            counts.update({key: _count(metrics, key) for key in ("ended", "succeeded")})
-        means = {key: _number(metrics.get(key)) for key in MEANS}
-        found = {key: value for key, value in means.items() if value is not None}
-        self._means |= found
-        self._log(self._progressed.env_steps, {MEANS[key]: value for key, value in found.items()})
+            counts.update({"ended": sampled.ended, "succeeded": sampled.succeeded})
+        self._means |= sampled.means
+        self._log(self._progressed.env_steps, {f"training/{key}": value for key, value in sampled.means.items()})
         self._tell(before)
 
     def _tell(self, before: Progressed) -> None:
         """Publish this iteration's figures as metrics."""
         now, arm = self._progressed, self._arm
         succeeded = now.succeeded - before.succeeded
-        record("carl_env_runners", self.algorithm.env_runner_group.num_healthy_remote_workers(), arm=arm)
+        record("carl_env_runners", living_runners(self.algorithm), arm=arm)
         record("carl_env_steps", now.env_steps - before.env_steps, arm=arm)
         record("carl_episodes", succeeded, arm=arm, outcome="success")
         record("carl_episodes", now.episodes - before.episodes - succeeded, arm=arm, outcome="failure")
-        record("carl_return", self._means.get("episode_return_mean"), arm=arm)
-        record("carl_episode_length", self._means.get("episode_len_mean"), arm=arm)
+        record("carl_return", self._means.get("mean_return"), arm=arm)
+        record("carl_episode_length", self._means.get("mean_length"), arm=arm)
         record("carl_reward_version", now.reward_version, arm=arm)
         record("carl_stale_steps", now.stale_steps - before.stale_steps, arm=arm)
         record_counts({key: count - before.counts.get(key, 0) for key, count in now.counts.items()}, arm)
@@ -329,8 +319,8 @@ class _Loop:
             "seconds": round(self._progressed.seconds, 3),
             "episodes": self._progressed.episodes,
             "succeeded": self._progressed.succeeded,
-            "mean_return": self._means.get("episode_return_mean"),
-            "mean_length": self._means.get("episode_len_mean"),
+            "mean_return": self._means.get("mean_return"),
+            "mean_length": self._means.get("mean_length"),
             "training_success_rate": self._since_point["succeeded"] / ended if ended else None,
             "success_rate": evaluation.success_rate,
             "evaluation": evaluation.to_dict(),
@@ -366,63 +356,11 @@ class _Loop:
     def _evaluate(self, role: Role, episodes: int) -> Evaluation:
         self._overview.look()
         exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
-        if self._asynchronous:
-            # Its runners fetch the weights for themselves, and nobody gives them to the driver's.
-            self.algorithm.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.algorithm.learner_group, to_worker_indices=[], inference_only=True
-            )
-        return self._evaluator.evaluate(exam, Policy(self.algorithm.env_runner.module), role, episodes, greedy=False)
-
-    @property
-    def _asynchronous(self) -> bool:
-        """Whether runners are always at work: RLlib then notices that one was restarted, and gives it weights."""
-        return isinstance(self.algorithm, APPO)
-
-
-def trained(algorithm: Any) -> dict[str, Any]:
-    """RLlib's result of an iteration; an error of ours in a learner's process is raised as it was there."""
-    with clearly():
-        result: dict[str, Any] = algorithm.train()
-    return result
-
-
-def stop(algorithm: Any) -> None:
-    """As RLlib's, but without runners that are dead: it would wait until they are back, to stop them."""
-    group = algorithm.env_runner_group
-    manager = group._worker_manager
-    for index in set(manager.actor_ids()) - set(manager.healthy_actor_ids()):
-        ray.kill(manager.remove_actor(index))
-    algorithm.stop()
-
-
-def send_weights_to_the_restarted(algorithm: Any) -> None:
-    """Send the learner's weights to runners that have none: RLlib restarts one that died idle and tells nobody."""
-    group = algorithm.env_runner_group
-    blind = [index for index, seeing in group.foreach_env_runner(_sees, local_env_runner=False) if not seeing]
-    if blind:
-        group.sync_weights(
-            from_worker_or_learner_group=algorithm.learner_group, to_worker_indices=blind, inference_only=True
-        )
-
-
-def _sees(runner: Any) -> tuple[int, bool]:
-    return runner.worker_index, runner.has_weights
+        policy = Policy(acting_module(self.algorithm))
+        return self._evaluator.evaluate(exam, policy, role, episodes, greedy=False)
 
 
 def _truncate(curve: Path, points: int) -> None:
     """Keep the first ``points`` lines."""
     lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
     write_text(curve, "".join(lines))
-
-
-def _added(counts: dict[str, int], metrics: dict[str, Any]) -> dict[str, int]:
-    return counts | {key: counts.get(key, 0) + _count(metrics, key) for key in metrics}
-
-
-def _count(metrics: dict[str, Any], key: str) -> int:
-    """RLlib reports a sum of nothing as NaN."""
-    return int(_number(metrics.get(key)) or 0)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)

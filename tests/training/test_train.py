@@ -13,7 +13,6 @@ import pytest
 from gymnasium.wrappers import TimeLimit, TransformReward
 
 from carl.broadcast.channel import ChannelClient, reward_channel
-from carl.broadcast.versions import trained_on
 from carl.config import EvaluationConfig, TrainConfig
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, TaskError
@@ -26,9 +25,11 @@ from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
 from carl.training.rllib.algorithms import build
+from carl.training.rllib.control import has_weights, send_weights_to_the_restarted
+from carl.training.rllib.paid import trained_on
 from carl.training.rllib.replay import VersionedPrioritizedReplayBuffer
 from carl.training.rllib.runner import RunnerSetup
-from carl.training.train import LIVE, Training, _sees, send_weights_to_the_restarted
+from carl.training.train import LIVE, Training
 from carl.training.train import train as train_with
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
 
@@ -471,7 +472,7 @@ def test_a_restarted_runner_is_sent_the_weights(tmp_path):
         _kill_the_runner(channel)
         blind = _weights_of_the_runner(group)
         deadline = time.monotonic() + 60
-        while not dict(group.foreach_env_runner(_sees, local_env_runner=False)).get(1):
+        while not dict(group.foreach_env_runner(has_weights, local_env_runner=False)).get(1):
             assert time.monotonic() < deadline, "the restarted runner is never sent the weights"
             send_weights_to_the_restarted(algorithm)
             group.probe_unhealthy_env_runners()

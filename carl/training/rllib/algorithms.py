@@ -24,7 +24,6 @@ from carl.errors import ConfigError, ResourceError, TaskError, did_you_mean
 from carl.rewards.vector import Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
-from carl.training.policy import Policy
 from carl.training.rllib.appo import APPO, APPOLearner
 from carl.training.rllib.failures import SETUP, RaisesReported, one_sentence, raise_reported, raise_unimportable
 from carl.training.rllib.learner import PPOLearner
@@ -112,17 +111,15 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
     return tell(config, train.rllib)
 
 
-def untrained(
-    task: Task, train: TrainConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]
-) -> Policy:
-    """The policy that a training of ``task`` begins with, in the environment's spaces; raises TaskError for spaces that
-    the algorithm does not take, and ConfigError."""
+def untrained(task: Task, train: TrainConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    """The RLModule that a training of ``task`` begins with, for the environment's spaces; raises TaskError for spaces
+    that the algorithm does not take, and ConfigError."""
     config: Any = configure(RunnerSetup(task, Mix(), 0, ChannelClient("none")), train)
     actions = Actions(action_space)
     check_actions(config, actions)
     spec = config.get_rl_module_spec(spaces={DEFAULT_MODULE_ID: (Observations(observation_space).space, actions.space)})
     try:
-        return Policy(spec.build())
+        return spec.build()
     except Exception as error:  # RLlib's, in several wordings; a model_config may not suit pictures of this size
         raise TaskError(
             f"task {task.name!r}: no network of {config.algo_class.__name__} sees {observation_space} and acts in "

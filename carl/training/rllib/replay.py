@@ -12,10 +12,11 @@ from ray.rllib.algorithms import sac
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer
 
-from carl.broadcast.versions import PAID_BY, VERSION, paid_by
+from carl.broadcast.versions import VERSION
 from carl.episodes.sizes import amount
 from carl.training.rllib.divergence import FiniteLearner
 from carl.training.rllib.failures import RaisesReported
+from carl.training.rllib.paid import PAID_BY, paid_by
 
 _SAC: Any = sac.SAC  # RLlib leaves these untyped
 _SACTorchLearner: Any = SACTorchLearner

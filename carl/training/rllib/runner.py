@@ -19,16 +19,16 @@ from ray.rllib.utils.metrics import ENV_STEP_TIMER
 
 from carl.broadcast.channel import ChannelClient
 from carl.broadcast.follower import Follower
-from carl.broadcast.versions import PAID_BY, VERSION, paid_by
+from carl.broadcast.versions import VERSION
 from carl.cluster import logs
 from carl.errors import TaskError
 from carl.rewards.vector import CodeReward, Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task, blaming
-from carl.training.policy import joined
-from carl.training.rllib.divergence import diverging
+from carl.training.rllib.acting import choose
 from carl.training.rllib.failures import SETUP, reported
 from carl.training.rllib.fragment import Columns, Fragment, Ongoing
+from carl.training.rllib.paid import PAID_BY, paid_by
 from carl.training.rllib.spaces import Actions, Observations
 
 logger = logging.getLogger(__name__)
@@ -232,28 +232,17 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         actions = self.env.action_space.sample()
         return actions, {"actions": actions}
 
-    @torch.no_grad()
-    @diverging()
     def _decide(self, fragment: Fragment, *, explore: bool) -> tuple[Any, Columns]:
-        """The module's actions for the latest observations, as the environment takes them; and all it says, as columns.
+        """The module's actions for the latest observations, as the environment takes them, and columns of its outputs.
 
-        A module acts in [-1, 1] where actions are continuous, and learns from what it said.
+        A module acts in [-1, 1] where actions are continuous, and learns from what it drew there.
         """
-        module: Any = self.module
-        batch = {"obs": torch.from_numpy(fragment.observations).to(self._device)}
         runners = self.config.num_env_runners or 1
-        if explore:
-            steps = (self.num_env_steps_sampled_lifetime // runners + fragment.steps) * runners
-            found = module.forward_exploration(batch, t=steps)
-            distribution = module.get_exploration_action_dist_cls().from_logits(found["action_dist_inputs"])
-        else:
-            found = module.forward_inference(batch)
-            distribution = module.get_inference_action_dist_cls().from_logits(found["action_dist_inputs"])
-            distribution = distribution.to_deterministic()
-        actions = joined(distribution.sample())
-        found |= {"actions": actions, "action_logp": distribution.logp(actions)}
-        columns = {name: values.cpu().numpy() for name, values in found.items()}
-        return self._actions.unpack(columns["actions"]), columns
+        steps = (self.num_env_steps_sampled_lifetime // runners + fragment.steps) * runners
+        chosen = choose(
+            self.module, self._actions, fragment.observations, greedy=not explore, device=self._device, t=steps
+        )
+        return chosen.actions, chosen.columns()
 
     def _close(self, fragment: Fragment, most: int | None) -> list[Any]:
         """The fragment's episodes, or only the ended ones and ``most`` of them; log what RLlib logs, and our counts."""

@@ -14,10 +14,10 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from carl.errors import TaskError
 from carl.training.rllib.algorithms import _tuned, tell
+from carl.training.rllib.control import iterate
 from carl.training.rllib.divergence import check_weights, require_finite
 from carl.training.rllib.learner import Minibatches, PPOLearner
 from carl.training.rllib.replay import SACLearner
-from carl.training.train import trained
 
 pytestmark = pytest.mark.usefixtures("seeded_torch")
 BOOTSTRAPS = [3, 7]
@@ -214,8 +214,10 @@ def test_all_learners_stop_together_and_say_the_same(monkeypatch, elsewhere):
 
 def test_what_a_learners_process_says_in_our_words_is_said_without_its_traceback():
     class Remote:
+        env_runner_group = SimpleNamespace(foreach_env_runner=lambda *args, **kwargs: [])
+
         def train(self):
             raise RayTaskError("update", "a traceback", TaskError("look for NaN")).as_instanceof_cause()
 
     with pytest.raises(TaskError, match=r"^look for NaN$"):
-        trained(Remote())
+        iterate(Remote())
