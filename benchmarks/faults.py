@@ -28,7 +28,7 @@ from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.runs.directory import ORDER
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.training import train as training
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator

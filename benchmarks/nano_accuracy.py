@@ -34,7 +34,8 @@ from carl.serving.prompt import Prompt, Sampling
 from carl.statistics import wilson_interval
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
 from carl.synthesis.parse import Plan, parse_plan, parse_source
-from carl.task import Frame, Task, get_task
+from carl.task import Frame, Task
+from carl.tasks import get_task
 from carl.verification import verify
 
 TASKS = ("Empty-8x8", "DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup")

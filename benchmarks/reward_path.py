@@ -34,7 +34,8 @@ from carl.rewards.source import RewardSource
 from carl.rewards.vector import Mix
 from carl.sandbox import child
 from carl.sandbox.box import Box, Limits
-from carl.task import Environment, Frame, Task, get_task
+from carl.task import Environment, Frame, Task
+from carl.tasks import get_task
 from carl.tasks.minigrid_picture import TopDown
 
 TASK = "DoorKey-8x8"

@@ -35,7 +35,7 @@ from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.runs.pipeline import Pipeline
 from carl.runs.result import versions
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.tasks.minigrid import TASKS
 
 GOAL = 0.95

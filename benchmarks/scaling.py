@@ -22,7 +22,7 @@ from carl.cluster.session import ray_running
 from carl.config import TrainConfig
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
-from carl.task import get_task
+from carl.tasks import get_task
 
 COUNTS = (8, 64, 256)
 """Light actors. Each takes about 60 MB of its own."""

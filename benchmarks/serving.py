@@ -22,7 +22,7 @@ from carl.config import EMBEDDED_MODEL, VlmConfig
 from carl.episodes.play import made
 from carl.serving.local import serving
 from carl.synthesis.author import NAME_LINE
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.vlm.exchange import Draw, Question
 from carl.vlm.live import LiveModel
 

@@ -169,7 +169,7 @@ _add_command("report", "Write the report, one HTML file.", ("report",))
 @app.command()
 def tasks() -> None:
     """List the tasks."""
-    from carl.task import tasks as all_tasks
+    from carl.tasks import tasks as all_tasks
 
     table = Table("task", "algorithm", "steps", "in words", box=None, header_style="bold")
     for task in all_tasks().values():
@@ -301,7 +301,7 @@ def record(
     """Keep successful episodes of the task's expert, of a policy or of yourself as demonstrations."""
     from carl.episodes.record import Existing, Recorder, by
     from carl.episodes.record import record as keep
-    from carl.task import get_task
+    from carl.tasks import get_task
 
     if (policy and keys) or (append and replace):
         raise ConfigError("give --policy or --keys, and --append or --replace, not both")

@@ -1,13 +1,9 @@
-"""Task: an environment to solve, in words and pictures; and the registry that finds tasks by name."""
+"""Task: an environment to solve, in words and pictures."""
 
-import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.errors import CarlError, TaskError, did_you_mean
+from carl.errors import CarlError, TaskError
 
 Frame = NDArray[np.uint8]
 """``uint8[H, W, 3]``, RGB."""
@@ -23,8 +19,6 @@ Frame = NDArray[np.uint8]
 Environment = gym.Env[Any, Any]
 Actor = Callable[[Any], Any]
 """Observation to action, for one episode."""
-
-ENTRY_POINT_GROUP = "carl.tasks"
 
 LONGEST = 10_000
 """Steps after which an episode is truncated if its environment ends it no sooner, wherever it is played."""
@@ -155,68 +149,3 @@ def closed(task: Task, env: Any) -> Iterator[None]:
         raise
     with blaming(task, "the closing of its environment"):
         env.close()
-
-
-@cache
-def tasks() -> Mapping[str, Task]:
-    """All tasks by name: the built-in ones and those of installed packages.
-
-    A package adds tasks with an entry point in the group ``carl.tasks`` that names a Task or an iterable of them.
-    """
-    from carl.tasks import BUILT_IN
-
-    found = {task.name: task for task in BUILT_IN}
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        loaded = entry_point.load()
-        for task in [loaded] if isinstance(loaded, Task) else loaded:
-            if task.name in found:
-                raise TaskError(f"two tasks are called {task.name!r}; the second comes from {entry_point.value}")
-            found[task.name] = task
-    return found
-
-
-GYMNASIUM = "1.2."
-"""The releases of gymnasium that carl runs with; Ray 2.60 pins 1.2.2."""
-
-
-def get_task(name: str) -> Task:
-    """The task called ``name``, or ``module:attribute`` for one that no package registered; raises TaskError.
-
-    TaskError as well where gymnasium is another than Ray's: what trains there is not what was tested.
-    """
-    if not gym.__version__.startswith(GYMNASIUM):
-        raise TaskError(
-            f"gymnasium {gym.__version__} is installed, and Ray needs {GYMNASIUM}*: a package that needs another "
-            "cannot be used beside it. Take a release of that package from before, and pip install 'gymnasium==1.2.2'"
-        )
-    if ":" in name:
-        return _import_task(name)
-    try:
-        return tasks()[name]
-    except KeyError:
-        near, known = did_you_mean(name, tasks()), ", ".join(sorted(tasks()))
-        raise TaskError(
-            f"unknown task {name!r}{near or ';'} there are: {known}. Or name yours as module:attribute."
-        ) from None
-
-
-def _import_task(reference: str) -> Task:
-    import importlib
-
-    module_name, _, attribute = reference.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script would not find a file that lies here
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        cure = "install its package, or run carl where the file lies"
-        if (error.name or "").partition(".")[0] == "gymnasium":
-            cure = f"a package that needs a newer gymnasium than {gym.__version__} cannot be used, as Ray pins that one"
-        raise TaskError(f"cannot import the task {reference!r}: {error}; {cure}") from error
-    if not hasattr(module, attribute):
-        near = did_you_mean(attribute, [name for name, value in vars(module).items() if isinstance(value, Task)])
-        raise TaskError(f"cannot import the task {reference!r}: {module_name} has no {attribute!r}{near}")
-    task = getattr(module, attribute)
-    if not isinstance(task, Task):
-        raise TaskError(f"{reference!r} is a {type(task).__name__}, not a carl.task.Task")
-    return task

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from carl.cli import app, settings, sweep_of
 from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError
-from carl.task import get_task
+from carl.tasks import get_task
 from tests.fakes.finished import leave
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_every_field_says_what_it_is() -> None:
 
 def test_importing_carl_and_its_configuration_stays_light() -> None:
     code = (
-        "import sys, carl, carl.config, carl.task, carl.program, carl.errors, carl.cli; carl.task.tasks(); "
+        "import sys, carl, carl.config, carl.tasks, carl.program, carl.errors, carl.cli; carl.tasks.tasks(); "
         "print([m for m in ('torch', 'ray', 'transformers', 'cv2', 'minigrid') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

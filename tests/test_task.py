@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import carl.task
+import carl.tasks.registry
 from carl.episodes.play import rollout
 from carl.errors import TaskError
-from carl.task import get_task, rewarded_end, tasks
+from carl.task import rewarded_end
+from carl.tasks import get_task, tasks
 from carl.testing import TaskContract
 
 # ruff: isort: off
@@ -53,7 +54,7 @@ def test_its_pictures_have_the_environments_size() -> None:
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """What other packages are pretended to register."""
     found: list[EntryPoint] = []
-    monkeypatch.setattr(carl.task, "entry_points", lambda group: found if group == "carl.tasks" else [])
+    monkeypatch.setattr(carl.tasks.registry, "entry_points", lambda group: found if group == "carl.tasks" else [])
     tasks.cache_clear()
     yield found
     tasks.cache_clear()

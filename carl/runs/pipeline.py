@@ -20,7 +20,7 @@ from carl.runs.holding import claimed, held
 from carl.runs.result import ARM_NAMES, assemble
 from carl.runs.stages import FOR_A_PROGRAM
 from carl.runs.storage import Mirror, Storage
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.training.abstains import sentences
 
 STAGES = ORDER

@@ -15,7 +15,7 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import CodeReward, Mix
 from carl.runs.directory import read_config
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.training.checkpoint import Checkpoints
 from carl.training.final import FilmedSlot
 from carl.training.policy import Policy

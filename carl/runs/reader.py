@@ -14,7 +14,8 @@ from carl.artefacts import read_json, records, remedy, whole
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import CarlError, ConfigError, ProgramError, briefly
 from carl.program import RewardProgram
-from carl.task import Frame, get_task
+from carl.task import Frame
+from carl.tasks import get_task
 
 ARMS = ("code", "sparse+progress", "sparse")
 """Rewards that a run may have trained on, as its folders under training/ are called."""

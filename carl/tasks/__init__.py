@@ -1,6 +1,6 @@
-"""The built-in tasks. Importing this is light: environments are imported when one is made."""
+"""Tasks by name: the built-in ones, those of installed packages, and ``module:attribute`` for any other."""
 
-from carl.task import Task
-from carl.tasks import classic, minigrid
+from carl.tasks.builtin import BUILT_IN
+from carl.tasks.registry import get_task, tasks
 
-BUILT_IN: tuple[Task, ...] = (*minigrid.TASKS, *classic.TASKS)
+__all__ = ["BUILT_IN", "get_task", "tasks"]

@@ -14,7 +14,8 @@ from carl.episodes.play import attempt, made, rollout
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_of
-from carl.task import Task, get_task
+from carl.task import Task
+from carl.tasks import get_task
 from tests.fakes.corridor import COIN_FLIP, CoinFlip, Corridor
 
 DOOR = get_task("DoorKey-5x5")

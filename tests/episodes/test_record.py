@@ -20,7 +20,7 @@ from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, StoreError, TaskError
 from carl.runs.directory import RunDirectory
 from carl.runs.player import policy_of
-from carl.task import get_task
+from carl.tasks import get_task
 from tests.fakes.corridor import COIN_FLIP, CORRIDOR, STEERED, Corridor
 
 WALKER = replace(CORRIDOR, expert=lambda env: lambda observation: 1)

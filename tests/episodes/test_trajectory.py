@@ -16,7 +16,7 @@ from carl.episodes.frames import LazyFrames
 from carl.episodes.play import rollout
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError
-from carl.task import get_task
+from carl.tasks import get_task
 
 
 def episode(

@@ -13,7 +13,7 @@ from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError
 from carl.runs.storage import Storage
 from carl.serving.app import ServingConfig
-from carl.task import get_task
+from carl.tasks import get_task
 from tests.k8s.manifests import REPOSITORY, Manifest, applications, cluster_of, containers, groups_of, named
 
 Problems = Iterator[str]

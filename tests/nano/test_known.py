@@ -8,7 +8,7 @@ import pytest
 from carl.episodes.play import rollout
 from carl.errors import VlmError
 from carl.nano.known import check, strange_tiles
-from carl.task import get_task
+from carl.tasks import get_task
 
 
 @pytest.mark.parametrize("name", ["Empty-8x8", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup"])

@@ -15,7 +15,8 @@ from carl.serving.engine import VlmEngine
 from carl.serving.prompt import Prompt, PromptError, Sampling
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
 from carl.synthesis.parse import parse_plan, parse_source
-from carl.task import Frame, get_task
+from carl.task import Frame
+from carl.tasks import get_task
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from carl.rewards.program import ProgramReward
 from carl.rewards.source import PROGRESS_SLOTS, Judged
 from carl.rewards.vector import CodeReward
 from carl.sandbox.box import Box
-from carl.task import Environment, Frame, Redraw, Task, get_task
+from carl.task import Environment, Frame, Redraw, Task
+from carl.tasks import get_task
 from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
 

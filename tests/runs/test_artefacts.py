@@ -23,7 +23,7 @@ from carl.runs.report import build_report
 from carl.runs.report.sweep import write_sweep
 from carl.runs.result import assemble
 from carl.runs.storage import Storage
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.training.abstains import EXIT_STATUS
 from carl.training.checkpoint import Checkpoints, Progressed, check
 from carl.verification.report import VerificationReport

@@ -3,7 +3,7 @@
 import numpy as np
 
 from carl.episodes.play import made, rollout
-from carl.task import get_task
+from carl.tasks import get_task
 
 TASK = get_task("MountainCarContinuous")
 

@@ -5,7 +5,8 @@ import pytest
 
 from carl.episodes.play import made, rollout
 from carl.seeding import Role, seeds_of
-from carl.task import Task, get_task
+from carl.task import Task
+from carl.tasks import get_task
 from carl.tasks.minigrid import DROP, FORWARD, PICKUP, TASKS, TOGGLE, find
 
 DOORS = [task for task in TASKS if task.name != "Empty-8x8"]

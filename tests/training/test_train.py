@@ -20,7 +20,8 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import Mix
 from carl.seeding import Role
-from carl.task import Task, get_task, rewarded_end
+from carl.task import Task, rewarded_end
+from carl.tasks import get_task
 from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine

@@ -9,7 +9,7 @@ from carl.episodes.play import made, play
 from carl.episodes.trajectory import Trajectory
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
-from carl.task import get_task
+from carl.tasks import get_task
 from carl.verification import verify
 
 SOURCES = {

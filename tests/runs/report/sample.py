@@ -13,7 +13,7 @@ from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import Latch
 from carl.runs.report.strips import Progress
 from carl.statistics import wilson_interval
-from carl.task import get_task
+from carl.tasks import get_task
 
 TASK = "DoorKey-8x8"
 PROGRAM = RewardProgram(
