@@ -1,4 +1,4 @@
-"""Cameras for a Task: what takes its frames."""
+"""Cameras: functions from a task's environment to a frame."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ class Shrunk:
     camera: Callable[[Environment], Frame] = field(default_factory=Rendered)
 
     def __call__(self, env: Environment) -> Frame:
+        """The picture, ``uint8[h, w, 3]``, h and w at most ``side``; each pixel is the mean of a square."""
         import cv2
 
         frame = self.camera(env)

@@ -1,4 +1,4 @@
-"""The errors carl raises. Each says whose fault it was; its message says what happened and what to do."""
+"""The errors that carl raises. The class names what is at fault; the message is what happened and what to do."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -39,12 +39,12 @@ class ResourceError(CarlError):
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What to say of a package that is not installed."""
+    """The message for a package that is not installed."""
     return f"carl needs the package {error.name}: pip install code-as-reward, in the cluster's image too"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The nearest of the ``known`` names, whatever its case; None if none is near."""
+    """The nearest of the ``known`` names, ignoring case (difflib's ratio of at least 0.6); None if none is near."""
     by_lower = {one.lower(): one for one in known}
     near = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None
@@ -57,11 +57,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 Hint = Callable[[str], str]
-"""What to add about a name that does not exist."""
+"""A function from a name that does not exist to an addition to the message."""
 
 
 def briefly(error: Exception, hint: Hint = lambda _: "") -> str:
-    """What ``error`` says, in one line; of a pydantic ValidationError every field, its value and what it should be."""
+    """``error``'s message in one line; for a pydantic ValidationError each field, its value and what it should be."""
     problems: Callable[..., list[Mapping[str, Any]]] | None = getattr(error, "errors", None)
     if problems is None:
         return " ".join(str(error).split())

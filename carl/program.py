@@ -1,4 +1,4 @@
-"""Reward programs as data: what a VLM wrote, frozen, hashed, and never executed here."""
+"""Reward programs as data: frozen, hashed by content, and never executed here."""
 
 import hashlib
 from pathlib import Path
@@ -21,6 +21,7 @@ FUNCTION = "progress"
 AS_DATA = ConfigDict(
     frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
 )
+"""Frozen records whose fields may have another key in JSON."""
 
 
 class SubTask(BaseModel):

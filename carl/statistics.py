@@ -1,4 +1,4 @@
-"""The little statistics that several rooms need."""
+"""Confidence intervals."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -9,7 +9,7 @@ NORMAL_95 = 1.959964
 
 
 def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927), by default at 95 %; (0, 1) if nothing was tried."""
+    """The score interval of a share (E. B. Wilson, JASA 22, 1927), by default at 95 %; (0, 1) without trials."""
     if trials <= 0:
         return 0.0, 1.0
     share, spread = successes / trials, z * z / trials
@@ -21,9 +21,9 @@ def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tupl
 
 
 def t_interval(shares: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of ``shares`` by Student's t, within [0, 1]; all of that if there are not two.
+    """The 95 % interval of the mean of ``shares`` by Student's t, clipped to [0, 1]; (0, 1) for fewer than two.
 
-    A bootstrap of so few as the seeds of a sweep would be too narrow.
+    A bootstrap over as few values as the seeds of a sweep would be too narrow.
     """
     from scipy.stats import t
 

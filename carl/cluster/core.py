@@ -1,4 +1,4 @@
-"""Ray's core, the processes without which nothing goes on; and what Ray raises of its processes, in our words."""
+"""Ray's core, the processes without which no task runs, and a translation of Ray's exceptions into carl's errors."""
 
 import signal
 import socket
@@ -12,13 +12,13 @@ from typing import Any
 from carl.errors import CarlError, ResourceError, TaskError
 
 CORE = ("gcs_server", "raylet")
-"""What Ray calls these processes."""
+"""Ray's names of the core's processes."""
 
 LOOK_S = 1.0
-"""Seconds between two looks whether they are there."""
+"""Seconds between two checks of the core."""
 
 CLUSTER_PATIENCE_S = 40.0
-"""Seconds without an answer after which a cluster's core is taken for lost; after 60 Ray ends the driver's process."""
+"""Seconds without an answer after which a cluster's core counts as lost; after 60 s Ray ends the driver's process."""
 
 GOES_ON = "the same command goes on from where the run is"
 
@@ -26,20 +26,21 @@ _lost: list[str] = []
 
 
 class CoreLostError(ResourceError):
-    """Ray's core is gone in mid-run; with another one the run goes on from where it is."""
+    """Ray's core was lost in mid-run. The run can go on from its directory with another Ray."""
 
 
 def lost() -> bool:
-    """Whether the core of the Ray that runs is gone: whatever is asked of it now waits for ever."""
+    """Whether the core of the running Ray is gone: any further call of Ray would wait for ever."""
     return bool(_lost)
 
 
 @contextmanager
 def watched(gone: Callable[[], str] | None = None) -> Iterator[None]:
-    """Interrupt the main thread, by SIGTERM, once ``gone`` says what of the core is gone; see ``clearly``.
+    """Send SIGTERM to the main thread once ``gone`` returns a text that names the lost process; see ``clearly``.
 
-    Ray raises nothing then: tasks wait for ever where the raylet is gone, and without its GCS the driver's process ends
-    after a minute. To be entered by the main thread, where SIGTERM raises KeyboardInterrupt; else nothing is watched.
+    Ray itself raises nothing: without the raylet tasks wait for ever, and without the GCS Ray ends the driver's process
+    after 60 s. The main thread must enter this context, since SIGTERM raises KeyboardInterrupt there; in any other
+    thread nothing is watched.
     """
     _lost.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -68,14 +69,14 @@ class Core:
         self._heard = time.monotonic()
 
     def gone(self) -> str:
-        """What is gone of it, in words; empty if it is there."""
+        """The lost process and its exit code, or the address without an answer, as text; empty if the core runs."""
         from ray._private import worker
 
         node: Any = worker._global_node
         if node is None:
             return ""
         processes = [(name, info.process) for name in CORE for info in node.all_processes.get(name, ())]
-        if not processes:  # a cluster's, which others started
+        if not processes:  # a cluster's, which this process did not start
             return self._unanswered(node.gcs_address)
         ended = [(name, code) for name, process in processes if (code := process.poll()) is not None]
         return f"its {ended[0][0]} ended with exit code {ended[0][1]}" if ended else ""
@@ -93,8 +94,8 @@ class Core:
 
 @contextmanager
 def clearly() -> Iterator[None]:
-    """Turn what Ray raises into errors of ours: one that was raised in another process is raised as it was there, and
-    a process, or the core, that is gone is a ResourceError, or a CoreLostError. All else is raised as it is.
+    """Translate Ray's exceptions: a CarlError of another process is raised itself, a lost process is a ResourceError,
+    a lost core a CoreLostError. Every other exception passes unchanged.
     """
     try:
         yield
@@ -102,8 +103,8 @@ def clearly() -> Iterator[None]:
         if _lost:
             raise _core_lost() from None
         raise
-    except Exception as error:  # whatever it is, it is looked at and raised
-        ours = _told(error)
+    except Exception as error:  # every exception is inspected and raised again
+        ours = _translated(error)
         if ours is None:
             raise
         raise ours from (None if ours is getattr(error, "cause", None) else error)
@@ -113,14 +114,14 @@ def _core_lost() -> CoreLostError:
     return CoreLostError(f"Ray's core is gone in mid-run, as when memory runs out: {_lost[0]}; {GOES_ON}")
 
 
-def _told(error: Exception) -> CarlError | None:
-    """The error of ours that says what ``error`` means; None where it is not Ray's, or says it best."""
+def _translated(error: Exception) -> CarlError | None:
+    """The CarlError for an exception of Ray's; None for any other exception, and for a CarlError itself."""
     if "ray" not in sys.modules:
         return None
     from ray import exceptions
 
     if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, CarlError):
-        return error.cause  # the task error is one of ours too, but its text is a traceback
+        return error.cause  # the task error is a CarlError as well, but its text is a traceback
     if isinstance(error, CarlError):
         return None
     if _lost:
@@ -130,23 +131,23 @@ def _told(error: Exception) -> CarlError | None:
             f"Ray's processes cannot import what the task needs ({unread}): install its package where they run, or run "
             "carl in the folder where its module lies"
         )
-    said = next(iter(str(error).strip().splitlines()), "no reason is given").rstrip(".")
+    reason = next(iter(str(error).strip().splitlines()), "no reason is given").rstrip(".")
     if isinstance(error, exceptions.OutOfMemoryError):
         return ResourceError(
-            f"a worker process was ended because memory ran out ({said}): ask for fewer environments at a time "
+            f"a worker process was ended because memory ran out ({reason}): ask for fewer environments at a time "
             f"(train.env_runners, train.envs_per_runner), or for smaller frames, or use a larger machine; {GOES_ON}"
         )
     if isinstance(error, exceptions.WorkerCrashedError | exceptions.RayActorError | exceptions.NodeDiedError):
         return ResourceError(
-            f"a worker process ended unexpectedly, as when memory runs out or a library crashes ({said}); {GOES_ON}"
+            f"a worker process ended unexpectedly, as when memory runs out or a library crashes ({reason}); {GOES_ON}"
         )
     if isinstance(error, exceptions.LocalRayletDiedError | exceptions.RaySystemError):
-        return CoreLostError(f"Ray's core fails in mid-run: {said}; {GOES_ON}")
+        return CoreLostError(f"Ray's core fails in mid-run: {reason}; {GOES_ON}")
     return None
 
 
 def _unread(error: Exception) -> str:
-    """Why a process of Ray's could not unpickle what it was sent, in Python's words; empty if that was not it."""
+    """Python's message if a process of Ray's could not unpickle what it received; empty for other errors."""
     from ray import exceptions
 
     cause: Any = getattr(error, "cause", None) or error

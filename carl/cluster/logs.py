@@ -1,4 +1,4 @@
-"""Logs with the run and the program they are about: lines for people, or JSON where CARL_LOG asks for it."""
+"""Logging with the ids of run and program in each record: text lines, or JSON if CARL_LOG=json."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from carl.console.plain import visible
 
 LOG = "CARL_LOG"
-"""Environment variable: ``json`` makes every log record one line of JSON on standard error. Ray hands it to workers."""
+"""Environment variable: ``json`` makes each log record one line of JSON on standard error. Ray passes it to workers."""
 
 PLAIN = "%(levelname)s %(name)s: %(message)s"
 
@@ -21,7 +21,7 @@ _origin: dict[str, str] = {}
 
 
 def about(**origin: str | None) -> None:
-    """Say what this process works at from now on: ``run`` and ``program``, their ids; None for none."""
+    """Set the ids, ``run`` and ``program``, that this process's log records and metrics carry; None removes one."""
     for key, value in origin.items():
         if value is None:
             _origin.pop(key, None)
@@ -30,13 +30,13 @@ def about(**origin: str | None) -> None:
 
 
 def origin() -> dict[str, str]:
-    """What this process works at, as far as it is known."""
+    """The ids that were set, by name."""
     return dict(_origin)
 
 
 @contextmanager
 def for_a_while(**other: str | None) -> Iterator[None]:
-    """As ``about``, while the context lasts."""
+    """As ``about``, until the context ends."""
     before = {key: _origin.get(key) for key in other}
     about(**other)
     try:
@@ -46,21 +46,21 @@ def for_a_while(**other: str | None) -> Iterator[None]:
 
 
 def join(origin: Mapping[str, str]) -> None:
-    """Begin to work at what the driver works at, and nothing else; what it calls by Ray logs as it does."""
+    """Take over the driver's ids, in a process that it started through Ray, and its format of logs."""
     about(**dict.fromkeys(_origin.keys() - origin.keys()), **origin)
     if structured():
         set_up()
 
 
 def structured() -> bool:
-    """Whether the environment asks for JSON."""
+    """Whether CARL_LOG is ``json``."""
     return os.environ.get(LOG) == "json"
 
 
 def set_up() -> None:
-    """Send this process's log records to standard error, unless it sends them somewhere already.
+    """Send this process's log records to standard error, unless the root logger has a handler.
 
-    As JSON from INFO on for carl, and from WARNING on for all else; as lines for people from WARNING on.
+    As JSON from INFO on for carl and from WARNING on for other loggers; as text from WARNING on.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if structured() else Lines(PLAIN))
@@ -75,13 +75,13 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported, as the next one
-    "RAY_task_oom_retries": "1",  # it would run a task for ever that is ended for its memory
+    "RAY_task_oom_retries": "1",  # without it Ray repeats for ever a task that was killed for its memory
 }
-"""What others are told by environment variables, in the processes that a driver starts too."""
+"""Environment variables that silence libraries, also in the processes that a driver starts."""
 
 
 def quiet() -> None:
-    """Set up a process that drives a run; ray, transformers and gymnasium are chatty, so only our warnings pass."""
+    """Set up a process that drives a run: of ray, transformers and gymnasium only errors are logged."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -89,16 +89,18 @@ def quiet() -> None:
 
 
 class Lines(logging.Formatter):
-    """A record as a line for people, without what would steer their terminal."""
+    """A record as a line of text, without control sequences."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, with :func:`carl.console.plain.visible` applied."""
         return visible(super().format(record))
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time (UTC), level, logger, message, run and program where known, and its extras."""
+    """A record as one line of JSON: time (UTC), level, logger, message, run and program if set, and its extras."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line; what is not JSON becomes its ``str``."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

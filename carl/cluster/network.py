@@ -1,4 +1,4 @@
-"""Addresses of this machine: a proxy that is set for the outside world does not know its servers."""
+"""Addresses of this machine, whose servers are reached without the proxy of the environment."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit

@@ -17,14 +17,15 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def ray_running(progress: Progress = silent) -> Iterator[None]:
-    """Ray for the time being: as it runs already, on the cluster of RAY_ADDRESS (as in a Ray job), or on this machine.
+    """A connection to Ray: the one that exists, else to the cluster of RAY_ADDRESS (as in a Ray job), else a Ray of its
+    own on this machine.
 
-    Meanwhile SIGTERM raises KeyboardInterrupt, as Ctrl-C does; where Ray was not running before, so does the loss of
-    its core (see ``carl.cluster.core``). Raises ResourceError if Ray does not start, after one more try.
+    Until the context ends SIGTERM raises KeyboardInterrupt, as Ctrl-C does; so does the loss of Ray's core, if the
+    connection was made here (see ``carl.cluster.core``). Raises ResourceError if Ray does not start at the second try.
     """
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray made it chatty
+    logging.getLogger("ray").setLevel(logging.ERROR)  # importing ray set a lower level
     ours = not ray.is_initialized()
     try:
         if ours:
@@ -38,28 +39,28 @@ def ray_running(progress: Progress = silent) -> Iterator[None]:
 
 
 def here() -> Any:
-    """Ray's scheduling strategy for this process's node: where its files are, and what dies with it alone."""
+    """Ray's scheduling strategy for this process's node, where its files are."""
     import ray
 
     return on(ray.get_runtime_context().get_node_id())
 
 
 def on(node: str) -> Any:
-    """Ray's scheduling strategy for the node with that id, and no other."""
+    """Ray's scheduling strategy for the node with the id ``node``, and no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def grows() -> bool:
-    """Whether Ray's autoscaler may bring nodes, as under KubeRay. It does not tell Ray which, before it has."""
+    """Whether an autoscaler may add nodes, as under KubeRay. Which ones it could add is not known before it has."""
     from ray.autoscaler.v2.utils import is_autoscaler_v2
 
     return bool(is_autoscaler_v2())
 
 
 def alone() -> bool:
-    """Whether this process started the Ray that it uses, so that no other run gets its processes there."""
+    """Whether this process started the Ray that it uses, so that no other run starts processes there."""
     from ray._private import worker
 
     node: Any = worker._global_node
@@ -76,10 +77,10 @@ def _start() -> None:
             with _hushed():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **more)
             return
-        except Exception as error:  # Ray raises bare ones where its processes do not come up in time
-            with suppress(Exception):  # of what came up by half
+        except Exception as error:  # Ray raises bare ones if its processes do not start in time
+            with suppress(Exception):  # of what started by half
                 ray.shutdown()
-            if last or isinstance(error, ValueError):  # that is an address which is none
+            if last or isinstance(error, ValueError):  # which is a malformed address
                 where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
                 raise ResourceError(f"{where}: {error}") from error
             _log.warning("Ray did not start and is started once more: %s", error)
@@ -87,7 +88,7 @@ def _start() -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep Ray's C++ parts, which know no logger, from writing to standard error; what fails is raised."""
+    """Discard what Ray's C++ parts write to standard error, as they use no logger; failures are raised all the same."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -1,1 +1,1 @@
-"""What a terminal shows."""
+"""Output for a terminal: text without control sequences, progress, and the console."""

@@ -1,4 +1,4 @@
-"""Terminal: a console on which names and messages are shown as they are, whatever they hold."""
+"""Terminal: a console that prints names and messages literally."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from carl.console.plain import visible
 
 
 class Terminal(Console):
-    """rich's console without markup and emoji codes in strings, and without the control characters of what it shows.
+    """rich's console without markup, emoji codes and control characters in strings.
 
     ``[red]`` in the name of a sub-task is text, and ``[/]`` no error.
     """
@@ -19,5 +19,6 @@ class Terminal(Console):
         super().__init__(**{"markup": False, "emoji": False, "soft_wrap": True} | options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """rich's segments; those of text pass :func:`carl.console.plain.visible`."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))

@@ -1,6 +1,6 @@
 """The embedded vision-language model: its scenes, its teacher, its training and its weights.
 
-It knows gridworlds and nothing else.
+It reads MiniGrid's rooms and nothing else.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The teacher: what a good model answers about a scene. These texts are what the embedded model learns to write."""
+"""The training targets: the texts that the embedded model learns to write about a scene."""
 
 from carl.nano import programs
 from carl.nano.scenes import Scene, SubGoal
@@ -32,17 +32,17 @@ def subgoal_name(scene: Scene, subgoal: SubGoal) -> str:
 
 
 def describe(scene: Scene) -> str:
-    """The line that says what matters in the pictures, one episode after the other.
+    """The line that names the relevant things in the pictures, episode by episode.
 
-    Saying each colour before comparing them makes the model look at every episode, not only guess whether they differ.
+    Naming each colour before comparing them makes the model read every episode instead of guessing whether they differ.
     """
     roles = {subgoal.kind: subgoal.role for subgoal in scene.subgoals}
     among = " among other objects" if scene.crowded else ""
     episodes = zip(*(scene.colours[role] for role in roles.values()), strict=True)
-    told = [
+    sights = [
         ", ".join(f"a {colour} {kind}" for kind, colour in zip(roles, colours, strict=True)) for colours in episodes
     ]
-    return f"Scene: {'; '.join(sight + among for sight in told)}."
+    return f"Scene: {'; '.join(sight + among for sight in sights)}."
 
 
 def decomposition(scene: Scene) -> str:
@@ -57,7 +57,7 @@ def program_answer(scene: Scene, subgoal: SubGoal) -> str:
 
 
 def program(scene: Scene, subgoal: SubGoal) -> str:
-    """Source of a sub-task's program; it names a colour only where that alone tells the target apart."""
+    """Code of a sub-task; it names a colour only where nothing else distinguishes the target."""
     colour = _shared(scene.colours[subgoal.role])
     if scene.crowded and colour:
         return programs.pick_up_colour(colour)

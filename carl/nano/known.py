@@ -1,4 +1,4 @@
-"""Whether a frame is one that the embedded model can have learned to read."""
+"""A check whether a frame is one that the embedded model was trained to read."""
 
 import logging
 from functools import cache
@@ -19,16 +19,16 @@ KINDS = (
 
 
 OTHERS = "name a larger model (vlm.model, and vlm.base_url if a server has it), or replay a recording (vlm.recording)"
-"""What to do where the embedded model knows nothing."""
+"""The advice for tasks that the embedded model cannot read."""
 
 _log = logging.getLogger(__name__)
 
 
 def check(task: str, frame: Frame) -> None:
-    """Say if the embedded model does not know such pictures as ``frame``, ``uint8[H, W, 3]``, of the task so called.
+    """Check that the embedded model can read ``frame``, ``uint8[H, W, 3]``, of the task called ``task``.
 
-    One of the wrong size raises VlmError, as the model cannot be shown it. Strange tiles are a warning: what lies on
-    them may not matter. Rooms are not told apart: one of known tiles passes, though the model has never seen its like.
+    A wrong size raises VlmError, since the model cannot take it. Unknown tiles are a warning: they may not matter.
+    Rooms are not compared: one of known tiles passes, even if the model was trained on none like it.
     """
     height, width = frame.shape[:2]
     most = MOST_TILES * TILE
@@ -46,7 +46,7 @@ def check(task: str, frame: Frame) -> None:
 
 
 def strange_tiles(frame: Frame) -> int:
-    """How many tiles of ``frame`` show something that the model was not trained on."""
+    """The number of tiles of ``frame`` that the model was not trained on."""
     height, width = frame.shape[:2]
     corners = product(range(0, height, TILE), range(0, width, TILE))
     return sum(frame[y : y + TILE, x : x + TILE].tobytes() not in _tiles() for y, x in corners)
@@ -54,6 +54,6 @@ def strange_tiles(frame: Frame) -> int:
 
 @cache
 def _tiles() -> frozenset[bytes]:
-    """Every thing by itself and with the agent on it, looking each way."""
+    """The pixels of every thing, by itself and with the agent on it in each direction."""
     things: list[Thing | None] = [None, *KINDS]
     return frozenset(tile(thing, facing).tobytes() for thing, facing in product(things, (None, 0, 1, 2, 3)))

@@ -22,7 +22,7 @@ Thing = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class State:
-    """One frame's worth of world."""
+    """The things in a room, by cell, and the agent's cell and direction (0 right, 1 down, 2 left, 3 up)."""
 
     things: dict[Cell, Thing]
     agent: Cell
@@ -42,7 +42,7 @@ def _object(kind: str, colour: str, state: str) -> WorldObj:
 
 @cache
 def tile(thing: Thing | None, direction: int | None) -> Frame:
-    """A thing, or the floor, with the agent on it that looks in ``direction``, if one does: ``uint8[8, 8, 3]``."""
+    """A thing, or the floor, and the agent on it if ``direction`` is not None: ``uint8[8, 8, 3]``."""
     drawn = Grid.render_tile(_object(*thing) if thing else None, direction, tile_size=TILE)
     return np.asarray(drawn, dtype=np.uint8)
 

@@ -1,8 +1,8 @@
 """The programs that the embedded model is taught to write, by kind of sub-task.
 
-They name no colour that an environment may vary. What tells a thing apart is its shape and its brightness: walls
+They name no colour that an environment may vary. Shape and brightness distinguish things: walls
 frame the picture, a goal is solid and bright, a locked door solid and dim, a key bright, tall and thin, a box faint
-and full of gaps, a ball round. Where only the colour tells which of several things is meant, it is named.
+and full of gaps, a ball round. Where only the colour distinguishes several things, it is named.
 """
 
 _HEAD = "from carl import vision\n\n\ndef progress(frame, initial):\n"

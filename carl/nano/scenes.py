@@ -26,7 +26,7 @@ STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 @dataclass(frozen=True)
 class SubGoal:
-    """One sub-task of a scene: what is done to what. ``role`` is the key of the thing's colours."""
+    """One sub-task of a scene: verb and kind of thing. ``role`` is the key of the thing's colours in the Scene."""
 
     verb: str
     kind: str
@@ -38,11 +38,11 @@ class Scene:
     """Episodes of one task.
 
     Attributes:
-        family: which generator drew it.
+        family: the name of its generator.
         frames: initial and goal frame of each episode in turn, all ``uint8[H, W, 3]`` of one size.
-        subgoals: what has to be done, in order.
+        subgoals: the sub-tasks, in order.
         colours: for each role the colour in each episode.
-        crowded: whether other objects lie around that have to be told from the target.
+        crowded: whether there are other objects, from which the target has to be distinguished.
     """
 
     family: str
@@ -67,27 +67,32 @@ class Rooms:
 
     @property
     def size(self) -> Cell:
+        """Columns and rows of both rooms with their walls."""
         return (self.height, self.width) if self.across else (self.width, self.height)
 
     @property
     def door(self) -> Cell:
+        """The door's cell."""
         return self._turn((self.split, self.door_row))
 
     @property
     def before_door(self) -> tuple[Cell, int]:
-        """Where the agent stands, and looks, when it opens the door."""
+        """The agent's cell and direction when it opens the door."""
         return self._turn((self.split - 1, self.door_row)), 1 if self.across else 0
 
     @property
     def walls(self) -> list[Cell]:
+        """The cells of the wall between the rooms."""
         return [self._turn((self.split, row)) for row in range(1, self.height - 1) if row != self.door_row]
 
     @property
     def near(self) -> list[Cell]:
+        """The cells of the room that the agent starts in."""
         return self._cells(1, self.split)
 
     @property
     def far(self) -> list[Cell]:
+        """The cells of the room behind the door."""
         return self._cells(self.split + 1, self.width - 1)
 
     def _cells(self, start: int, stop: int) -> list[Cell]:
@@ -204,6 +209,7 @@ class Plan:
 
     @property
     def subgoals(self) -> tuple[SubGoal, ...]:
+        """The sub-tasks of the plan, in order."""
         found = [SubGoal("pick up", "key", "door")] if self.key else []
         found.append(SubGoal("open", "door", "door"))
         if self.behind == "goal":

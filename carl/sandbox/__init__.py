@@ -1,1 +1,1 @@
-"""Where generated code is checked and run: the static policy, and the process that it runs in."""
+"""Checks and runs generated code: the static policy, and the process in which programs run."""

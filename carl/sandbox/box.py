@@ -1,13 +1,13 @@
 """Box: runs a program's code in a child process, a vector step at a time.
 
-The child is a clean, isolated interpreter, never a fork of this process. It gets an almost empty environment, the
-folders of numpy, cv2 and carl to import from, no files, no new processes, and so much memory; it is ended when one
-frame takes too much processor time, or far too long on the wall. Frames cross through shared memory, results come back
-through it and are checked again here.
+The child is a clean, isolated interpreter, never a fork of this process. It has an almost empty environment, the
+folders of numpy, cv2 and carl to import from, no files, no new processes, and a memory limit; it is ended when one
+frame exceeds its limit of processor time, or a larger one of wall time. Frames and results pass through shared memory;
+results are checked again here.
 
-What the child gives up, and how, is in ``carl.sandbox.lockdown``. What that does not stop: a value that is a plain
-lie, which is for verification to notice; using up the limits; and, for code that gets past the static policy, to
-remember what it saw in this child, to read the clock, and to look at the other frames of a request.
+``carl.sandbox.lockdown`` has what the child gives up, and how. That does not stop: a false value, which verification
+has to find; using up the limits; and, for code that gets past the static policy, remembering what it saw in this
+child, reading the clock, and reading the other frames of a request.
 """
 
 from collections import Counter
@@ -28,11 +28,11 @@ __all__ = ["Box", "Judgement", "Limits"]
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What a program said about M frames.
+    """A program's values for M rows.
 
     Attributes:
         values: ``float64[M]`` in [0, 1]; NaN is an abstain.
-        reasons: why, for each row that is NaN.
+        reasons: for each row that is NaN, why.
     """
 
     values: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Judgement:
 
 
 class Box:
-    """One program at work in a child process. Close it, or use it as a context manager; not for several threads.
+    """One program in a child process. Close it, or use it as a context manager; not thread-safe.
 
     Raises ProgramError if ``policy`` refuses the program, and BoxError if the child cannot be started.
     """
@@ -52,18 +52,18 @@ class Box:
         self._child: Child | None = None
         self._closed = False
         self.restarts = 0
-        """How often the child had to be replaced."""
+        """The number of times that the child was replaced."""
         self._started()
 
     @property
     def pid(self) -> int:
-        """The child's."""
+        """The child's process id."""
         return self._started().pid
 
     def room(self, count: int, height: int, width: int) -> Frame:
-        """An array ``uint8[count, height, width, 3]`` of zeros; frames that lie there are judged without a copy.
+        """An array ``uint8[count, height, width, 3]`` of zeros; frames in it are judged without a copy.
 
-        It outlives the child that it is shared with, but is then no better than any other array.
+        It remains valid when the child is replaced, but its frames are then copied.
         """
         return self._started().room(count, height, width)
 
@@ -75,17 +75,17 @@ class Box:
         rows: NDArray[np.intp] | None = None,
         episodes: NDArray[np.intp] | None = None,
     ) -> Judgement:
-        """Progress of M sub-tasks, each at its frame, all in one go.
+        """Progress of M sub-tasks, each at its frame, in one call.
 
         Args:
             frames: ``uint8[F, H, W, 3]``.
             initials: ``uint8[E, H, W, 3]``, initial frames of episodes.
             subtasks: ``intp[M]``, indices into the program's sub-tasks.
-            rows: ``intp[M]``, which of ``frames`` each is about; if None, F is M and they are in order.
-            episodes: ``intp[M]``, which of ``initials`` its episode began at; if None, E is M, likewise.
+            rows: ``intp[M]``, the index in ``frames`` of each; if None, F is M and they are in order.
+            episodes: ``intp[M]``, the index in ``initials`` of each; if None, E is M, likewise.
 
-        An answer whose code raises, returns anything but a number in [0, 1], runs past its deadline or ends its process
-        abstains; the others are judged all the same. Raises BoxError if the child cannot be replaced.
+        A row whose code raises, returns anything but a number in [0, 1], runs past its deadline or ends its process
+        abstains; the others are judged nevertheless. Raises BoxError if the child cannot be replaced.
         """
         everyone = np.arange(len(subtasks))
         rows, episodes = (everyone if which is None else which for which in (rows, episodes))
@@ -98,7 +98,7 @@ class Box:
         return Judgement(judging.values, judging.reasons)
 
     def close(self) -> None:
-        """End the child and free what it used; harmless when called twice."""
+        """End the child and free its memory; a second call has no effect."""
         self._closed = True
         self._stop()
 
@@ -122,7 +122,7 @@ class Box:
         _check_indices(request.subtasks, len(self._sources), "sub-tasks")
 
     def _judge_chunk(self, pending: NDArray[np.intp], request: Request, out: "_Judging") -> None:
-        """Judge the answers ``pending``; where one ends the child, go on behind it with another child."""
+        """Judge the rows ``pending``; after one that ended the child, go on with another child."""
         while (pending := out.without_given_up(pending, request.subtasks, self._limits.max_kills)).size:
             answer = self._run(request.part(pending))
             finished = len(answer.values)
@@ -136,7 +136,7 @@ class Box:
     def _run(self, request: Request) -> Answer:
         try:
             answer = self._run_once(request)
-        except BaseException:  # an interrupted call leaves a child that is still busy with it: it cannot be used again
+        except BaseException:  # an interrupted call leaves a busy child, which cannot be used again
             self._stop()
             raise
         if answer.ended is not None:
@@ -147,7 +147,7 @@ class Box:
         for _ in range(ATTEMPTS):
             try:
                 return self._started().run(request)
-            except ConnectionError:  # the child died between two calls, or with its zygote: no frame is to blame
+            except ConnectionError:  # the child died between two calls, or with its zygote: not because of a frame
                 self._replace()
         raise BoxError(f"the process that runs the program was ended {ATTEMPTS} times from outside")
 
@@ -169,7 +169,7 @@ class Box:
 
 
 def _readable(reason: bytes) -> str:
-    """What is fit for a log, a terminal or a prompt: one line of plain characters."""
+    """``reason`` as one line of printable ASCII, for logs, terminals and prompts."""
     return " ".join("".join(map(chr, filter(range(32, 127).__contains__, bytes(reason)))).split())
 
 
@@ -180,7 +180,7 @@ def _check_indices(indices: NDArray[np.intp], count: int, what: str) -> None:
 
 
 class _Judging:
-    """The answer to one call of ``judge`` while it is put together."""
+    """The result of one call of ``judge`` while it is assembled."""
 
     def __init__(self, rows: int) -> None:
         self.values = np.full(rows, np.nan)
@@ -192,14 +192,14 @@ class _Judging:
         self.reasons[row] = reason
 
     def take(self, rows: NDArray[np.intp], answer: Answer) -> None:
-        """Copy what the child left, and check it again: it is the word of code that is not trusted."""
+        """Copy the child's values and check them again, since its code is not trusted."""
         self.values[rows] = answer.values
         for index, value in enumerate(answer.values.tolist()):
             if not 0 <= value <= 1:  # NaN is not either
                 self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")
 
     def without_given_up(self, rows: NDArray[np.intp], subtasks: NDArray[np.intp], max_kills: int) -> NDArray[np.intp]:
-        """``rows`` less those of sub-tasks that have ended their process too often, which abstain."""
+        """``rows`` without those of sub-tasks that ended their process ``max_kills`` times, which abstain."""
         given_up = [subtask for subtask, kills in self.kills.items() if kills >= max_kills]
         if not given_up:
             return rows

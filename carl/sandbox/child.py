@@ -1,4 +1,4 @@
-"""What a box child does once it is locked down: it takes a program, and judges the frames it is shown."""
+"""The code of a box's child after its lockdown: it loads a program and judges frames."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Function = Callable[[NDArray[np.uint8], NDArray[np.uint8]], object]
 
 
 class SubTaskCode:
-    """One sub-task's source. It is compiled at its first frame, so that the frame's limits cover that too."""
+    """One sub-task's code. It is compiled at its first frame, so that the frame's limits hold for the compiler too."""
 
     def __init__(self, index: int, source: str, names: dict[str, Any]) -> None:
         self._file = f"<sub-task {index}>"
@@ -33,14 +33,14 @@ class SubTaskCode:
         self._code: CodeType | None = None
 
     def judge(self, frame: NDArray[np.uint8], initial: NDArray[np.uint8]) -> tuple[float, str]:
-        """Progress in [0, 1] and "", or NaN and the reason why there is none."""
+        """Progress in [0, 1] and "", or NaN and the reason of the abstain."""
         try:
             return checked(self.function()(frame, initial))
-        except BaseException as error:  # whatever generated code raises is an abstain, told to whoever mends it
-            return math.nan, self._told(error)
+        except BaseException as error:  # whatever generated code raises is an abstain, and its reason
+            return math.nan, self._reason(error)
 
     def function(self) -> Function:
-        """``progress`` among constants and helpers of its own: no call finds what another left in them."""
+        """A new ``progress`` with new constants and helpers, so that a call finds nothing that another one stored."""
         if self._code is None:
             self._code = compile(rewritten(parsed(self._source)), self._file, "exec", dont_inherit=True)
         names = dict(self._names)
@@ -48,7 +48,7 @@ class SubTaskCode:
         function: Function = names["progress"]
         return function
 
-    def _told(self, error: BaseException) -> str:
+    def _reason(self, error: BaseException) -> str:
         kind = type(error).__name__[:40]
         try:
             text = " ".join(str(error).split())[: REASON_BYTES - 80]
@@ -89,7 +89,7 @@ def _shown(result: object) -> str:
 
 
 def namespace() -> dict[str, Any]:
-    """What a program finds: the four modules, and the built-in functions that the policy lists."""
+    """A program's globals: the four modules, and the built-in functions that the policy lists."""
     import builtins
 
     import cv2
@@ -126,7 +126,7 @@ def namespace() -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Import and use now what a program's calls would import at first use, when nothing can be opened any more."""
+    """Import and call in advance what imports modules at its first use, since the child cannot open files later."""
     import cv2
     import numpy.fft
     import numpy.linalg
@@ -150,7 +150,7 @@ def warm_up() -> None:
 
 
 def serve(channel: int, shared: Shared) -> None:
-    """Answer requests until the caller hangs up. It ends this process if one frame takes too long."""
+    """Answer requests until the caller closes the channel, or ends this process because a frame takes too long."""
     names = namespace()
     codes: list[SubTaskCode] = []
     os.write(channel, READY)
@@ -173,7 +173,7 @@ def judge(
     width: int,
     *where: int,
 ) -> None:
-    """Leave a value, or NaN and a reason, for each row. ``where`` frames and initial frames begin, and how many."""
+    """Write a value, or NaN and a reason, for each row. ``where`` is start and count of frames and initial frames."""
     frames, initials = (
         np.ndarray((count, height, width, 3), np.uint8, shared.frames, start) for start, count in (where[:2], where[2:])
     )

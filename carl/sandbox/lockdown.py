@@ -1,8 +1,8 @@
-"""What a box child gives up before it runs a program, and whether that is really denied on this machine.
+"""What a box's child gives up before it runs a program, and tests whether this machine enforces it.
 
-Four things, each enough against most of what a program could try: a seccomp list of system calls, Landlock's denial of
-every file, resource limits, and another user in place of root. A zygote tries the first two out before it relies on
-them; the tier says which of them held.
+Four mechanisms, each sufficient against most attempts: a seccomp list of system calls, Landlock's denial of every
+file, resource limits, and another user in place of root. A zygote tests the first two before it relies on them; the
+tier names those that held.
 """
 
 import ctypes
@@ -21,14 +21,14 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 CAPABILITY_VERSION = 0x20080522
 TO_DROP_ROOT = 1 << 5 | 1 << 6 | 1 << 7
-"""Capabilities KILL, SETGID and SETUID (linux/capability.h). Without the first, root could not end a child that is
-somebody else; not even by PR_SET_PDEATHSIG."""
+"""Capabilities KILL, SETGID and SETUID (linux/capability.h). Without the first, root could not end a child of another
+user, not even by PR_SET_PDEATHSIG."""
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 """Numbers of system calls, the same on every architecture."""
 
 LANDLOCK_FS = (0, 13, 14, 15, 15, 16)
-"""How many kinds of access to files each version of Landlock's interface knows (linux/landlock.h)."""
+"""Kinds of access to files in each version of Landlock's interface (linux/landlock.h)."""
 
 LANDLOCK_NET, LANDLOCK_SCOPE = 2, 2
 """Kinds of access to TCP from version 4 on; and, from version 6 on, ways to others' processes: sockets, signals."""
@@ -46,7 +46,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Tier(IntEnum):
-    """What holds a program, weakest first: ``RLIMITS`` always, what the others are named for, and ``FULL``, all."""
+    """The mechanisms that confine a program, weakest first: resource limits always, one of the others, or all."""
 
     RLIMITS = 0
     LANDLOCK = 1
@@ -60,7 +60,7 @@ class Tier(IntEnum):
 
 
 def probe() -> dict[str, str]:
-    """Mechanisms that deny nothing here, and why. Each is tried in a process of its own."""
+    """Mechanisms that do not work on this machine, and why. Each is tested in its own process."""
     tried: dict[str, tuple[Callable[[int], None], tuple[Callable[[], object], ...]]] = {
         "seccomp": (restrict_calls, (_open, _connect, _fork, _map_code)),
         "landlock": (lambda _: restrict_files(), (_open,)),
@@ -78,10 +78,10 @@ def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None
     parent, memory = os.getppid(), address_space() + (memory_mb << 20)
     drop_root()
     drop_capabilities()
-    prctl(PR_SET_DUMPABLE, 0)  # nobody traces it, and a crash starts no collector of core dumps
+    prctl(PR_SET_DUMPABLE, 0)  # no process may trace it, and a crash starts no collector of core dumps
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user has cleared it
     if os.getppid() != parent:
-        os._exit(1)  # it went before it was watched
+        os._exit(1)  # the parent ended before the signal was set
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if "landlock" not in failures:
         restrict_files()
@@ -94,7 +94,7 @@ def lock_down(channel: int, memory_mb: int, failures: Mapping[str, str]) -> None
 
 
 def drop_root() -> None:
-    """Become nobody, where this process is root and may."""
+    """Become the user nobody, if this process is root and has the capabilities."""
     if os.geteuid() == 0 and _capabilities() & TO_DROP_ROOT == TO_DROP_ROOT:
         try:
             os.setgroups([])
@@ -105,20 +105,20 @@ def drop_root() -> None:
 
 
 def drop_capabilities() -> None:
-    """Leave nothing that root, or a user with capabilities, may do beyond others."""
+    """Give up all capabilities; raises OSError."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     _checked(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 
 def _capabilities() -> int:
-    """The effective ones, as bits; the first 32 of them."""
+    """The first 32 effective capabilities, as bits."""
     found = (ctypes.c_uint32 * 6)()
     _checked(_libc.capget((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), found), "capget")
     return found[0]
 
 
 def restrict_files() -> None:
-    """Let Landlock deny all access to files, and what else it knows: TCP, others' sockets and signals."""
+    """Let Landlock deny access to files, TCP, and other processes' sockets and signals, as far as the kernel can."""
     version = _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
     if version < 1:
         raise OSError(ctypes.get_errno(), "the kernel has no Landlock")
@@ -132,7 +132,7 @@ def restrict_files() -> None:
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has."""
+    """Size of this process's address space, in bytes."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()
 
@@ -165,11 +165,12 @@ def restrict_calls(channel: int) -> None:
         rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(0, pyseccomp.EQ, channel))
     try:
         rules.load()
-    except OSError as error:  # libseccomp says "Operation canceled", whatever the kernel had against it
+    except OSError as error:  # libseccomp reports "Operation canceled" for every reason
         raise OSError(error.errno, "the kernel takes no filter for system calls") from error
 
 
 def prctl(option: int, value: int) -> None:
+    """``prctl(2)`` with one argument; raises OSError."""
     _checked(_libc.prctl(option, value, 0, 0, 0), "prctl")
 
 
@@ -180,13 +181,13 @@ def _checked(result: int, what: str) -> int:
 
 
 def _tried(confine: Callable[[int], None], attempts: tuple[Callable[[], object], ...]) -> str:
-    """Why ``confine`` cannot be relied on, "" if it can: in another process every attempt worked before, none after."""
+    """Why ``confine`` does not work, "" if it does: in a child process every attempt worked before it, none after."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             why = _attempted(lambda: confine(writer), attempts)
-        except BaseException as error:  # nothing may get out of the fork of a process that has other things to do
+        except BaseException as error:  # no exception may leave the fork, which would go on as its parent
             why = str(error) or type(error).__name__
         os.write(writer, why.encode())
         os._exit(0)

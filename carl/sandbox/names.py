@@ -1,8 +1,8 @@
 """The exact allow-lists of the static policy: everything that a reward program may name, and nothing else.
 
-A name is here because it computes from its arguments alone. Left out on purpose: whatever reaches files, memory
-addresses, memory as somebody left it (``np.empty``), modules, global state (random numbers, print options, threads) or
-code in strings.
+A name is here because it computes from its arguments alone. Left out on purpose: everything that reaches files, memory
+addresses, unwritten memory (``np.empty``), modules, global state (random numbers, print options, threads) or code in
+strings.
 """
 
 import inspect
@@ -96,7 +96,7 @@ INSTEAD_OF = {
     "np.linalg.eig": "; use np.linalg.eigh",
     "np.float16": "; use np.float32",
 }
-"""What models write that is not there, and what to write."""
+"""Names that models write and that are not allowed, and what to write instead."""
 
 DTYPE_AT = {
     **dict.fromkeys(_words("array asarray ascontiguousarray zeros zeros_like ones ones_like identity indices"), 1),
@@ -122,13 +122,13 @@ PADDINGS = _words("constant edge linear_ramp maximum mean median minimum reflect
 """Modes of ``np.pad`` that write every element."""
 
 MASKED = _words("sum mean std var min max amin amax prod any all nansum nanmean nanstd nanmin nanmax")
-"""Functions and methods whose ``where=`` says what to go through, and leaves nothing unwritten."""
+"""Functions and methods whose ``where=`` selects what is reduced, and leaves nothing unwritten."""
 
 ITERATORS = _words("map filter zip enumerate reversed")
-"""Built-in functions whose result can be gone through once, and is told apart from others by its address only."""
+"""Built-in functions that return an iterator: it can be consumed once, and its only identity is its address."""
 
 CONSUMERS = _words("all any sum list tuple set frozenset sorted dict max min enumerate next")
-"""Built-in functions that go through their first argument at once."""
+"""Built-in functions that consume their first argument at once."""
 
 CONSUMING_METHODS = _words("extend update union intersection difference issubset issuperset")
 

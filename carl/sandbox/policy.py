@@ -1,7 +1,7 @@
-"""The static policy: what the source of a sub-task may contain, checked before any of it runs.
+"""The static policy: what the code of a sub-task may contain, checked before any of it runs.
 
-It is hygiene, so that a model's slips come back to it as a list of what to change, and a first fence. The boundary
-against hostile code is the process that runs it (``carl.sandbox.box``).
+It returns a model's mistakes as a list of changes to make, and is a first line of defence. The boundary against hostile
+code is the process that runs it (``carl.sandbox.box``).
 """
 
 import ast
@@ -39,7 +39,7 @@ INSTEAD: dict[type[ast.AST], str] = {
     ast.Import: "an import inside a function; put it at the top of the source",
     ast.ImportFrom: "an import inside a function; put it at the top of the source",
 }
-"""What the commonest refused constructs are called, and what to write instead."""
+"""The names of common refused constructs, and what to write instead."""
 
 HARMLESS = (
     # statements
@@ -50,11 +50,11 @@ HARMLESS = (
     *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
     *(ast.comprehension, ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
 )
-"""Node types whose parts are looked at and that are fine in themselves."""
+"""Node types that are allowed if their parts are."""
 
 
 def violations(source: str) -> list[Violation]:
-    """Everything that the policy refuses in a sub-task's source, by line; empty if it may run."""
+    """Everything that the policy refuses in a sub-task's code, by line; empty if it may run."""
     tree, found = read(source)
     if tree is None:
         return found
@@ -67,13 +67,13 @@ def violations(source: str) -> list[Violation]:
 
 
 def check_source(source: str) -> None:
-    """Raise ProgramError listing every violation in a sub-task's source."""
+    """Raise ProgramError with every violation in a sub-task's code."""
     if found := violations(source):
         raise ProgramError("\n".join(str(violation) for violation in found))
 
 
 def check_program(program: RewardProgram) -> None:
-    """Raise ProgramError listing every violation in every sub-task of ``program``."""
+    """Raise ProgramError with every violation in every sub-task of ``program``."""
     lines = [
         f"sub-task {index} ({subtask.name!r}), {violation}"
         for index, subtask in enumerate(program.subtasks, 1)
@@ -84,14 +84,14 @@ def check_program(program: RewardProgram) -> None:
 
 
 def _bound_names(tree: ast.Module) -> set[str]:
-    """Every name that the source itself binds, wherever it does."""
+    """Every name that the code binds, in any scope."""
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     return stored | functions | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
 
 
 class _Checker(ast.NodeVisitor):
-    """Walks one source and collects what it finds; every node type that is not named here is refused."""
+    """Collects the violations in one tree; every node type that is not named here is refused."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.found: list[Violation] = []
@@ -242,4 +242,4 @@ class _Checker(ast.NodeVisitor):
 
 
 Policy = Callable[[RewardProgram], None]
-"""Raises ProgramError for a program that may not run."""
+"""A check that raises ProgramError for a program that may not run."""

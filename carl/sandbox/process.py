@@ -1,4 +1,4 @@
-"""The child process of a box, seen from outside: given a program and frames, listened to, and ended."""
+"""The child process of a box, from the parent's side: it sends a program and frames, reads answers, and ends it."""
 
 import json
 import logging
@@ -22,14 +22,14 @@ from carl.sandbox.supervisor import START_S, StartError, taken
 from carl.task import Frame
 
 ATTEMPTS = 3
-"""How often something is tried while processes are ended from outside: by hand, or for want of memory."""
+"""Tries while something else ends the processes: a person, or the kernel for want of memory."""
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Seconds before a process is started again that could not be: nothing can be done about a busy machine but wait."""
+"""Seconds before a process is started again that could not be: on a busy machine waiting is all that helps."""
 
 LOOKS = 16
-"""How often within a deadline it is looked whether the child has come further: a frame may take an eighth longer, one
-look until the first reading of its clock and one after the last."""
+"""Checks of the child's progress per deadline. A frame may take an eighth longer: one interval before the first reading
+of its clock and one after the last."""
 
 CPU_CLOCK = 2
 """``CPUCLOCK_SCHED`` of linux/posix-timers.h: with the complement of a process's number, the clock of the processor
@@ -41,12 +41,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a program may use.
+    """A program's limits.
 
     Attributes:
         deadline_s: seconds of the child's processor time for one frame.
-        wall_factor: so many times ``deadline_s`` may go by on the wall while one frame is judged. Ten leave a program
-            its deadline where ten processes want each core; a child that waits for something ends then.
+        wall_factor: the limit of wall time for one frame, as a multiple of ``deadline_s``. Ten leave a program its
+            deadline where ten processes share each core; it ends a child that only waits.
         memory_mb: MiB of address space beyond what the interpreter and its libraries take.
         max_kills: a sub-task that ended its process so often in one call of ``judge`` is not run again in that call.
         start_s: seconds in which a process has to be ready.
@@ -61,7 +61,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Answer i is about ``frames[rows[i]]`` of an episode that began at ``initials[episodes[i]]``."""
+    """Row i judges ``frames[rows[i]]`` of an episode that began at ``initials[episodes[i]]``, by ``subtasks[i]``."""
 
     frames: Frame
     initials: Frame
@@ -70,7 +70,7 @@ class Request:
     episodes: NDArray[np.intp]
 
     def part(self, which: NDArray[np.intp]) -> "Request":
-        """Those answers only, in ascending order."""
+        """The rows ``which``, in ascending order."""
         if len(which) == len(self.subtasks):
             return self
         return Request(self.frames, self.initials, self.subtasks[which], self.rows[which], self.episodes[which])
@@ -78,7 +78,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Values and reasons of the rows that were finished; and how the child ended, if it did, on the one after."""
+    """Values and reasons of the finished rows; and how the child ended on the row after them, else None."""
 
     values: NDArray[np.float64]
     reasons: NDArray[np.bytes_]
@@ -86,7 +86,7 @@ class Answer:
 
 
 class Child:
-    """One process that holds a program's code. Raises BoxError if it cannot be started, again and again."""
+    """One process with a program's code. Raises BoxError if it cannot be started in several tries."""
 
     def __init__(self, sources: list[str], limits: Limits) -> None:
         if sys.platform != "linux":
@@ -115,13 +115,14 @@ class Child:
         self._poll.register(self._fork.channel, select.POLLIN)
         try:
             self._load(sources)
-        except BaseException:  # whatever went wrong, half a child must not stay behind
+        except BaseException:  # whatever is raised, no half-started child may remain
             self.stop()
             raise
 
     @property
     def pid(self) -> int:
-        assert self._fork.pid is not None  # whoever is taken has one
+        """The process id."""
+        assert self._fork.pid is not None  # ``taken`` waits for it
         return self._fork.pid
 
     def _load(self, sources: list[str]) -> None:
@@ -134,15 +135,15 @@ class Child:
     def _expect_ready(self) -> None:
         answer = self._receive(self._limits.start_s)
         if answer == b"":
-            raise ConnectionError("one ended before it was ready, and said nothing")
+            raise ConnectionError("one ended before it was ready, without a message")
         if answer != READY:
-            said = (answer + self._fork.channel.recv(2000)).decode(errors="replace") if answer else "nothing in time"
-            raise BoxError(f"a process that runs programs did not start; it said {said}")
+            words = (answer + self._fork.channel.recv(2000)).decode(errors="replace") if answer else "nothing in time"
+            raise BoxError(f"a process that runs programs did not start; it answered {words}")
 
     def room(self, count: int, height: int, width: int) -> Frame:
-        """An array ``uint8[count, height, width, 3]`` of zeros in the shared memory, or elsewhere if that is full.
+        """An array ``uint8[count, height, width, 3]`` of zeros in the shared memory, or outside of it if that is full.
 
-        What lies there does not have to be copied in order to be judged.
+        Frames in the shared memory are judged without a copy.
         """
         shape = (count, height, width, 3)
         size = prod(shape)
@@ -153,7 +154,7 @@ class Child:
         return room
 
     def run(self, request: "Request") -> Answer:
-        """Judge at most ``rows_at_once`` rows. Raises ConnectionError if the child was gone before."""
+        """Judge at most ``rows_at_once`` rows. Raises ConnectionError if the child had ended before."""
         rows, (height, width) = len(request.subtasks), request.frames.shape[1:3]
         shared = self._fork.shared
         frames = self._place(0, request.frames, request.rows)
@@ -170,7 +171,7 @@ class Child:
         return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
 
     def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> tuple[int, int]:
-        """Where in the shared memory ``pictures`` begin, and how many; from elsewhere ``which`` of them are copied."""
+        """Start and count of ``pictures`` in the shared memory; from outside of it ``which`` of them are copied."""
         shared, start = self._fork.shared, _address(pictures) - self._address
         if 0 <= start < self._used and pictures.flags.c_contiguous:
             shared.places[column, : len(which)] = which
@@ -182,11 +183,11 @@ class Child:
         return start, len(which)
 
     def _follow(self) -> None:
-        """Put the child on the core that this thread is on: it waits there anyway, and waking up elsewhere is slow."""
+        """Pin the child to this thread's core, which is idle meanwhile; waking up another core is slower."""
         core = _current_core()
         if core != self._core:
             self._core = core
-            with suppress(OSError):  # it may be gone; sending will tell
+            with suppress(OSError):  # it may have ended; sending will fail
                 os.sched_setaffinity(self.pid, {core})
 
     def _ask(self, kind: int, *numbers: int) -> None:
@@ -194,10 +195,10 @@ class Child:
         try:
             self._fork.channel.send(request, socket.MSG_DONTWAIT)
         except BlockingIOError as error:
-            raise ConnectionError("the child answers without reading what it is asked") from error
+            raise ConnectionError("the child answers without reading its requests") from error
 
     def _judged(self, rows: int) -> tuple[bytes | None, str]:
-        """The reply and ""; or None and how the child took too long at one row, or came back to it."""
+        """The reply and ""; or None and which limit the child exceeded at one row, or at going back to it."""
         reply = self._receive(self._limits.deadline_s / LOOKS)
         return (reply, "") if reply is not None else self._watched(rows)
 
@@ -215,14 +216,14 @@ class Child:
         return reply, ""
 
     def _used_s(self) -> float:
-        """Seconds of processor time that the child has used; of the wall's where the kernel does not say."""
+        """The child's processor time in seconds; wall time if the kernel does not report it."""
         try:
             return time.clock_gettime(~self.pid << 3 | CPU_CLOCK)
         except OSError:
             return time.monotonic()
 
     def _receive(self, timeout_s: float) -> bytes | None:
-        """What the child says: two bytes are one too many. b"" if it hung up, None if it took too long."""
+        """The child's answer (two bytes are one too many); b"" if it closed the channel, None after ``timeout_s``."""
         try:
             return self._fork.channel.recv(2) if self._poll.poll(timeout_s * 1000) else None
         except ConnectionResetError:
@@ -232,20 +233,20 @@ class Child:
         self.stop()
         code = self._ended
         if code is None:
-            raise ConnectionError("the zygote is gone, and has taken its children along")
+            raise ConnectionError("the zygote has ended, and its children with it")
         return late or f"ended its process ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
     def stop(self) -> None:
-        """End the process, and give back descriptors and memory; harmless when called twice."""
+        """End the process and free its descriptors and memory; a second call has no effect."""
         if not self._stopped:
             self._stopped = True
-            with suppress(OSError):  # the zygote is gone, and its children with it
+            with suppress(OSError):  # the zygote has ended, and its children with it
                 self._ended = self._supervisor.end(self._fork)
             self._fork.close()
 
 
 def rows_at_once(frames: Frame) -> int:
-    """How many of these frames ``uint8[M, H, W, 3]`` fit into one request; raises BoxError if not one does."""
+    """The number of frames, of the shape of ``uint8[M, H, W, 3]``, per request; raises BoxError if none fits."""
     rows = PASSING // 2 // max(1, prod(frames.shape[1:]))
     if rows == 0:
         raise BoxError(

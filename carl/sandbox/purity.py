@@ -1,11 +1,11 @@
-"""What would make a program's answer depend on more than its two frames, found in its syntax tree.
+"""Checks on the syntax tree that a program's answer depends on its two frames alone.
 
-Three things could: memory that was never written, the clock, and addresses. All of them are options or properties of
-functions, so a function is called where it is named, by name, and its telling options are written out there:
+It could also depend on three things: memory that was never written, the clock, and addresses. All of them are options
+or properties of functions, so a function must be called by name, with the options that matter written out:
 
-- a function is no value: a call under another name could not be looked at, and a text or a set would show its address;
-- what is gone through once (``zip``, a generator) is no value either, for the same reason;
-- a ``dtype`` is a kind of numbers, for there are kinds that turn "now" into the time;
+- a function is no value: a call under another name could not be checked, and a text or a set would show its address;
+- an iterator (``zip``, a generator) is no value either, for the same reason;
+- a ``dtype`` is a kind of numbers, since other kinds turn "now" into the time;
 - ``where=`` and ``np.pad`` leave no element unwritten.
 """
 
@@ -37,7 +37,7 @@ ARRAYS = frozenset({"copy", "astype"})
 """Methods that give an array whatever they are called on."""
 
 TELLING = frozenset({"astype", "keys", "items"})
-"""Methods that are only called by name, so that it is seen on what."""
+"""Methods that may only be called by name, so that their object is visible."""
 
 MASKING = "`where=` leaves what it does not name unwritten; give `out=np.zeros(...)` too, or use np.where"
 TYPES = "write the kind of numbers out where it is used, as `np.float32`, `int` or `x.dtype`"
@@ -50,13 +50,13 @@ Options = Mapping[str | None, ast.expr]
 """Arguments that are given by name."""
 
 PLAIN, UNKNOWN = ast.Constant("constant"), ast.Constant(...)
-"""The default of np.pad's mode; and what stands for a value that is not written out."""
+"""The default of np.pad's mode; and the stand-in for a value that is not written out."""
 
 Scope = ast.Module | ast.FunctionDef | ast.Lambda | Comprehension
 
 
 def impurities(tree: ast.Module) -> Iterator[Violation]:
-    """Everything in a source that the rules above refuse."""
+    """Every violation of the rules above."""
     names = _Names(tree)
     uses = _Uses(tree, names)
     options = _Options(tree)
@@ -70,7 +70,7 @@ def impurities(tree: ast.Module) -> Iterator[Violation]:
 
 
 def _scoped(node: ast.AST, scopes: tuple[Scope, ...]) -> Iterator[tuple[ast.expr, tuple[Scope, ...]]]:
-    """Every expression, and the scopes that it is in."""
+    """Every expression with its enclosing scopes, outermost first."""
     for child in ast.iter_child_nodes(node):
         seen = scopes[:-1] if _is_outermost(node, child, scopes[-1]) else scopes
         if isinstance(child, ast.expr):
@@ -86,7 +86,7 @@ def _is_outermost(node: ast.AST, child: ast.AST, scope: Scope) -> bool:
 
 
 class _Names:
-    """What names stand for, by scope."""
+    """The meaning of names, by scope."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._known: dict[int, tuple[set[str], set[str]]] = {}
@@ -158,7 +158,7 @@ def _leaking(node: ast.AST) -> Iterator[ast.NamedExpr]:
 
 
 class _Uses:
-    """What the expressions of a source are for: to be called, to be gone through, or to be anything."""
+    """The use of each expression: it is called, it is iterated over, or it is a value."""
 
     def __init__(self, tree: ast.Module, names: _Names) -> None:
         self._names = names
@@ -168,7 +168,7 @@ class _Uses:
             self._note(node)
 
     def is_loose_function(self, node: ast.expr, scopes: Iterable[Scope]) -> bool:
-        """Whether it is a function that is neither called here nor handed to what calls it."""
+        """Whether it is a function that is neither called here nor passed to a function that calls it."""
         if id(node) in self._called:
             return False
         match node:
@@ -184,7 +184,7 @@ class _Uses:
         return False
 
     def is_loose_iterator(self, node: ast.expr) -> bool:
-        """Whether it is gone through elsewhere than here."""
+        """Whether it is an iterator that is not consumed here."""
         makes = isinstance(node, ast.GeneratorExp) or (isinstance(node, ast.Call) and self._is(node.func, ITERATORS))
         return makes and id(node) not in self._consumed
 

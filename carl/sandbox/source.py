@@ -1,10 +1,10 @@
-"""A sub-task's source as a syntax tree. Nothing is compiled here: what the compiler refuses is found in the tree.
+"""A sub-task's code as a syntax tree. Nothing is compiled here: what the compiler refuses is found in the tree.
 
-The tree is what runs. Annotations, imports of their names and a main guard mean nothing to a program, so they are
-dropped before anybody looks.
+The tree is what runs. Annotations, imports of their names and a main guard have no effect in a program, so they are
+removed before the policy checks it.
 
-The compiler has no bound of its own. A few lines can take it gigabytes (it writes out a nested ``finally`` block twice
-for each level), so sources are compiled in the box alone, where memory and time are limited.
+The compiler's memory is not bounded: a few lines can take gigabytes (it writes out a nested ``finally`` block twice for
+each level). So code is compiled in the box alone, where memory and time are limited.
 """
 
 import ast
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_CHARACTERS = 20_000
-"""So much is parsed within 0.05 s and 20 MB, however it is nested: the parser's work grows with a source's length."""
+"""Longest code. Parsing it takes at most 0.05 s and 20 MB, however it is nested: the work grows with the length."""
 
 MAX_LOOPS = 20
 """Loops within loops: CPython's own limit (``CO_MAXBLOCKS``)."""
@@ -27,7 +27,7 @@ MAX_BEFORE_STARRED = 255
 
 
 TYPING = frozenset({"__future__", "typing", "collections.abc", "numpy.typing"})
-"""Modules that are imported for annotations only."""
+"""Modules whose imports serve annotations only."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +42,7 @@ class Violation:
 
 
 def read(source: str) -> tuple[ast.Module | None, list[Violation]]:
-    """The tree, None if there is none, and what speaks against the source as Python."""
+    """The tree, None if it cannot be parsed, and everything that is not valid Python in it."""
     if len(source) > MAX_CHARACTERS:
         return None, [Violation(1, f"the source has {len(source)} characters; keep it below {MAX_CHARACTERS}")]
     try:
@@ -57,7 +57,7 @@ def read(source: str) -> tuple[ast.Module | None, list[Violation]]:
 
 
 def parsed(source: str, file: str = "<sub-task>") -> ast.Module:
-    """What of ``source`` runs; raises what ``ast.parse`` does."""
+    """The tree of what runs of ``source``; raises what ``ast.parse`` raises."""
     tree = ast.parse(source, file)
     tree.body = [statement for statement in tree.body if not _is_main_guard(statement)]
     running: ast.Module = _Running().visit(tree)
@@ -87,7 +87,7 @@ class _Running(ast.NodeTransformer):
 
 
 def _is_main_guard(statement: ast.stmt) -> bool:
-    """What a file does where it is run by itself."""
+    """Whether it is ``if __name__ == "__main__"``, which runs in a script only."""
     return isinstance(statement, ast.If) and ast.unparse(statement.test) in (
         "__name__ == '__main__'",
         "'__main__' == __name__",
@@ -95,7 +95,7 @@ def _is_main_guard(statement: ast.stmt) -> bool:
 
 
 def dotted(node: ast.expr) -> tuple[str, str]:
-    """("np", "linalg.norm") for the expression ``np.linalg.norm``; two empty texts for what is no chain from a name."""
+    """("np", "linalg.norm") for ``np.linalg.norm``; two empty texts for anything but attributes of a name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -1,4 +1,4 @@
-"""The supervisor of a process: it has a zygote of its own fork the children of boxes, and keeps a spare one ready."""
+"""The supervisor of a process: it makes its zygote fork the children of boxes, and keeps a spare one ready."""
 
 import atexit
 import importlib.util
@@ -24,14 +24,14 @@ from carl.sandbox.lockdown import Tier
 from carl.sandbox.shared import Shared
 
 START_S = 60.0
-"""Seconds in which a zygote has to be ready, unless it is told otherwise."""
+"""Seconds in which a zygote has to be ready, by default."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENCV_OPENCL_RUNTIME": "disabled",
     "LC_ALL": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # a program that goes through a set of strings says the same in every child
+    "PYTHONHASHSEED": "0",  # the same hashes of strings in every child
 }
 
 ACCEPTED = "CARL_SANDBOX"
@@ -41,13 +41,13 @@ _log = logging.getLogger(__name__)
 
 
 class StartError(BoxError):
-    """A process could not be started, which may pass: the machine is busy, or something ended it from outside."""
+    """A process could not be started. It may pass: the machine is busy, or something killed the process."""
 
 
 class Supervisor:
-    """Has children forked from a zygote of its own, and keeps a spare one ready. For several threads.
+    """Makes its zygote fork children, and keeps a spare one ready. Thread-safe.
 
-    Raises StartError if the zygote cannot start, and BoxError if too little is denied on this machine.
+    Raises StartError if the zygote cannot start, and BoxError if this machine enforces too little.
     """
 
     def __init__(self, start_s: float) -> None:
@@ -61,7 +61,7 @@ class Supervisor:
             with theirs:
                 self._process = _start_zygote(theirs.fileno())
             self.tier = self._greeted(self._process, start_s)
-        except BaseException:  # whatever went wrong, half a zygote must not stay behind
+        except BaseException:  # whatever is raised, no half-started zygote may remain
             self.close()
             raise
 
@@ -73,28 +73,28 @@ class Supervisor:
             late = isinstance(error, TimeoutError)
             process.kill()
             assert process.stderr is not None  # it was asked to be a pipe
-            said = process.stderr.read().decode(errors="replace").strip()
+            words = process.stderr.read().decode(errors="replace").strip()
             silent = f"it was not ready within {start_s:g} s" if late else "it ended before it was ready"
-            reason = said[-2000:] or f"{silent}, and said nothing"
+            reason = words[-2000:] or f"{silent}, without a message"
             raise StartError(f"the process that runs programs did not start: {reason}") from error
         return accepted(failures)
 
     def take(self, memory_mb: int) -> "Fork":
-        """A child that is locked down: the spare, if it has this limit. The next spare starts meanwhile."""
+        """A locked-down child: the spare one, if it has this limit of ``memory_mb``. The next spare is then started."""
         with self._exchange():
             fork, self._spare = self._spare, None
             if fork is not None and fork.memory_mb != memory_mb:
                 self.end(fork)
                 fork = None
             fork = fork or self._fork(memory_mb)
-            with suppress(BoxError):  # there is no room for a spare; whoever needs a child tries again
+            with suppress(BoxError):  # there is no room for a spare; the next call tries again
                 self._spare = self._fork(memory_mb)
             while fork.pid is None:
                 self._take_pid()
         return fork
 
     def end(self, fork: "Fork") -> int:
-        """Kill the child and wait for it; its exit code, or what it had ended with before, negative for a signal."""
+        """Kill the child, if it still runs, and wait for it; returns its exit code, negative for a signal."""
         with self._exchange():
             while fork.pid is None:
                 self._take_pid()
@@ -105,7 +105,7 @@ class Supervisor:
             return int(self._receive()["status"])
 
     def close(self) -> None:
-        """End the zygote, and with it all children; harmless when called twice, or in a fork of its owner."""
+        """End the zygote and all its children; without effect when called twice, or in a fork of its owner."""
         if self._process and os.getpid() == self._owner:
             self._process.kill()
             self._process.wait()
@@ -118,7 +118,7 @@ class Supervisor:
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
-        """Alone with the zygote. Who is interrupted leaves answers unread, and nobody could go on from there."""
+        """Hold the zygote's lock. An interrupted exchange leaves answers unread, so it ends the zygote."""
         if os.getpid() != self._owner:
             raise BrokenPipeError("this process is a fork of the one whose zygote it is")
         with self._lock:
@@ -160,7 +160,7 @@ class Supervisor:
 
 @dataclass(eq=False)
 class Fork:
-    """A process that the zygote forked: the memory shared with it, the socket to it, and its name once it is known."""
+    """A process that the zygote forked: its shared memory, its socket, and its process id once it is known."""
 
     shared: Shared
     channel: socket.socket
@@ -168,6 +168,7 @@ class Fork:
     pid: int | None = None
 
     def close(self) -> None:
+        """Close the socket."""
         self.channel.close()
 
 
@@ -176,7 +177,7 @@ _starting = threading.Lock()
 
 
 def taken(memory_mb: int, start_s: float) -> tuple[Supervisor, Fork]:
-    """A fresh child of this process's supervisor, which is started if there is none, and dismissed if it failed."""
+    """A new child of this process's supervisor, which is started if there is none, and dismissed if it fails."""
     supervisor = supervise(start_s)
     try:
         return supervisor, supervisor.take(memory_mb)
@@ -204,7 +205,7 @@ def dismiss(stale: Supervisor | None = None) -> None:
 
 
 def _disown() -> None:
-    """A fork of this process must start a supervisor of its own."""
+    """In a fork of this process: forget the supervisor, which belongs to the parent."""
     global _supervisor, _starting
     _supervisor, _starting = None, threading.Lock()
 
@@ -231,7 +232,7 @@ def accepted(failures: dict[str, str]) -> Tier:
 
 
 def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
-    # As python -I, which would also ignore the hash seed: nothing comes from outside, the environment is ENVIRONMENT.
+    # The options of python -I except the one that ignores PYTHONHASHSEED; the environment is ENVIRONMENT alone.
     command = [sys.executable, "-P", "-s", "-S", zygote.__file__, str(control), *_import_folders()]
     try:
         return subprocess.Popen(
@@ -249,11 +250,11 @@ def _start_zygote(control: int) -> "subprocess.Popen[bytes]":
 
 @cache
 def _import_folders() -> tuple[str, ...]:
-    """Where numpy, cv2, xxhash, pyseccomp and carl are imported from here: the zygote is told no other places."""
+    """The folders that numpy, cv2, xxhash, pyseccomp and carl are imported from, the only ones that the zygote gets."""
     folders = [str(Path(carl.__file__).resolve().parents[1])]
     for name in ("numpy", "cv2", "xxhash", "pyseccomp"):
         spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:  # the zygote says what it lacks
+        if spec is not None and spec.origin is not None:  # the zygote reports what is missing
             place = Path(spec.origin)
             folders.append(str(place.parents[1] if place.name == "__init__.py" else place.parent))
     return tuple(dict.fromkeys(folders))

@@ -1,7 +1,7 @@
 """The process that box children are forked from, warm. Started as a script in a clean, isolated interpreter.
 
-It never holds a program's code, and is never a fork of the process that asks. At the top it imports the standard
-library alone: its command line says which folders numpy, cv2, xxhash, pyseccomp and carl are imported from.
+It never holds a program's code, and is never a fork of the process that uses it. At the top it imports the standard
+library alone: its command line names the folders to import numpy, cv2, xxhash, pyseccomp and carl from.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ ORPHAN_CHECK_S = 10.0
 
 
 class Zygote:
-    """Answers a supervisor: forks a child, or ends one and tells how it ended."""
+    """Serves a supervisor: forks a child, or kills one and returns its exit status."""
 
     def __init__(self, control: socket.socket, failures: Mapping[str, str]) -> None:
         self._control = control
@@ -29,8 +29,8 @@ class Zygote:
         self._supervisor = os.getppid()
 
     def serve(self) -> None:
-        """Answer until the supervisor hangs up, or is gone whoever else may hold its end of the socket."""
-        self._say({"failures": dict(self._failures)})
+        """Answer until the supervisor closes the socket, or has ended while another process holds its end."""
+        self._answer({"failures": dict(self._failures)})
         while True:
             if not select.select([self._control], [], [], ORPHAN_CHECK_S)[0]:
                 if os.getppid() != self._supervisor:
@@ -41,15 +41,15 @@ class Zygote:
                 return
             request = json.loads(message)
             if "end" in request:
-                self._say({"status": self._end(request["end"])})
+                self._answer({"status": self._end(request["end"])})
             else:
-                self._say({"pid": self._fork(descriptors, request["memory_mb"])})
+                self._answer({"pid": self._fork(descriptors, request["memory_mb"])})
 
-    def _say(self, answer: dict[str, Any]) -> None:
+    def _answer(self, answer: dict[str, Any]) -> None:
         self._control.send(json.dumps(answer).encode())
 
     def _end(self, child: int) -> int:
-        """Kill a child, if it still runs, and take its exit code; negative for the signal that ended it."""
+        """Kill a child, if it still runs; returns its exit code, negative for the signal that ended it."""
         if child == NO_CHILD:
             return 1
         os.kill(child, signal.SIGKILL)
@@ -58,13 +58,13 @@ class Zygote:
     def _fork(self, descriptors: list[int], memory_mb: int) -> int:
         try:
             child = os.fork()
-        except OSError as error:  # there is no room for it now; a zygote outlives that
+        except OSError as error:  # there is no room for it now; the zygote goes on
             child = NO_CHILD
             os.write(descriptors[0], f"!{error}".encode())
         if child == 0:
             try:
                 self._become_child(descriptors, memory_mb)
-            except BaseException as error:  # this copy of the zygote must not go on as one, whatever happens
+            except BaseException as error:  # this copy of the zygote must not go on as one, whatever is raised
                 os.write(descriptors[0], f"!{type(error).__name__}: {error}".encode())
             finally:
                 os._exit(1)
@@ -91,11 +91,11 @@ def main() -> None:
     from carl.sandbox import child, lockdown
 
     child.warm_up()
-    with contextlib.suppress(ImportError, RuntimeError):  # what it lacks, the probe says
+    with contextlib.suppress(ImportError, RuntimeError):  # the probe reports that it is missing
         import pyseccomp  # noqa: F401
     failures = lockdown.probe()
     gc.collect()
-    gc.freeze()  # a collection in a child would touch, and so copy, every page of what is there now
+    gc.freeze()  # a collection in a child would write to, and so copy, all of these pages
     Zygote(socket.socket(fileno=int(sys.argv[1])), failures).serve()
 
 

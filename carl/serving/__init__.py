@@ -1,1 +1,1 @@
-"""A vision-language model behind OpenAI's chat completions, on Ray Serve."""
+"""A vision-language model behind OpenAI's chat completions on Ray Serve."""

@@ -1,4 +1,4 @@
-"""The Ray Serve application: a small front that listens, and the model behind it, which may scale to zero."""
+"""The Ray Serve application: a front that takes requests, and the model behind it, which may scale to zero."""
 
 from typing import Any
 
@@ -19,17 +19,17 @@ __all__ = ["QUIET", "ServingConfig", "build"]
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 HEALTH_S = 3.0
-"""Seconds between Serve's looks at a replica: one that died is missed only then."""
+"""Seconds between Serve's health checks of a replica, which also find one that died."""
 
 UNBOUNDED = 1_000_000
-"""More requests than a front can hold; Serve wants a number."""
+"""More requests than a front can hold; Serve needs a number."""
 
 LOOK_BACK_S = 12.0
-"""Seconds over which requests are averaged: the least that Serve wants, as it counts them every 10 s."""
+"""Seconds over which requests are averaged: a little above the 10 s between Serve's counts."""
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The application that ``args`` (a ServingConfig) describe; raises ConfigError.
+    """The application for ``args``, the fields of a ServingConfig; raises ConfigError.
 
     Ray's own token does not guard the routes of Serve, hence ``token_env`` and ``clients_env``. They are read here,
     where the application is built: in the driver, or in the application's runtime environment.
@@ -42,10 +42,10 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def _front(config: ServingConfig, clients: Clients) -> Application:
-    """One replica, which the queue's limit is counted in. The Ledger outlives it.
+    """The front, with one replica, since Serve counts the model's queue per caller. The Ledger outlives the replica.
 
-    It takes all that comes, and turns away what is too much itself: Serve would do so without OpenAI's error object,
-    and let probes of its health wait.
+    Serve lets every request through, and the front refuses what is too much: Serve would refuse it without OpenAI's
+    error object, and let health checks wait.
     """
     deployment: Any = VlmFront
     ledger = DeploymentActorConfig(
@@ -90,7 +90,7 @@ def _replicas(config: ServingConfig) -> dict[str, Any]:
 
 
 def _shutdown(config: ServingConfig) -> dict[str, float]:
-    """A replica that is scaled away finishes its answers; a server that somebody stops is gone soon."""
+    """With autoscaling a removed replica may finish its answers for 120 s; a stopped server ends within 5 s."""
     return {
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": 5.0 if config.autoscaling is None else 120.0,

@@ -1,4 +1,4 @@
-"""Batcher: concurrent requests and the samples of one request, answered together by one engine."""
+"""Batcher: one engine answers concurrent requests, and the samples of one request, in common batches."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,10 @@ SIZES = [*(size + 0.5 for size in range(17)), 32.5, 64.5, 128.5]
 
 
 class Engine(Protocol):
-    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]: ...
+    """The part of VlmEngine that a Batcher uses."""
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """One completion per prompt, in order; raises PromptError if one cannot be taken, then none is answered."""
 
 
 Answer = Completion | PromptError
@@ -27,10 +30,10 @@ Waiting = tuple[Prompt, asyncio.Future[Completion]]
 
 
 class Batcher:
-    """Collects prompts while the engine is busy, and then for a moment unless that makes a batch; asks it in a thread.
+    """Collects prompts while the engine is busy, then for up to ``wait_s`` more, and runs the engine in a thread.
 
-    Serve's own ``serve.batch`` closes a batch that moment after its first prompt although another is still under way:
-    with 32 clients who always asked, batches of at most 16 held 4 to 7 prompts.
+    Serve's own ``serve.batch`` closes a batch ``wait_s`` after its first prompt although another is still under way:
+    with 32 clients in a closed loop, batches of at most 16 held 4 to 7 prompts.
     """
 
     def __init__(self, engine: Engine, max_batch_size: int, wait_s: float) -> None:
@@ -43,11 +46,11 @@ class Batcher:
         self._seconds = Counter("carl_vlm_generation_seconds", "Time spent generating.")
 
     async def answer(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Answers in order; raises PromptError if one cannot be asked, and what the engine raises."""
+        """Answers in order; raises PromptError if the model cannot take one, and what the engine raises."""
         return await asyncio.gather(*[self._entered(prompt) for prompt in prompts])
 
     def check_health(self) -> None:
-        """Raises RuntimeError if the engine failed at its last batches: a GPU in error does not come back."""
+        """Raise RuntimeError if the engine failed at its last MAX_FAILURES batches, as a GPU in error does."""
         if self._failures >= MAX_FAILURES:
             raise RuntimeError(f"the engine failed at the last {self._failures} batches")
 
@@ -55,12 +58,12 @@ class Batcher:
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting.append((prompt, future))
         self._arrived.set()
-        if self._worker is None or self._worker.done():  # its context is nobody's, as it works for many requests
+        if self._worker is None or self._worker.done():  # with an empty context, as it works for many requests
             self._worker = asyncio.create_task(self._work(), context=contextvars.Context())
         return future
 
     async def _work(self) -> None:
-        """Batch after batch, as long as somebody waits."""
+        """Batch after batch, until nothing waits."""
         while self._waiting:
             await self._company()
             self._forget_who_hung_up()
@@ -74,7 +77,7 @@ class Batcher:
         self._waiting = [(prompt, future) for prompt, future in self._waiting if not future.done()]
 
     async def _company(self) -> None:
-        """Wait until a batch is full, but no longer than a moment."""
+        """Wait until a batch is full, but at most ``wait_s``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._wait_s):
                 while len(self._waiting) < self._max_batch_size:
@@ -87,10 +90,10 @@ class Batcher:
             answers: Sequence[Answer | Exception] = await asyncio.to_thread(self._answer, prompts)
             if len(answers) != len(batch):
                 raise RuntimeError(f"the engine gave {len(answers)} answers to {len(batch)} prompts")
-        except Exception as error:  # whatever an engine raises is told to all who asked it
+        except Exception as error:  # whatever an engine raises is raised to each of its callers
             answers = [error] * len(batch)
         for future, answer in zip(futures, answers, strict=True):
-            if future.done():  # hung up meanwhile
+            if future.done():  # the caller hung up
                 continue
             if isinstance(answer, Exception):
                 future.set_exception(answer)
@@ -112,7 +115,7 @@ class Batcher:
         except PromptError as error:
             if len(prompts) == 1:
                 return [error]
-        return [self._alone(prompt) for prompt in prompts]  # so that only the guilty one fails
+        return [self._alone(prompt) for prompt in prompts]  # so that only the prompt at fault fails
 
     def _alone(self, prompt: Prompt) -> Answer:
         try:

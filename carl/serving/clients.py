@@ -1,4 +1,4 @@
-"""Clients: who may ask, by token, and how much each may ask in a day."""
+"""Clients: their tokens, and their budgets per day."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ from carl.serving.config import ServingConfig
 
 DAY_S = 86_400
 RETRY_S = 5
-"""When a caller who was turned away for the moment should come back, in seconds."""
+"""Seconds after which a caller without room should retry."""
 
 ANYONE = "anyone"
-"""Name of the client of a server that asks for no token."""
+"""Name of every client of a server without tokens."""
 
 
 class Budget(BaseModel):
-    """What a client may use in a day, which begins at 00:00 UTC. None: as much as it likes."""
+    """A client's limits per day, which begins at 00:00 UTC. None is no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +39,7 @@ class Client(Budget):
 
     @property
     def budget(self) -> Budget:
+        """The limits without the token."""
         return Budget(requests_per_day=self.requests_per_day, tokens_per_day=self.tokens_per_day)
 
 
@@ -60,16 +61,16 @@ class Clients:
 
     @classmethod
     def of(cls, clients: Mapping[str, Client]) -> Self:
-        """Raises ConfigError if two of ``clients`` share a token."""
+        """The given clients; raises ConfigError if two of them share a token."""
         names = {_digest(client.token): name for name, client in clients.items()}
         if len(names) < len(clients):
             raise ConfigError(f"two of the clients {', '.join(clients)} have the same token")
         return cls(names, {name: client.budget for name, client in clients.items()})
 
     def named(self, authorisation: str) -> str | None:
-        """Whose bearer token this Authorization header holds; None: nobody's.
+        """The client whose bearer token an Authorization header holds; None if there is none.
 
-        Tokens are compared by their hashes, so the time it takes says nothing of how much of a guess was right.
+        Tokens are compared by their hashes, so the time taken does not depend on how much of a guess is right.
         """
         if not self.names:
             return ANYONE
@@ -79,7 +80,7 @@ class Clients:
 
 @dataclass
 class Spent:
-    """What a client used today, and what its answers under way may take at most."""
+    """A client's requests and tokens of today, and the most tokens that its answers under way may take."""
 
     requests: int = 0
     tokens: int = 0
@@ -88,7 +89,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A budget has no room: until midnight, or only while other answers are under way."""
+    """A budget has no room: until midnight UTC (``used_up``), or while other answers are under way."""
 
     message: str
     retry_s: int
@@ -96,10 +97,10 @@ class Refusal:
 
 
 class Ledger:
-    """What every client has used today. It lives in memory: whoever restarts the server begins with full budgets.
+    """The use of every client today. It is in memory: after a restart of the server all budgets are full.
 
-    What a request may take at most is set aside before it is asked, so that several at once do not exceed a budget
-    together: but for the length of their prompts, which is only estimated until the answers are there.
+    The most that a request may take is reserved before the model sees it, so that several at once do not exceed a
+    budget together, except by the length of their prompts, which is an estimate until the answers are there.
     """
 
     def __init__(self, budgets: Mapping[str, Budget], now: Callable[[], float] = time.time) -> None:
@@ -108,7 +109,7 @@ class Ledger:
         self._under_way: dict[str, tuple[str, int]] = {}
 
     def admit(self, client: str, request: str, tokens: int) -> Refusal | None:
-        """Count a request of ``client``, and set aside the ``tokens`` that it takes at most, or refuse it."""
+        """Count a request of ``client`` and reserve the most ``tokens`` that it may take, or return its refusal."""
         spent = self._today(client)
         refusal = self._refusal(client, tokens, spent)
         if refusal is None:
@@ -118,9 +119,9 @@ class Ledger:
         return refusal
 
     def settle(self, request: str, tokens: int | None) -> None:
-        """What an admitted request cost, its prompt included; None: it failed, and does not count.
+        """Replace a request's reservation by the ``tokens`` of prompt and answers; None: it failed, and is not counted.
 
-        Does nothing about a request of yesterday, or of a Ledger that was lost.
+        Has no effect for a request of yesterday, or of a Ledger that was lost.
         """
         self._roll_over()
         client, reserved = self._under_way.pop(request, ("", 0))
@@ -131,7 +132,7 @@ class Ledger:
             spent.requests -= tokens is None
 
     def charge(self, client: str, tokens: int) -> None:
-        """Count a request of ``client`` that was refused for its size: it took a place and bandwidth all the same."""
+        """Count a request of ``client`` that was refused for its size, since it took a place and bandwidth."""
         spent = self._today(client)
         spent.requests += 1
         spent.tokens += tokens
@@ -160,7 +161,7 @@ class Ledger:
 
     def _roll_over(self) -> None:
         day = int(self._now() // DAY_S)
-        if day > self._day:  # a clock that is set back begins no new day
+        if day > self._day:  # a clock that is set back starts no new day
             self._day, self._spent, self._under_way = day, {}, {}
 
     def _reset_s(self) -> int:
@@ -171,7 +172,7 @@ def _parsed(variable: str) -> dict[str, Client]:
     value = _variable(variable, "the clients as JSON")
     try:
         clients = TypeAdapter(dict[str, Client]).validate_python(json.loads(value))
-    except ValidationError as error:  # whose own text would show the tokens
+    except ValidationError as error:  # its text would show the tokens
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         raise ConfigError(f"the environment variable {variable} is wrong at {where}: {first['msg']}") from None

@@ -1,4 +1,4 @@
-"""ServingConfig: what the application can be told, in YAML or from ``carl serve``. Imports neither torch nor ray."""
+"""ServingConfig: the application's arguments, from YAML or ``carl serve``. Imports neither torch nor ray."""
 
 from typing import Annotated, Self
 
@@ -10,9 +10,10 @@ from carl.config import EMBEDDED_MODEL, named_from_home
 class Autoscaling(BaseModel):
     """How replicas come and go. Names and meanings are those of Ray Serve's AutoscalingConfig; the defaults are ours.
 
-    With these, a model that nobody asks is gone within a minute: Serve hears every 10 s what is asked, looks back 12 s,
-    and then waits. One replica is started with the server whatever ``min_replicas`` says, and goes as any other: so a
-    model that cannot be loaded is told then, unless it takes longer than the delay to fail.
+    With the defaults an idle model is removed within a minute: Serve counts requests every 10 s, averages over 12 s,
+    and then waits ``downscale_to_zero_delay_s``. The server starts with one replica whatever ``min_replicas`` is, and
+    removes it like any other; so a model that cannot be loaded fails at the start, unless that takes longer than the
+    delay.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +29,7 @@ class Autoscaling(BaseModel):
 
     @model_validator(mode="after")
     def min_is_not_above_max(self) -> Self:
+        """Raise ValueError if ``min_replicas`` is above ``max_replicas``."""
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
         return self
@@ -69,6 +71,7 @@ class ServingConfig(BaseModel):
 
     @model_validator(mode="after")
     def one_way_of_each(self) -> Self:
+        """Raise ValueError for both kinds of tokens, or for both kinds of scaling."""
         if self.token_env and self.clients_env:
             raise ValueError("token_env and clients_env exclude each other: the token would be a client without a name")
         if self.autoscaling and self.replicas != 1:
@@ -77,11 +80,11 @@ class ServingConfig(BaseModel):
 
     @property
     def ongoing_requests(self) -> int:
-        """Requests that a replica takes at once: it could not fill a batch with fewer than two batches' worth."""
+        """Requests that a replica takes at once: two batches, one under way and one that fills."""
         return 2 * self.max_batch_size
 
     @property
     def capacity(self) -> int:
-        """Requests that are answered or wait for it at once, all replicas together."""
+        """Requests under way or waiting at once, all replicas together."""
         replicas = self.autoscaling.max_replicas if self.autoscaling else self.replicas
         return replicas * self.ongoing_requests + self.max_queued_requests

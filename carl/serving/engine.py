@@ -1,4 +1,4 @@
-"""VlmEngine: any image-and-text model of transformers, asked in batches. Knows nothing of Ray or HTTP."""
+"""VlmEngine: any image-and-text model of transformers, run in batches. Independent of Ray and HTTP."""
 
 import copy
 import os
@@ -35,14 +35,14 @@ class VlmEngine:
         """Load the embedded model, a Hugging Face name or a folder; raises VlmError.
 
         accelerate places the weights: on GPUs in the checkpoint's own type, on a CPU in float32.
-        ``threads`` is how many cores torch may use. None: all of this process, but one for the embedded model, whose
-        matrices are too small to share: waiting for each other, two threads on busy cores took 30 times as long.
+        ``threads`` is the number of cores that torch may use. None is all of this process's, except one for the
+        embedded model, whose matrices are too small to share: on busy cores two threads took 30 times as long, waiting.
         """
         hub.utils.logging.set_verbosity_error()
         hub.utils.logging.disable_progress_bar()
         torch.set_num_threads(threads or (1 if model == EMBEDDED_MODEL else len(os.sched_getaffinity(0))))
         where = locate(model)
-        if where.startswith(("/", ".")) and not Path(where).is_dir():  # which no name at Hugging Face does
+        if where.startswith(("/", ".")) and not Path(where).is_dir():  # no name at Hugging Face begins so
             raise VlmError(f"cannot load the model {model!r}: there is no such folder on the node that was to hold it")
         dtype = "auto" if torch.cuda.is_available() else torch.float32
         try:
@@ -58,9 +58,9 @@ class VlmEngine:
         return int(getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Answer every prompt, in order, in as few batches as the processor takes.
+        """Completions of all prompts, in order, in at most two batches: with and without images.
 
-        Raises PromptError if one of them cannot be asked; the others are then not answered either.
+        Raises PromptError if the model cannot take one of them; then none is answered.
         """
         answers: dict[int, Completion] = {}
         for with_images in (True, False):  # processors do not take rows with and without images in one call
@@ -92,7 +92,7 @@ class VlmEngine:
         ]
 
     def _render(self, prompts: Sequence[Prompt]) -> Any:
-        """The chat template decides what of the messages the model is shown. Padded on the left, as answers follow."""
+        """The prompts' tensors by the model's chat template, padded on the left, as answers follow on the right."""
         conversations = [[dict(message) for message in prompt.messages] for prompt in prompts]
         try:
             return self._processor.apply_chat_template(

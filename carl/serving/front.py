@@ -1,4 +1,4 @@
-"""The deployment that listens: token, budget, parsing and errors, before anything wakes the model."""
+"""The deployment that takes requests: tokens, budgets, parsing and errors, before the model is used."""
 
 import asyncio
 import logging
@@ -34,20 +34,20 @@ from carl.serving.protocol import (
 logger = logging.getLogger(__name__)
 
 LEDGER = "ledger"
-"""Name of the actor that keeps the Ledger, where clients have budgets."""
+"""Name of the Ledger's actor, which exists if clients have budgets."""
 
 SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
 """Bounds of the histogram of times."""
 
 HUNG_UP = 499
-"""Status under which requests are counted whose callers did not wait; nobody is told."""
+"""Status under which requests are counted whose callers hung up; it is never sent."""
 
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
 @api.middleware("http")
 async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Nothing but the health route answers without a token, unknown routes included, or when all places are taken."""
+    """Refuse every request, also for unknown routes, without a token or when all places are taken, except /health."""
     if request.url.path.rstrip("/") == "/health":
         return await call_next(request)
     front: Any = serve.get_replica_context().servable_object
@@ -61,25 +61,27 @@ async def guard(request: Request, call_next: Callable[[Request], Awaitable[Respo
     except asyncio.CancelledError:
         front.count(request.state.client, HUNG_UP)
         raise
-    except Exception:  # whatever else went wrong is ours: the log has it, and the caller gets OpenAI's error shape
+    except Exception:  # any other error is the server's: it is logged, and the caller gets OpenAI's error object
         logger.exception("a request failed")
-        response = _refusal(ApiError(500, "the server failed; its log says why"))
+        response = _refusal(ApiError(500, "the server failed; see its log"))
     front.count(request.state.client, response.status_code)
     return response
 
 
 @api.exception_handler(ApiError)
 async def api_error(_: Request, error: ApiError) -> JSONResponse:
+    """An ApiError as its response."""
     return _refusal(error)
 
 
 @api.exception_handler(HTTPException)
 async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    """FastAPI's own errors, such as for an unknown route, in OpenAI's shape."""
     return _refusal(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
 
 
 def _caller(request: Request) -> str:
-    """Who holds a place: a client by name, and where no token is asked for, an address."""
+    """The holder of a place: a client's name, or an address on a server without tokens."""
     client: str = request.state.client
     return client if client != ANYONE or request.client is None else request.client.host
 
@@ -91,7 +93,7 @@ def _refusal(error: ApiError) -> JSONResponse:
 @serve.deployment
 @serve.ingress(api)
 class VlmFront:
-    """OpenAI's chat completions, handed on to the model. Small, and always there: the model may have no replica."""
+    """OpenAI's chat completions, passed on to the model. It always runs; the model may have no replica."""
 
     def __init__(
         self, config: ServingConfig, clients: Clients, context: int | None, model: DeploymentHandle[Any]
@@ -109,17 +111,19 @@ class VlmFront:
         )
 
     def client(self, authorisation: str) -> str:
-        """Whose token an Authorization header holds; raises ApiError(401)."""
+        """The client whose token an Authorization header holds; raises ApiError(401)."""
         name = self._clients.named(authorisation)
         if name is None:
             raise ApiError(401, "the bearer token is missing or wrong", "invalid_api_key")
         return name
 
     def count(self, client: str, status: int) -> None:
+        """Count a request in the metric ``carl_vlm_requests``."""
         self._requests.inc(tags={"client": client, "status": str(status)})
 
     @api.post("/v1/chat/completions")
     async def chat(self, request: Request) -> JSONResponse:
+        """One chat completion; raises ApiError. A caller that hangs up pays the most that its request could take."""
         client = request.state.client
         try:
             body = await self._body(request)
@@ -141,7 +145,7 @@ class VlmFront:
             cost = usage["total_tokens"]
         except asyncio.CancelledError as error:
             raise ApiError(HUNG_UP, "the caller hung up") from error
-        except Exception:  # whatever failed is not the caller's to pay, and is raised
+        except Exception:  # a failure costs the caller nothing, and is raised
             cost = None
             raise
         finally:
@@ -153,11 +157,12 @@ class VlmFront:
 
     @api.get("/v1/models")
     async def models(self) -> JSONResponse:
+        """OpenAI's list of models, with the one that is served."""
         return JSONResponse(model_list(self._config.model))
 
     @api.get("/health")
     async def health(self) -> JSONResponse:
-        """That this listens. It does not wake the model, whose health is Serve's business."""
+        """Status 200 while the front runs. It does not start the model, whose health Serve checks."""
         return JSONResponse({"status": "ok"})
 
     async def _ask(self, prompts: list[Prompt]) -> list[Completion]:
@@ -168,7 +173,7 @@ class VlmFront:
             message = f"{waiting} requests wait for this model already; ask again in a moment"
             raise ApiError(429, message, "queue_full", retry_s=RETRY_S) from error
         except DeploymentUnavailableError as error:
-            raise ApiError(500, "the model could not be loaded; the server's log says why", "no_model") from error
+            raise ApiError(500, "the model could not be loaded; see the server's log", "no_model") from error
         except RayActorError as error:
             raise ApiError(503, "the model's process ended; ask again", "model_lost", retry_s=RETRY_S) from error
         if isinstance(answers, PromptError):
@@ -176,14 +181,14 @@ class VlmFront:
         return list(answers)
 
     async def _admit(self, client: str, tokens: int) -> Callable[[int | None], object]:
-        """Set ``tokens`` aside in the client's budget; returns what to tell the cost to. Raises ApiError."""
+        """Reserve ``tokens`` in the client's budget; returns the function to call with the cost. Raises ApiError."""
         if not self._clients.budgets:
             return lambda _: None
         name = uuid.uuid4().hex
         try:
             ledger = serve.get_deployment_actor(LEDGER)
             refusal = await ledger.admit.remote(client, name, tokens)
-        except asyncio.CancelledError:  # hung up already, and nothing was asked
+        except asyncio.CancelledError:  # the caller hung up before the model was used
             ledger.settle.remote(name, None)
             raise
         except (RayActorError, ValueError) as error:  # Serve starts another, in which budgets are full
@@ -191,10 +196,10 @@ class VlmFront:
         if refusal is not None:
             code = "insufficient_quota" if refusal.used_up else "budget_reserved"
             raise ApiError(429, refusal.message, code, retry_s=refusal.retry_s)
-        return lambda cost: ledger.settle.remote(name, cost)  # nobody waits for it
+        return lambda cost: ledger.settle.remote(name, cost)  # not awaited
 
     def _charge(self, client: str) -> None:
-        """What is refused for its size counts as a request that took ``default_max_tokens``."""
+        """Count a request that was refused for its size as one of ``default_max_tokens``."""
         if self._clients.budgets:
             with suppress(RayActorError, ValueError):  # Serve starts another ledger, in which budgets are full
                 serve.get_deployment_actor(LEDGER).charge.remote(client, self._config.default_max_tokens)

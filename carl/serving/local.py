@@ -1,4 +1,4 @@
-"""Serving a model from here: while synthesis lasts, or until Ctrl-C."""
+"""Serving a model from this process: for the time of a synthesis, or until Ctrl-C."""
 
 import contextlib
 import logging
@@ -34,12 +34,12 @@ def serving(
     token_env: str | None = None,
     **args: Any,
 ) -> Iterator[str]:
-    """Serve ``model`` while the context lasts; yields the base URL, ``http://host:port/v1``.
+    """Serve ``model`` until the context ends; yields the base URL, ``http://host:port/v1``.
 
-    The port is a free one unless given. ``args`` are further fields of ServingConfig. On the way out this waits until
-    replicas, proxy and controller are gone and their CPUs and GPUs are free again. Starts Ray if it is not running
-    and then stops it again. Raises VlmError if the model cannot be served, ConfigError if Serve is already in use,
-    ResourceError if the cluster has no room for it, and none comes.
+    The port is a free one unless given. ``args`` are further fields of ServingConfig. At its end it waits until
+    replicas, proxy and controller have ended and their CPUs and GPUs are free. Ray is started if it does not run, and
+    then stopped at the end. Raises VlmError if the model cannot be served, ConfigError if Serve already runs, and
+    ResourceError if the cluster has no room for the model, also after waiting.
     """
     with ray_running():
         if _serve_actors():
@@ -62,9 +62,9 @@ def serve_forever(
     on_ready: Callable[[str], None] = logger.info,
     **args: Any,
 ) -> None:
-    """What ``carl serve`` does: serve, tell ``on_ready`` the base URL, and clean up on Ctrl-C or SIGTERM.
+    """Serve, call ``on_ready`` with the base URL, and clean up on Ctrl-C or SIGTERM, as ``carl serve`` does.
 
-    To be called in the main thread. Raises as ``serving`` does.
+    To be called in the main thread. Raises the errors of ``serving``.
     """
     with (
         contextlib.suppress(KeyboardInterrupt),
@@ -84,7 +84,7 @@ def _start(model: str, host: str, port: int, args: dict[str, Any]) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     locate(model)
     if host not in (LOOPBACK, "localhost", "::1") and args.get("token_env") is None:
-        logger.warning("serving on %s without a token: whoever reaches that address can use the model", host)
+        logger.warning("serving on %s without a token: anyone who can connect to it can use the model", host)
     args.setdefault("num_gpus", _gpus(model))
     application = build({"model": model, **args})
     silent = {**QUIET, "log_level": "CRITICAL"}  # what fails is raised here; the controller need not print it too
@@ -102,17 +102,17 @@ def _need(args: Mapping[str, Any]) -> Need:
 
 
 def _cause() -> str:
-    """Serve's status holds the replica's whole traceback; the last line with our own error says it all."""
+    """The last VlmError in Serve's status, which holds the replica's traceback; else its last line."""
     from ray import serve
 
     deployments = serve.status().applications[APPLICATION].deployments.values()
     lines = [line.strip() for deployment in deployments for line in deployment.message.splitlines() if line.strip()]
     ours = [line.partition("VlmError: ")[2] for line in lines if "VlmError: " in line]
-    return (ours or lines or ["Serve gives no reason"])[-1]
+    return (ours or lines or ["no reason is given"])[-1]
 
 
 def _gpus(model: str) -> float:
-    """A GPU if one is free; the embedded model is too small to gain from one."""
+    """GPUs for ``model``: one if one is free, none for the embedded model, which is too small to gain from it."""
     return 0.0 if model == EMBEDDED_MODEL else min(1.0, _available().get("GPU", 0.0))
 
 
@@ -122,7 +122,7 @@ def _stop(free: dict[str, float], timeout_s: float = 60.0) -> None:
 
     processes = _local_processes()
     # serve.shutdown() waits in a task of the controller, which dies with it, and Ray prints that as a failure. So the
-    # controller is told first, and serve.shutdown() then only forgets it.
+    # controller is shut down first, and serve.shutdown() then only drops the reference.
     with contextlib.suppress(ValueError, ray.exceptions.RayActorError):  # there is none, or it is dead
         controller = ray.get_actor(_CONTROLLER, namespace=_NAMESPACE)
         ray.get(controller.graceful_shutdown.remote(wait=False))

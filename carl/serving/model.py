@@ -11,7 +11,7 @@ from carl.serving.prompt import Completion, Prompt, PromptError
 
 @serve.deployment
 class VlmModel:
-    """Answers prompts that were checked before they came here. Has no route of its own."""
+    """Answers prompts that the front has checked. It has no route."""
 
     def __init__(self, config: ServingConfig) -> None:
         from carl.serving.engine import VlmEngine
@@ -20,12 +20,12 @@ class VlmModel:
         self._batcher = Batcher(engine, config.max_batch_size, config.batch_wait_s)
 
     async def answer(self, prompts: Sequence[Prompt]) -> list[Completion] | PromptError:
-        """An answer to each, or why one of them cannot be asked."""
+        """One answer per prompt, or the error of the first that the model cannot take."""
         try:
             return await self._batcher.answer(prompts)
         except PromptError as error:
             return error
 
     def check_health(self) -> None:
-        """Serve calls this every few seconds, and replaces a replica where it raises three times."""
+        """Raise if the engine fails. Serve calls this every few seconds and replaces a replica after three failures."""
         self._batcher.check_health()

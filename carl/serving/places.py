@@ -1,4 +1,4 @@
-"""How many requests may be under way at once, in all and of each caller."""
+"""Limits on the requests under way at once, in all and of each caller."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,4 +29,4 @@ class Places:
             yield
         finally:
             self._held[caller] -= 1
-            self._held += Counter()  # forget who holds none
+            self._held += Counter()  # drop callers that hold none

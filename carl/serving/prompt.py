@@ -1,4 +1,4 @@
-"""What is asked of a model and what it answers, as plain data."""
+"""Prompts and completions as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ Messages = tuple[Mapping[str, Any], ...]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one answer is drawn.
+    """How one answer is sampled.
 
     Attributes:
         temperature: 0 takes the likeliest token each time.
         top_p: nucleus sampling keeps the fewest tokens whose probabilities reach this.
-        max_tokens: longest answer.
+        max_tokens: length of the longest answer.
         stop: strings at which an answer ends; they are cut off.
-        seed: entropy of the draws; None draws anew each time.
+        seed: entropy of the draws; None differs each time.
     """
 
     temperature: float = 1.0
@@ -37,6 +37,7 @@ class Prompt:
 
     @property
     def has_images(self) -> bool:
+        """Whether any message holds a picture."""
         return any(part["type"] == "image" for message in self.messages for part in message["content"])
 
 
@@ -51,4 +52,4 @@ class Completion:
 
 
 class PromptError(ValueError):
-    """The model cannot be asked this: the prompt is too long, or its template refuses it."""
+    """The model cannot take a prompt: it is too long, or the chat template refuses it."""

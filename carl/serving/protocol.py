@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: requests in, answers out, errors in its shape."""
+"""OpenAI's chat completions: parsing of requests, building of answers and errors."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ MAX_STOPS = 4
 """Most texts at which an answer ends, as in OpenAI's own API."""
 
 PIXELS_PER_TOKEN, CHARACTERS_PER_TOKEN = 28 * 28, 4
-"""Of Qwen2-VL; other models are of that order."""
+"""Qwen2-VL's; other models are of that order."""
 
 MOST_CHARACTERS_PER_TOKEN = 16
 """Text is refused unread when each token of the model's context would have to hold more: four times the usual."""
@@ -41,18 +41,18 @@ ASKS_FOR_TEXT: Mapping[str, Sequence[Any]] = {
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"), ()),
     **dict.fromkeys(("json_schema", "regex", "ebnf"), ()),
 }
-"""Parameters that would change the answer's form, and their values that ask for the text that is answered anyway. With
-any other value but null, false, 0 and empties a request is refused: to ignore it would answer something else."""
+"""Parameters that would change the answer's form, and the values that stand for plain text. With any other value except
+null, false, 0 and empty ones a request is refused, since an answer that ignores it would be another one."""
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What all parts of one request may add up to.
+    """Limits on the sum over all parts of one request.
 
     Attributes:
         images: pictures.
         pixels: pixels of them together, by their headers.
-        context: tokens of prompt and answer that the model takes; None: not known here, so left to the model.
+        context: tokens of prompt and answer that the model takes; None if unknown: then the model checks it.
     """
 
     images: int = 64
@@ -68,11 +68,11 @@ _ERROR_TYPES = {
     503: "server_error",
 }
 LONGEST_RETRY_S = 60
-"""OpenAI's clients do not wait longer than this, but would ask again at once."""
+"""Seconds; OpenAI's clients ignore a longer Retry-After and retry at once."""
 
 
 class ApiError(Exception):
-    """What the caller is told: an HTTP status, OpenAI's error object, and in how many seconds to ask again."""
+    """An error response: HTTP status, OpenAI's error object, and the seconds after which to retry."""
 
     def __init__(
         self, status: int, message: str, code: str | None = None, param: str | None = None, retry_s: int | None = None
@@ -86,10 +86,12 @@ class ApiError(Exception):
         return self.status == 413 or self.code == "context_length_exceeded"
 
     def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
         kind = _ERROR_TYPES.get(self.status, "invalid_request_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
+        """``retry-after`` and ``x-should-retry`` if ``retry_s`` is set; the latter is false above LONGEST_RETRY_S."""
         if self.retry_s is None:
             return {}
         return {"retry-after": str(self.retry_s), "x-should-retry": str(self.retry_s <= LONGEST_RETRY_S).lower()}
@@ -100,15 +102,21 @@ class _Lenient(BaseModel):
 
 
 class TextPart(_Lenient):
+    """A part of a message that is text."""
+
     type: Literal["text"]
     text: str
 
 
 class ImageUrl(_Lenient):
+    """A picture as a ``data:`` URL."""
+
     url: str
 
 
 class ImagePart(_Lenient):
+    """A part of a message that is a picture."""
+
     type: Literal["image_url"]
     image_url: ImageUrl
 
@@ -117,12 +125,14 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class Message(_Lenient):
+    """One message of the conversation."""
+
     role: Literal["system", "developer", "user", "assistant"]
     content: str | tuple[Part, ...]
 
 
 class ChatRequest(_Lenient):
-    """The part of a chat completion request that this server understands."""
+    """The fields of a chat completion request that this server uses; others are ignored."""
 
     model: str
     messages: tuple[Message, ...] = Field(min_length=1)
@@ -138,7 +148,7 @@ class ChatRequest(_Lenient):
 def parse_request(
     body: bytes, default_max_tokens: int, limits: RequestLimits = RequestLimits()
 ) -> tuple[str, list[Prompt]]:
-    """The model asked for, and one prompt per answer, whose pictures are yet to be ``decoded``; raises ApiError."""
+    """The model's name, and one prompt per answer, whose pictures are not yet ``decoded``; raises ApiError."""
     request = _validated(body)
     _check_count(request, limits)
     messages = tuple(_message(message) for message in request.messages)
@@ -202,7 +212,7 @@ def _characters(messages: Messages) -> int:
 
 
 def most_tokens(prompts: Sequence[Prompt]) -> int:
-    """What a request takes at most: its prompt, once and about, before a model has read it; and its longest answers."""
+    """An upper estimate of a request's tokens: its prompt, counted once and estimated, and its longest answers."""
     messages = prompts[0].messages
     asked = _pixels(messages) // PIXELS_PER_TOKEN + _characters(messages) // CHARACTERS_PER_TOKEN
     return asked + sum(prompt.sampling.max_tokens for prompt in prompts)
@@ -243,7 +253,7 @@ def _part(part: TextPart | ImagePart) -> dict[str, Any]:
 def open_image(url: str) -> Image.Image:
     """The PNG or JPEG in a ``data:`` URL of base64, of which only the header is read; raises ApiError.
 
-    Nothing is ever fetched.
+    URLs are never fetched.
     """
     head, comma, data = url.partition(",")
     if not head.startswith("data:"):
@@ -268,7 +278,7 @@ def _image_errors() -> Iterator[None]:
 
 
 def chat_completion(model: str, completions: Sequence[Completion]) -> dict[str, Any]:
-    """The answer to a request; the prompt counts once however many answers were drawn from it."""
+    """OpenAI's completion object; the prompt's tokens count once, however many answers there are."""
     prompt_tokens = completions[0].prompt_tokens
     completion_tokens = sum(completion.completion_tokens for completion in completions)
     return {
@@ -294,4 +304,5 @@ def chat_completion(model: str, completions: Sequence[Completion]) -> dict[str, 
 
 
 def model_list(model: str) -> dict[str, Any]:
+    """OpenAI's list of models, with ``model`` alone."""
     return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "carl"}]}

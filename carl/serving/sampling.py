@@ -23,7 +23,7 @@ class RowSampler(LogitsProcessor):
         self._generators = [_generator(row, device) for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """``scores`` float[rows, vocabulary] to what greedy search should compare."""
+        """``scores`` float[rows, vocabulary] with noise, for greedy search to compare."""
         return torch.stack([
             _perturbed(row, logits, generator)
             for row, logits, generator in zip(self._rows, scores, self._generators, strict=True)

@@ -1,4 +1,4 @@
-"""Where a model's files are, and what its configuration says. Imports neither torch nor transformers."""
+"""The place of a model's files, and its context length. Imports neither torch nor transformers."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ EMBEDDED_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
 
 
 def locate(model: str) -> str:
-    """The folder or Hugging Face name that ``model`` means; raises VlmError if the embedded model is not there."""
+    """The folder or Hugging Face name of ``model``; raises VlmError if the embedded model's files are missing."""
     if model != EMBEDDED_MODEL:
         return model
     if not (EMBEDDED_FOLDER / "config.json").is_file():
@@ -22,13 +22,13 @@ def locate(model: str) -> str:
 def context_of(model: str) -> int | None:
     """Most tokens of prompt and answer together; None where the model's configuration is not on this machine yet.
 
-    A model of text and pictures says it of its text part.
+    A model of text and pictures has it in ``text_config``.
     """
     path = _config_of(locate(model))
     try:
         config: Any = json.loads(path.read_text()) if path else {}
         found = config.get("text_config", config).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError):  # loading the model says what is wrong with it
+    except (OSError, ValueError, AttributeError):  # loading the model raises the error
         return None
     return int(found) if isinstance(found, int) else None
 

@@ -1,1 +1,1 @@
-"""The client of any vision-language model, its recording and its prompts."""
+"""The client of any vision-language model behind OpenAI's chat completions, its recording and its prompts."""

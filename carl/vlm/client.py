@@ -1,4 +1,4 @@
-"""The client of any server that speaks OpenAI's chat completions, recording whatever it asks."""
+"""The client of any server with OpenAI's chat completions. It records every exchange."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,11 +15,11 @@ from carl.vlm.live import Answered, LiveModel
 
 
 class VlmClient:
-    """Asks the recording first and the model next, and writes down every exchange.
+    """Answers questions from the recording, else from the model, and records every exchange.
 
     Attributes:
-        usage: what all answers so far cost, those from a recording included: it is the cost of this synthesis.
-        wanted: how many answers were asked for; ``usage.samples`` came.
+        usage: the cost of all answers so far, those from a recording included, hence the cost of this synthesis.
+        wanted: the number of answers requested; ``usage.samples`` were received.
     """
 
     def __init__(
@@ -31,14 +31,15 @@ class VlmClient:
 
     @property
     def model(self) -> str:
+        """The model's name, ``vlm.model``."""
         return self._config.model
 
     def ask(self, question: Question, n: int, seed: int) -> tuple[str, ...]:
-        """Up to ``n`` answers to a question; raises VlmError. The same question and seed give the same again."""
+        """Up to ``n`` answers to a question; raises VlmError. The same question and seed give the same answers."""
         return self.exchange(question, n, seed).answers
 
     def exchange(self, question: Question, n: int, seed: int) -> Exchange:
-        """As ``ask``, with how each answer ended and what they cost."""
+        """As ``ask``, with the end of each answer and their cost."""
         config = self._config
         question = question.enlarged(config.min_frame_px)
         draw = Draw(n=n, temperature=config.temperature, max_tokens=config.max_tokens, seed=seed)
@@ -87,9 +88,9 @@ class VlmClient:
 
 @contextmanager
 def connect(config: VlmConfig, folder: Path, progress: Progress = silent) -> Iterator[VlmClient]:
-    """A client that records into ``folder``: of the recording, the server, or the model served here meanwhile.
+    """A client that records into ``folder``. It asks ``vlm.recording``, ``vlm.base_url``, or else a model served here.
 
-    A model that is served here is gone, and its CPUs and GPUs free, when the context ends.
+    A model that was served here has ended, and its CPUs and GPUs are free, when the context ends.
     """
     journal = Recording(folder / JOURNAL)
     if config.recording is not None:
@@ -108,9 +109,9 @@ def connect(config: VlmConfig, folder: Path, progress: Progress = silent) -> Ite
 
 
 def _reserved(resources: Mapping[str, float] | None) -> dict[str, Any]:
-    """The fields of ServingConfig for them.
+    """The fields of ServingConfig for ``vlm.resources``.
 
-    No CPU is set aside unless asked for: the model idles whenever candidates are verified, which wants them all.
+    No CPU is reserved by default: the model is idle while candidates are verified, which uses all of them.
     """
     if resources is None:
         return {"num_cpus": 0}

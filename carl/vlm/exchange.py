@@ -1,4 +1,4 @@
-"""Every exchange with a VLM as a record, and recordings that can stand in for the model."""
+"""Every exchange with a VLM as a record, and recordings that replace the model."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ from carl.task import Frame
 
 
 class Usage(BaseModel):
-    """What asking cost. ``samples`` are answers; one call may bring several."""
+    """The cost of requests: calls, ``samples`` (answers, several per call), tokens, and seconds of waiting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,10 @@ class Usage(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked: the prompt's name and version, its texts, and the frames shown before the user text."""
+    """A request's content: the prompt's name and version, its texts, and the frames, which come before the user text.
+
+    Frames are ``uint8[H, W, 3]``.
+    """
 
     prompt: str
     system: str
@@ -43,11 +46,11 @@ class Question:
     frames: tuple[Frame, ...]
 
     def enlarged(self, min_px: int) -> Self:
-        """Frames whose shorter side is below ``min_px`` enlarged by a whole factor, each pixel becoming a square."""
+        """The question with frames enlarged by a whole factor, to at least ``min_px`` pixels on the shorter side."""
         return type(self)(self.prompt, self.system, self.user, tuple(_enlarged(frame, min_px) for frame in self.frames))
 
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation for the record: pictures stand as their SHA-256."""
+        """The conversation as it is recorded: a picture is its SHA-256."""
         pictures = [{"type": "image", "sha256": sha256(frame)} for frame in self.frames]
         return [
             {"role": "system", "content": self.system},
@@ -56,7 +59,7 @@ class Question:
 
 
 class Draw(BaseModel):
-    """How answers are drawn. The seed tells apart requests that are otherwise the same."""
+    """How answers are sampled. The seed distinguishes requests that are otherwise equal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,14 +70,14 @@ class Draw(BaseModel):
 
 
 STOPPED, CUT_OFF, WITHHELD, REFUSED = "stop", "length", "content_filter", "refusal"
-"""How an answer ended: by itself, at vlm.max_tokens, by the server's content filter, or before it was one."""
+"""How an answer ended: by itself, at vlm.max_tokens, by the server's content filter, or as a refusal."""
 
 
 class Exchange(BaseModel):
-    """One request and what came of it: answers, or the error.
+    """One request and its answers, or its error.
 
     Attributes:
-        ends: how each answer ended; none in recordings that do not say, where all count as ``STOPPED``.
+        ends: how each answer ended; empty in older recordings, where all count as ``STOPPED``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,17 +94,18 @@ class Exchange(BaseModel):
 
 
 def digest(model: str, question: Question, draw: Draw) -> str:
-    """Names a request by its content: equal digests ask the same."""
+    """SHA-256 of a request's content, in hexadecimal: equal digests are equal requests."""
     content = [model, question.prompt, question.messages(), draw.model_dump()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(frame: Frame) -> str:
-    """Of a frame's shape and pixels, whatever its encoding."""
+    """SHA-256 of a frame's shape and pixels, in hexadecimal."""
     return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
 
 
 def png(frame: Frame) -> bytes:
+    """A frame ``uint8[H, W, 3]`` as a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -117,7 +121,7 @@ def _enlarged(frame: Frame, min_px: int) -> Frame:
 class Recording:
     """Exchanges in a JSONL file, pictures as PNG files in ``images/`` beside it.
 
-    A last line without its end was being written when the run stopped: that exchange never finished, and goes.
+    A last line without its line end is an exchange that was cut off when the run stopped; it is removed.
     Raises StoreError if any other line cannot be read.
     """
 
@@ -129,17 +133,17 @@ class Recording:
 
     @classmethod
     def existing(cls, path: Path) -> Self:
-        """A recording that has to be there; raises StoreError."""
+        """The recording at ``path``; raises StoreError if there is none."""
         if not path.is_file():
             raise StoreError(f"there is no recording at {path}")
         return cls(path)
 
     def find(self, digest: str) -> Exchange | None:
-        """The answered exchange of that digest. Failed ones are not offered again."""
+        """The answered exchange with this digest, else None; failed ones are not returned."""
         return self._answered.get(digest)
 
     def add(self, exchange: Exchange, frames: Sequence[Frame]) -> None:
-        """Append an exchange, on disk before this returns."""
+        """Append an exchange and its pictures; both are on disk (fsync) before this returns."""
         images = self.path.parent / "images"
         images.mkdir(parents=True, exist_ok=True)
         for frame in frames:

@@ -1,4 +1,4 @@
-"""Which fields of a request a server takes: what it refuses is left out, or put in another way."""
+"""Which fields of a request a server accepts: a refused field is left out, renamed or moved."""
 
 import re
 import unicodedata
@@ -14,12 +14,12 @@ _NAMED = {
     r"|\b(?:output|completion|new|generated) tokens|\bin the completion\b",
     "system": r"\bsystem|\bsistema\b|\u7cfb\u7edf|\bdeveloper (?:instruction|message|role)|\broles?\b|\balternat",
 }
-"""By field, what names or implies it in an error, without accents. Most languages keep the names of fields."""
+"""By field, the words that name or imply it in an error, without accents. Most languages keep the names of fields."""
 
 _PATTERNS = {name: re.compile(words, re.IGNORECASE) for name, words in _NAMED.items()}
 _PLACES = ("param", "parameter", "loc", "location", "field", "path", "property", "pointer")
 _ECHOES = ("input", "ctx", "url", "body", "request", "type", "object", "status")
-"""Keys of an error under which it repeats the request, or says what kind of error it is."""
+"""Keys of an error that repeat the request, or give the error's kind."""
 
 RENAMED = "max_tokens, renamed"
 
@@ -30,18 +30,18 @@ LEFT_OUT = {
     "max_tokens": "vlm.max_tokens, so its own limit holds",
     "system": "a system message, so the user's begins with it",
 }
-"""What it means that a server does not take a field."""
+"""By field, the warning's text if a server does not accept it."""
 
 
 def refused(body: Any, lacks: frozenset[str]) -> str | None:
-    """The optional field that an error is about, among those that are still sent; None if it is about none.
+    """The optional field that an error names, among those that are still sent; None if it names none.
 
-    A place that the error gives counts before its words, and what is said first before what follows. A server that
-    does not know ``max_tokens`` may know ``max_completion_tokens``, so the first refusal of it is ``RENAMED``.
+    The error's ``param`` and the like count before its message, and earlier words before later ones. A server without
+    ``max_tokens`` may have ``max_completion_tokens``, so the first refusal of it is ``RENAMED``.
     """
     for texts in (_places(body), _texts(body)):
-        said = _unaccented("\n".join(texts))
-        hits = [(hit.start(), name) for name, words in _PATTERNS.items() if (hit := words.search(said))]
+        words_of = _unaccented("\n".join(texts))
+        hits = [(hit.start(), name) for name, words in _PATTERNS.items() if (hit := words.search(words_of))]
         for _, name in sorted(hits):
             if name not in lacks:
                 return RENAMED if name == "max_tokens" and RENAMED not in lacks else name
@@ -53,7 +53,7 @@ def _unaccented(text: str) -> str:
 
 
 def fitted(body: dict[str, Any], lacks: frozenset[str]) -> dict[str, Any]:
-    """The request ``body`` without what the server does not take."""
+    """The request ``body`` without the fields in ``lacks``."""
     body = {name: value for name, value in body.items() if name not in lacks}
     if RENAMED in lacks and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
@@ -63,7 +63,7 @@ def fitted(body: dict[str, Any], lacks: frozenset[str]) -> dict[str, Any]:
 
 
 def _merged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The system's text at the beginning of the user's."""
+    """One user message that begins with the system's text."""
     system, user = messages
     *pictures, text = user["content"]
     together = {"type": "text", "text": "\n\n".join(filter(None, (system["content"], text["text"])))}
@@ -71,7 +71,7 @@ def _merged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _places(body: Any, inside: bool = False) -> Iterator[str]:
-    """Where an error says it is: the values of ``param``, ``loc`` and the like."""
+    """The field that an error points to: the values of ``param``, ``loc`` and the like."""
     if isinstance(body, dict):
         for key, value in body.items():
             if key not in _ECHOES:
@@ -87,7 +87,7 @@ def _places(body: Any, inside: bool = False) -> Iterator[str]:
 
 
 def _texts(body: Any) -> Iterator[str]:
-    """All that an error says in words, without what it repeats of the request."""
+    """All texts of an error, without its copy of the request."""
     if isinstance(body, dict):
         for key, value in body.items():
             if key not in _ECHOES:

@@ -1,4 +1,4 @@
-"""LiveModel: a model at a server, asked until as many answers are there as wanted, and patiently where that helps."""
+"""LiveModel: a model at a server. It requests until there are enough answers, and retries what may pass."""
 
 import base64
 import logging
@@ -22,20 +22,20 @@ _ENDS = {
     **dict.fromkeys(("length", "max_tokens", "model_length"), CUT_OFF),
     **dict.fromkeys(("content_filter", "safety", "recitation", "prohibited_content", "blocklist"), WITHHELD),
 }
-"""What servers say of an answer's end, where it is more than that it ended."""
+"""Servers' values of ``finish_reason`` that differ from an ordinary end, in lower case."""
 
 TEXTS = ("text", "output_text")
 """Types of the parts of an answer that are its text."""
 
 _HALF = re.compile("[\ud800-\udfff]")
-"""One half of a character outside the basic plane: no text that can be written down."""
+"""Half of a surrogate pair, which UTF-8 cannot encode."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Answers, how each ended, and what all cost."""
+    """Answers, the end of each, and the cost of all."""
 
     texts: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
@@ -45,16 +45,17 @@ class Answered:
         return Answered(self.texts + other.texts, self.ends + other.ends, self.usage + other.usage)
 
     def first(self, count: int) -> "Answered":
+        """The first ``count`` answers, at the cost of all."""
         usage = self.usage.model_copy(update={"samples": min(count, len(self.texts))})
         return Answered(self.texts[:count], self.ends[:count], usage)
 
 
 class LiveModel:
-    """A model at a server. Timeouts, refused connections, 408, 409, 429, 5xx and broken answers are asked again.
+    """A model at a server. Timeouts, refused connections, 408, 409, 425, 429, 5xx and broken answers are retried.
 
-    That is done ``max_retries`` times. A server that says it is full or not up yet (429, 503) is asked again until
-    ``patience_s`` has passed; no pause is longer than what is left of that, whoever asks for it. What a server does not
-    take is left out from then on, if it can be.
+    There are ``vlm.max_retries`` retries. A full or starting server (429, 503) is retried until ``vlm.patience_s`` has
+    passed; no pause is longer than the rest of that, whatever Retry-After is. An optional field that a server refuses
+    is left out of all further requests.
     """
 
     def __init__(self, config: VlmConfig, base_url: str) -> None:
@@ -63,9 +64,9 @@ class LiveModel:
         self._server = Server(config, base_url)
 
     def answer(self, question: Question, draw: Draw) -> Answered:
-        """The drawn answers; fewer than ``draw.n`` if the server failed after some. Raises VlmError if there are none.
+        """The answers; fewer than ``draw.n`` if the server failed after some. Raises VlmError if there are none.
 
-        A server that gives fewer than asked for is asked for the rest, with seeds of its own for each request.
+        If a server returns fewer than requested, further requests, each with its own seed, get the rest.
         """
         got = Answered()
         while len(got.texts) < draw.n:
@@ -81,10 +82,11 @@ class LiveModel:
         return got.first(draw.n)
 
     def close(self) -> None:
+        """Close the connections."""
         self._server.close()
 
     def _check_texts(self, got: Answered) -> None:
-        """Raise VlmError if all answers so far ended before their first word."""
+        """Raise VlmError if all answers so far are empty."""
         if any(got.texts):
             return
         [(end, _)] = Counter(got.ends).most_common(1)
@@ -96,7 +98,7 @@ class LiveModel:
         raise VlmError(f"{self._where} withholds its answers: its content filter objects to the request")
 
     def _some(self, question: Question, draw: Draw) -> Answered:
-        """The answers to one request that succeeded, which are at least one; raises VlmError."""
+        """The answers, at least one, of one request that succeeded; raises VlmError."""
         start = time.monotonic()
         deadline = start + self._config.patience_s
         body = {"model": self._config.model, "messages": _wire(question), **draw.model_dump()}
@@ -120,7 +122,7 @@ class LiveModel:
                 return answered
 
     def _learned(self, failure: Failure) -> bool:
-        """Whether the server refused a field that can be left out; it is then."""
+        """Whether the server refused an optional field; if so, it is left out from now on."""
         name = refused(failure.body, self._lacks) if failure.status in (400, 422) else None
         if name:
             self._lacks |= {name}
@@ -141,7 +143,7 @@ class LiveModel:
         return Answered(texts, ends, _usage(completion.get("usage"), len(texts), seconds))
 
     def _pause(self, failure: Failure, attempt: int, deadline: float) -> float | None:
-        """Seconds until the server should be asked again; None: not again."""
+        """Seconds until the next retry; None: no retry."""
         left = max(0.0, deadline - time.monotonic())
         again = attempt < self._config.max_retries
         if not failure.passing or not (again or failure.status in FULL):
@@ -171,7 +173,7 @@ class LiveModel:
             case Failure(status=402):
                 return f"{where} wants to be paid: {failure}"
             case Failure(status=404):
-                return f"{where} does not know the model {config.model!r}; set vlm.model or vlm.base_url ({failure})"
+                return f"{where} has no model {config.model!r}; set vlm.model or vlm.base_url ({failure})"
             case Failure(status=429, code="insufficient_quota"):
                 return f"{where} gives no more today: {failure}"
             case Failure(status=429, wait_s=float(wait)) if wait > config.patience_s:
@@ -208,7 +210,7 @@ def _answer(choice: Any) -> tuple[str, str]:
     if not text.strip() and message.get("refusal"):
         return _whole(_text(message["refusal"])), REFUSED
     if not text.strip() and end == STOPPED:
-        # a server may take all for reasoning whose model never said where that ends
+        # a server may classify all as reasoning if the model never marked its end
         text = "\n".join(filter(None, (_text(message.get(key)) for key in ("reasoning_content", "reasoning"))))
         if not text.strip():
             raise Failure(f"no chat completion, for the answer is empty (finish_reason {finish!r})")
@@ -219,7 +221,7 @@ def _answer(choice: Any) -> tuple[str, str]:
 
 
 def _text(content: Any) -> str:
-    """A text, which some servers send in parts."""
+    """The text of ``content``, which some servers send as a list of parts."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         content = "".join(str(part.get("text") or "") for part in content if part.get("type") in TEXTS)
     if not isinstance(content, str | None):

@@ -1,4 +1,4 @@
-"""One request to a server that speaks OpenAI's chat completions: its answer, or how it failed, in its own words."""
+"""One request to a server with OpenAI's chat completions: its answer, or a Failure with the server's message."""
 
 import asyncio
 import json
@@ -17,13 +17,13 @@ from carl.config import VlmConfig
 from carl.console.plain import plain
 
 PASSING = (408, 409, 425, 429)
-"""Statuses that say to ask again later, beside 5xx."""
+"""Statuses that may pass, beside 5xx."""
 
 FULL = (429, 503)
-"""Statuses of a server that is full, or not up yet."""
+"""Statuses of a server that is full or still starting."""
 
 _LONGEST = 400
-"""Characters of a provider's words that are repeated."""
+"""Characters of a server's message that an error repeats."""
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Failure(Exception):
     """A request failed.
 
     Attributes:
-        words: what the server said, or what became of the connection.
+        words: the server's message, or what happened to the connection.
         status: HTTP's, or the one that an answer under status 200 names; None where there is none.
         body: the error as JSON, or its text.
         code: the error's own, such as ``insufficient_quota``.
-        passing: asking again may help.
-        wait_s: what the server asks to wait before that; None if it does not say.
-        late: there was no whole answer in time.
-        connected: there was an answer at all.
+        passing: whether a retry may succeed.
+        wait_s: seconds of its Retry-After; None without one.
+        late: whether there was no complete answer within ``vlm.timeout_s``.
+        connected: whether there was any answer.
     """
 
     words: str
@@ -55,7 +55,7 @@ class Failure(Exception):
 
 
 class Server:
-    """A server and the connections to it. Requests run in a thread of their own, where they can be ended in time."""
+    """The connections to a server. Requests run in an event loop in its own thread, where they can be cancelled."""
 
     def __init__(self, config: VlmConfig, base_url: str) -> None:
         import openai
@@ -75,7 +75,7 @@ class Server:
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """The completion as JSON, with at least one choice; raises Failure.
 
-        The whole answer has to be there after ``vlm.timeout_s``, however slowly its bytes come.
+        The complete answer must arrive within ``vlm.timeout_s``, however slowly its bytes come.
         """
         try:
             status, headers, text = self._run(self._sent(body), self._config.timeout_s)
@@ -90,6 +90,7 @@ class Server:
         return _completion(value, text)
 
     def close(self) -> None:
+        """Close the connections and end the event loop's thread."""
         try:
             self._run(self._client.close(), 5.0)
         finally:
@@ -125,7 +126,7 @@ def _json(text: str) -> Any:
 
 
 def _error_in(value: Any) -> Any:
-    """The error that an answer is instead of a completion, whatever its status; None if it is none."""
+    """The error object of an answer without choices, whatever its status; None if there is none."""
     if not isinstance(value, dict) or value.get("choices"):
         return None
     return value if value.get("object") == "error" else value.get("error")
@@ -140,7 +141,7 @@ def _completion(value: Any, text: str) -> dict[str, Any]:
     # half a JSON was whole when it was sent; a page, or JSON of another kind, is what is there
     cut = value is None and text.lstrip()[:1] in ("{", "[", "")
     raise Failure(
-        f"no chat completion ({said(value, text) or 'nothing at all'}); is it the right address?", passing=cut
+        f"no chat completion ({message_of(value, text) or 'nothing at all'}); is it the right address?", passing=cut
     )
 
 
@@ -150,13 +151,13 @@ def _failure(status: int | None, value: Any, text: str, headers: Mapping[str, st
     passing = status is None or status in PASSING or status >= 500
     if headers.get("x-should-retry") == "false" or "insufficient_quota" in code:
         passing = False  # money or a budget is used up, for hours
-    words = said(value, text)
+    words = message_of(value, text)
     return Failure(words, status, words if value is None else value, code, passing, _wait(headers))
 
 
 def failure_in(choice: Mapping[str, Any]) -> Failure:
-    """The failure that a single choice reports."""
-    error = choice.get("error") or "the answer ended in an error, of which the server says nothing"
+    """The failure that one choice of an answer reports."""
+    error = choice.get("error") or "the answer ended in an error, without a message"
     return _failure(_status_in(error), {"error": error}, "", {})
 
 
@@ -166,8 +167,8 @@ def _status_in(error: Any) -> int | None:
     return next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
 
 
-def said(value: Any, text: str) -> str:
-    """What an answer says in words: an error's messages, or the text of a page."""
+def message_of(value: Any, text: str) -> str:
+    """The message of an answer: an error's texts, or the text of a page, on one line."""
     words = "; ".join(dict.fromkeys(_messages(value)))
     return plain(words or re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))[:_LONGEST]
 

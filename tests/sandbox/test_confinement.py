@@ -162,7 +162,7 @@ def test_a_filter_that_fails_after_it_was_tried_out_lets_no_program_run(fresh, m
     shimmed(monkeypatch, tmp_path, FAILS_LATER.replace("OUTCOME", outcome))
     monkeypatch.setattr(process, "PAUSES_S", ())
     if why:
-        with pytest.raises(BoxError, match=f"did not start; it said !OSError.*{why}"):
+        with pytest.raises(BoxError, match=f"did not start; it answered !OSError.*{why}"):
             Box(program(BRIGHTNESS))
     else:  # the other locks still hold
         with Box(program(BRIGHTNESS)) as box:

@@ -173,7 +173,7 @@ def test_a_budget_that_is_used_up_is_not_asked_again(tmp_path: Path) -> None:
         (Status(429), "turns requests away"),
         (Status(401), "refuses the token.*CARL_VLM_API_KEY"),
         (Status(403), "refuses the token"),
-        (Status(404), "does not know the model 'm'"),
+        (Status(404), "has no model 'm'"),
         (Status(400), "refuses the request"),
         (Status(200, {"choices": []}), "no chat completion"),
         (Status(200, {"hello": "world"}), "no chat completion"),

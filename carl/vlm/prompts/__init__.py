@@ -22,7 +22,7 @@ class PromptFile:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Self:
-        """Raises ValueError if the text has no version."""
+        """The prompt in ``text``; raises ValueError if that has no version."""
         version = _VERSION.match(text)
         if version is None:
             raise ValueError(f"the prompt {name!r} does not begin with <!-- version: N -->")
@@ -31,7 +31,7 @@ class PromptFile:
         return cls(f"{name}/{version[1]}", dict(zip(names, bodies, strict=True)))
 
     def fill(self, section: str, **values: object) -> str:
-        """A section with its ``{placeholders}`` filled; what is filled in is never looked at for placeholders."""
+        """A section with its ``{placeholders}`` filled; placeholders inside ``values`` stay as they are."""
         return self.sections[section].format_map(values)
 
 
