@@ -20,13 +20,12 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 from common import run
-from reward_path import PROGRAM
+from reward_path import MIX, PROGRAM
 
 from carl.artefacts import STAGES
 from carl.cluster.session import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import Mix
 from carl.runs.directory import ORDER
 from carl.tasks import get_task
 from carl.training import train as training
@@ -73,7 +72,13 @@ class Watched:
         )
         with tempfile.TemporaryDirectory() as folder, patch.object(training, "build", built):
             told = training.Training(
-                get_task(TASK), ProgramReward(PROGRAM), Mix(), 0, Path(folder), settings, EvaluationConfig()
+                get_task(TASK),
+                ProgramReward(PROGRAM),
+                MIX,
+                0,
+                Path(folder),
+                settings,
+                EvaluationConfig(),
             )
             return training.train(told, evaluator=Evaluator(workers=0)).progressed
 

@@ -29,9 +29,10 @@ from carl.config import EMBEDDED_MODEL, TrainConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward, ProgramSession
 from carl.rewards.source import RewardSource
-from carl.rewards.vector import Mix
 from carl.sandbox import child
 from carl.sandbox.box import Box, Limits
 from carl.task import Environment, Frame, Task
@@ -39,6 +40,7 @@ from carl.tasks import get_task
 from carl.tasks.minigrid_picture import TopDown
 
 TASK = "DoorKey-8x8"
+MIX = Mix(shows=PROGRESS)
 PROGRAM = RewardProgram(
     subtasks=(
         SubTask(name="pick up the key", code=programs.PICK_UP_KEY),
@@ -248,9 +250,9 @@ def env_runner() -> dict[str, Any]:
 def throughput(task: Task, with_cache: Any, without: Any) -> dict[str, Any]:
     """Of the same runner with the code reward and with the environment's own, and of RLlib's."""
     runners = {
-        "code": code_runner(task, with_cache, Mix()),
-        "code_without_cache": code_runner(task, without, Mix()),
-        "sparse": code_runner(task, with_cache, Mix(code=0.0, env=1.0, progress=False)),
+        "code": code_runner(task, with_cache, MIX),
+        "code_without_cache": code_runner(task, without, MIX),
+        "sparse": code_runner(task, with_cache, Mix(source=0.0, env=1.0)),
         "stock": stock_runner(task.make),
     }
     times = in_turns(
@@ -260,7 +262,7 @@ def throughput(task: Task, with_cache: Any, without: Any) -> dict[str, Any]:
         },
         turns=12,
     )
-    counts = runners["code"]._code_reward.counts
+    counts = runners["code"]._paid.counts
     for runner in runners.values():
         runner.stop()
     return {
@@ -277,7 +279,7 @@ def hops() -> dict[str, float]:
     from gymnasium.vector import SyncVectorEnv
 
     from carl.rewards.cache import JudgementCache
-    from carl.rewards.vector import CodeReward
+    from carl.rewards.vector import PaidVectorEnv
     from carl.training.rllib.fragment import Fragment
     from carl.training.rllib.runner import CodeRewardRunner
 
@@ -286,7 +288,7 @@ def hops() -> dict[str, float]:
         ("policy", CodeRewardRunner, "_decide", "all"),
         ("episodes", Fragment, "close", "all"),
         ("environments", SyncVectorEnv, "step", "all"),
-        ("latch", CodeReward, "_judge", "all"),
+        ("latch", PaidVectorEnv, "_judge", "all"),
         ("camera", Frames, "take", "latch"),
         ("hash", JudgementCache, "see", "latch"),
         ("box", Box, "judge", "latch"),
@@ -305,7 +307,7 @@ def hops() -> dict[str, float]:
 
     with ray_running(), reward_channel() as channel:
         channel.publish(ProgramReward(PROGRAM))
-        runner = code_runner(get_task(TASK), channel, Mix())
+        runner = code_runner(get_task(TASK), channel, MIX)
         runner.sample(num_timesteps=16_384)
         for name, owner, method, _ in stops:
             setattr(owner, method, timed(name, getattr(owner, method)))
@@ -389,7 +391,7 @@ def trained(source: ProgramReward, steps: int) -> tuple[float, int]:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainConfig(env_steps=steps, evaluate_every=10**6, checkpoint_every=10**6)
-        training = Training(get_task(TASK), source, Mix(), 0, Path(folder), settings)
+        training = Training(get_task(TASK), source, MIX, 0, Path(folder), settings)
         progressed = train(training).progressed
         (point,) = map(json.loads, training.curve.read_text().splitlines())
     return progressed.env_steps / progressed.seconds, progressed.abstains + point["evaluation"]["abstains"]
@@ -434,7 +436,7 @@ def started_runner(channel: Any, index: int) -> Any:
     from carl.training.rllib.algorithms import configure
     from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
 
-    config = configure(RunnerSetup(get_task(TASK), Mix(), 0, channel), TrainConfig(env_runners=0, envs_per_runner=8))
+    config = configure(RunnerSetup(get_task(TASK), MIX, 0, channel), TrainConfig(env_runners=0, envs_per_runner=8))
     return ray.remote(num_cpus=0)(CodeRewardRunner).remote(config=config, worker_index=index + 1)
 
 

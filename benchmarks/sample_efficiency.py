@@ -31,8 +31,8 @@ from carl.cluster.session import ray_running
 from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
 from carl.console.progress import Progress
 from carl.program import RewardProgram
+from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import Mix
 from carl.runs.pipeline import Pipeline
 from carl.runs.result import versions
 from carl.tasks import get_task

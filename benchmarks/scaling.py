@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from common import run
 from light import Light, words
-from reward_path import PROGRAM, TASK, published, seconds
+from reward_path import MIX, PROGRAM, TASK, published, seconds
 
 from carl.broadcast.channel import reward_channel
 from carl.cluster.session import ray_running
 from carl.config import TrainConfig
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import Mix
 from carl.tasks import get_task
 
 COUNTS = (8, 64, 256)
@@ -37,7 +36,8 @@ def algorithm(runners: int, envs: int = 32) -> Iterator[tuple[Any, Any]]:
     with reward_channel() as channel:
         channel.publish(ProgramReward(PROGRAM))
         built: Any = build(
-            RunnerSetup(get_task(TASK), Mix(), 0, channel), TrainConfig(env_runners=runners, envs_per_runner=envs)
+            RunnerSetup(get_task(TASK), MIX, 0, channel),
+            TrainConfig(env_runners=runners, envs_per_runner=envs),
         )
         try:
             yield built, channel

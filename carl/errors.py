@@ -26,11 +26,15 @@ class VlmError(CarlError):
     """The vision-language model or its server failed: down, slow, refusing, or answering something unusable."""
 
 
-class ProgramError(CarlError):
+class RewardError(CarlError):
+    """A reward source cannot be opened, failed while it judged, or shows something else than what was asked for."""
+
+
+class ProgramError(RewardError):
     """A reward program is malformed, or the static policy refuses it."""
 
 
-class BoxError(CarlError):
+class BoxError(RewardError):
     """The process that runs generated code could not be started or kept alive."""
 
 

@@ -25,7 +25,7 @@ from carl.episodes.demonstrations import demonstrations
 from carl.episodes.play import attempt, made, play, rollout
 from carl.episodes.trajectory import Trajectory
 from carl.rewards.frames import Frames
-from carl.rewards.vector import Mix
+from carl.rewards.mix import Mix
 from carl.runs.trial import Trial
 from carl.sandbox.box import Limits
 from carl.task import Task

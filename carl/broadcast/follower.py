@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from carl.broadcast.channel import ChannelClient, Offer
 from carl.cluster.logs import about
-from carl.errors import ResourceError
+from carl.errors import ResourceError, RewardError
+from carl.rewards.session import blaming_source
 from carl.rewards.source import RewardSource
 
 logger = logging.getLogger(__name__)
@@ -23,9 +24,9 @@ class Follower:
     it waits at the channel, which has no way to call a runner: sampling holds an RLlib actor's only thread, and the
     runner in the driver is no actor. While it waits it does not hold the interpreter's lock.
 
-    A version that cannot be fetched, or for which ``adopt`` raises, is refused: in the log, and in the channel by
-    name and reason. What was adopted before stays, or the newest older one is taken if there was nothing before. A
-    refused version is not tried again. A channel that is gone is logged once, and what was adopted stays.
+    A version that cannot be fetched, or for which ``adopt`` raises RewardError, is refused: in the log, and in the
+    channel by name and reason. What was adopted before stays, or the newest older one is taken if there was nothing
+    before. A refused version is not tried again. A channel that is gone is logged once, and what was adopted stays.
 
     Attributes:
         version: the one that was adopted last; 0 for none.
@@ -35,7 +36,7 @@ class Follower:
         self._channel, self._name, self._adopt = channel, name, adopt
         self.version = 0
         self._seen = 0
-        self._failure: Exception | None = None
+        self._failure: RewardError | None = None
         self._lost = False
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -90,8 +91,10 @@ class Follower:
 
     def _adopts(self, offer: Offer) -> bool:
         try:
-            self._adopt(offer.version, offer.source())
-        except Exception as error:  # fetching and opening run code of others; whatever that does, the runner goes on
+            with blaming_source(offer.source_id or f"version {offer.version}", "fetching it"):
+                source = offer.source()
+            self._adopt(offer.version, source)
+        except RewardError as error:
             self._failure = error
             reason = f"{type(error).__name__}: {error}"
             logger.error(

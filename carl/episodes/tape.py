@@ -148,7 +148,7 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _check_numbers(task: Task, seed: int, step: int, observation: Any, reward: float = 0.0) -> None:
-    """Raise TaskError for what ``carl.rewards.vector.CodeReward`` refuses in training."""
+    """Raise TaskError for what ``carl.rewards.vector.PaidVectorEnv`` refuses in training."""
     for what, fine in (("observation", finite(observation)), ("reward", math.isfinite(reward))):
         if not fine:
             raise TaskError(

@@ -31,19 +31,18 @@ class JudgementCache:
         self._initials, self._frames = [0] * slots, [0] * slots
         self.hits = self.misses = 0
 
-    def begin(self, slots: NDArray[np.intp], frames: Frame) -> None:
-        """Episodes in ``slots`` begin at ``frames``, ``uint8[M, H, W, 3]``."""
-        self.see(slots, frames)
-        for slot in slots.tolist():
-            self._initials[slot] = self._frames[slot]
+    def see(self, slots: NDArray[np.intp], began: NDArray[np.bool_], frames: Frame) -> NDArray[np.bool_]:
+        """``slots`` have come to ``frames``, ``uint8[M, H, W, 3]``, the initial ones of an episode where ``began``.
 
-    def see(self, slots: NDArray[np.intp], frames: Frame) -> NDArray[np.bool_]:
-        """``slots`` have come to ``frames``, ``uint8[M, H, W, 3]``; ``bool[M]``, which of them show something new."""
+        Returns ``bool[M]``: which rows show something else than their slot did before, or began.
+        """
         before = [self._frames[slot] for slot in slots.tolist()]
         digests = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(frame).data) for frame in frames]
         for slot, digest in zip(slots.tolist(), digests, strict=True):
             self._frames[slot] = digest
-        return np.not_equal(before, digests)
+        for slot in slots[began].tolist():
+            self._initials[slot] = self._frames[slot]
+        return began | np.not_equal(before, digests)
 
     def judge(
         self,

@@ -2,10 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.program import DONE, RewardProgram
+from carl.program import DONE, MAX_SUBTASKS, RewardProgram
+
+PROGRESS_SLOTS = MAX_SUBTASKS
+"""Width of the progress vector of any program, padded with zeros."""
+
+PROGRESS = gym.spaces.Box(0.0, 1.0, (PROGRESS_SLOTS,), np.float32)
+"""What programs show the policy: latched progress of each sub-task."""
 
 Slots = NDArray[np.intp]
 
@@ -38,17 +45,23 @@ class Latch:
         self._seen = np.zeros((slots, count), dtype=bool)
         self.begun, self.fired = 0, np.zeros(count, dtype=np.int64)
 
-    def reset(self, slots: Slots, judge: Judge) -> NDArray[np.bool_]:
-        """Begin episodes in ``slots``, looking at their initial frames; returns who abstained, ``bool[M]``."""
+    def begin(self, slots: Slots) -> None:
+        """Clear ``slots`` (``intp[M]``) for new episodes; what their next look shows is their zero, and earns 0."""
         self.begun += len(slots)
         self.best[slots] = 0.0
         self._seen[slots] = False
         self.active[slots] = not self._ordered
         self.active[slots, 0] = True
-        return self.step(slots, judge)[1]
 
-    def step(self, slots: Slots, judge: Judge) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Look at one frame for each of ``slots``; returns what it earned and who abstained, both of length M."""
+    def look(
+        self, slots: Slots, began: NDArray[np.bool_], judge: Judge
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Look at one frame for each of ``slots``, the initial one of an episode where ``began`` (``bool[M]``).
+
+        Returns what it earned, ``float64[M]``, and who abstained, ``bool[M]``.
+        """
+        if began.any():
+            self.begin(slots[began])
         earned = np.zeros(len(slots))
         abstained = np.zeros(len(slots), dtype=bool)
         rows, tasks = np.nonzero(self.active[slots])

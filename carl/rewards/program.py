@@ -1,10 +1,9 @@
 """ProgramReward: a verified program as a RewardSource, judged in a box."""
 
-import logging
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Self
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,16 +11,10 @@ from carl.config import VerifyConfig
 from carl.errors import TaskError
 from carl.program import RewardProgram
 from carl.rewards.cache import JudgementCache
-from carl.rewards.latch import Latch, Slots
-from carl.rewards.source import PROGRESS_SLOTS, Judged
+from carl.rewards.latch import PROGRESS, PROGRESS_SLOTS, Latch, Slots
+from carl.rewards.source import Judged, Need, Seen
 from carl.sandbox.box import Box, Limits
 from carl.task import Frame
-
-WINDOW = 1_000
-MAX_ABSTAINS = 50
-"""More abstains than this among the last ``WINDOW`` judged frames (5 %) put a program into quarantine."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,16 @@ class ProgramReward:
         """The program's."""
         return self.program.id
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Frames."""
+        return frozenset({Need.FRAMES})
+
+    @property
+    def shows(self) -> gym.spaces.Box:
+        """Latched progress of each sub-task, ``float32[PROGRESS_SLOTS]`` in [0, 1], zero-padded."""
+        return PROGRESS
+
     def open(self, slots: int) -> "ProgramSession":
         """Start the program for ``slots`` environments; raises BoxError, or ProgramError if the policy refuses it."""
         return ProgramSession(self, slots)
@@ -54,23 +57,14 @@ class ProgramSession:
     """A program at work on some environment slots: for each round of the latch one call of the box, with the frames
     it has not judged before. Slots that still show what they showed are not looked at: programs are pure.
 
-    A frame abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
-
-    Attributes:
-        abstains: frames that could not be judged so far.
-        quarantined: whether so many could not be judged lately that the program is run no more: every frame then
-            abstains and earns nothing, and progress stays where it was until its episode ends.
+    A row abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
     """
 
     def __init__(self, source: ProgramReward, slots: int) -> None:
-        self._name = source.program.id
         self._latch = Latch(source.program, slots)
         self._slots = slots
         self._initials: Frame | None = None
-        self._recent: deque[bool] = deque(maxlen=WINDOW)
         self._reason = ""
-        self.abstains = 0
-        self.quarantined = False
         self._abstained = np.zeros(slots, dtype=bool)
         self._cache = JudgementCache(slots) if source.cache else None
         self._skipped = 0
@@ -79,44 +73,43 @@ class ProgramSession:
     @property
     def counts(self) -> dict[str, int]:
         """Judgements that were known (``cache_hits``) and that the program was run for (``cache_misses``); processes
-        that had to be replaced (``box_restarts``); 1 if the program is in quarantine (``quarantined``); episodes that
-        began (``begun``), and in which sub-task k, counted from 1, got done (``fired:k``)."""
+        that had to be replaced (``box_restarts``); episodes that began (``begun``), and in which sub-task k, counted
+        from 1, got done (``fired:k``)."""
         cache = self._cache
         return {
             "cache_hits": cache.hits + self._skipped if cache else 0,
             "cache_misses": cache.misses if cache else 0,
             "box_restarts": self._box.restarts,
-            "quarantined": int(self.quarantined),
             "begun": self._latch.begun,
             **{f"fired:{number}": int(count) for number, count in enumerate(self._latch.fired, 1)},
         }
 
-    def reset(self, slots: Slots, frames: Frame) -> Judged:
-        """Begin new episodes in ``slots`` (``intp[M]``) at their initial frames ``uint8[M, H, W, 3]``."""
-        self._remember(slots, frames)
-        if self.quarantined:
-            self._latch.best[slots] = 0.0
-            return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
-        abstained = self._latch.reset(slots, lambda rows, tasks: self._ask(slots, frames, rows, tasks))
-        return self._noted(slots, np.zeros(len(slots)), abstained)
+    def look(self, seen: Seen) -> Judged:
+        """Judge the frames of one vector step, the initial ones of new episodes among them.
 
-    def step(self, slots: Slots, frames: Frame) -> Judged:
-        """Judge the frames ``uint8[M, H, W, 3]`` that ``slots`` (``intp[M]``) stepped to."""
-        if self.quarantined:
-            return self._judged(slots, np.zeros(len(slots)), np.ones(len(slots), dtype=bool))
+        Raises TaskError if frames change their size, and BoxError if the program's process stays away.
+        """
+        slots, began, frames = seen.slots, seen.began, seen.frames
+        assert frames is not None  # it needs them
+        if began.any():
+            self._remember(slots[began], frames[began])
         earned, abstained = np.zeros(len(slots)), np.zeros(len(slots), dtype=bool)
-        news = self._news(slots, frames)
+        news = self._news(slots, began, frames)
         if news.size:
-            earned[news], abstained[news] = self._latch.step(
-                slots[news], lambda rows, tasks: self._ask(slots, frames, news[rows], tasks)
+            earned[news], abstained[news] = self._latch.look(
+                slots[news], began[news], lambda rows, tasks: self._ask(slots, frames, news[rows], tasks)
             )
-        return self._noted(slots, earned, abstained)
+        self._abstained[slots] = abstained
+        shown = np.zeros((len(slots), PROGRESS_SLOTS), dtype=np.float32)
+        shown[:, : self._latch.best.shape[1]] = self._latch.best[slots]
+        return Judged(earned, shown, abstained, self._reason)
 
     def close(self) -> None:
         """End the program's process; harmless when called twice."""
         self._box.close()
 
     def _remember(self, slots: Slots, frames: Frame) -> None:
+        """Keep the initial ``frames`` of ``slots`` in the box's memory."""
         if self._initials is None:
             self._initials = self._box.room(self._slots, *frames.shape[1:3])
         if frames.shape[1:] != self._initials.shape[1:]:
@@ -125,14 +118,12 @@ class ProgramSession:
                 "a task's camera has to keep one size over all episodes"
             )
         self._initials[slots] = frames
-        if self._cache:
-            self._cache.begin(slots, frames)
 
-    def _news(self, slots: Slots, frames: Frame) -> Slots:
+    def _news(self, slots: Slots, began: NDArray[np.bool_], frames: Frame) -> Slots:
         """Rows that show something else than before, or could not be judged then."""
         if self._cache is None:
             return np.arange(len(slots))
-        news = self._cache.see(slots, frames) | self._abstained[slots]
+        news = self._cache.see(slots, began, frames) | self._abstained[slots]
         self._skipped += int(np.count_nonzero(self._latch.active[slots[~news]]))
         return np.flatnonzero(news)
 
@@ -144,34 +135,8 @@ class ProgramSession:
         )
 
     def _ask_box(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:
-        assert self._initials is not None  # no step comes before its slot's reset
+        assert self._initials is not None  # every slot's first row begins an episode
         judgement = self._box.judge(frames, self._initials, tasks, rows, slots[rows])
         if judgement.reasons:
             self._reason = next(iter(judgement.reasons.values()))
         return judgement.values
-
-    def _noted(self, slots: Slots, earned: NDArray[np.float64], abstained: NDArray[np.bool_]) -> Judged:
-        """Count the abstains among these frames, and draw the consequence."""
-        self._abstained[slots] = abstained
-        self._recent.extend(abstained.tolist())
-        if abstained.any():
-            self.abstains += int(abstained.sum())
-            if sum(self._recent) > MAX_ABSTAINS:
-                self._quarantine()
-        return self._judged(slots, earned, abstained)
-
-    def _quarantine(self) -> None:
-        self.quarantined = True
-        self._box.close()
-        _log.warning(
-            "program %s could not judge %d of the last %d frames and earns nothing more; the last reason: %s",
-            self._name,
-            sum(self._recent),
-            len(self._recent),
-            self._reason,
-        )
-
-    def _judged(self, slots: Slots, earned: NDArray[np.float64], abstained: NDArray[np.bool_]) -> Judged:
-        progress = np.zeros((len(slots), PROGRESS_SLOTS), dtype=np.float32)
-        progress[:, : self._latch.best.shape[1]] = self._latch.best[slots]
-        return Judged(earned, progress, abstained)

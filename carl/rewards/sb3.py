@@ -25,13 +25,13 @@ FLAT = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 class Sb3VecEnv(VecEnv):
-    """A NEXT_STEP vector environment, such as CodeReward, as Stable-Baselines3 wants it.
+    """A NEXT_STEP vector environment, such as PaidVectorEnv, as Stable-Baselines3 wants it.
 
     Stable-Baselines3 expects a slot that ended to be reset within the same step, so slots that ended are reset by
     mask right away; the last observation travels as ``terminal_observation``. Its spaces begin at 0: a ``start`` is
     taken off observations and added to actions.
 
-    A slot's info is its sub-environment's own, with CodeReward's JUDGED. Where an episode ended it holds ``episode``
+    A slot's info is its sub-environment's own, with PaidVectorEnv's JUDGED. Where an episode ended it holds ``episode``
     (the rewards' sum ``r``, the steps ``l``, and the seconds ``t`` since this was built), from which Stable-Baselines3
     logs ``rollout/ep_rew_mean`` and ``ep_len_mean``, and ``is_success``, from which it logs ``rollout/success_rate``.
 

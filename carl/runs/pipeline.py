@@ -221,7 +221,7 @@ class Pipeline:
 
     def _mix(self, arm: Arm) -> Any:
         """What a step of ``arm`` is worth."""
-        from carl.rewards.vector import Mix
+        from carl.rewards.mix import Mix
 
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
         return Mix.of(reward, self.task)

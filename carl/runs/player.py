@@ -12,8 +12,9 @@ from carl.episodes.record import Play, Recorder
 from carl.errors import ConfigError
 from carl.methods.code import verified
 from carl.program import RewardProgram
+from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import CodeReward, Mix
+from carl.rewards.vector import PaidVectorEnv
 from carl.runs.directory import read_config
 from carl.tasks import get_task
 from carl.training.checkpoint import Checkpoints
@@ -44,7 +45,7 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
             )
         source = ProgramReward.of(program, config.verify, cache=config.reward.cache)
     env = SyncVectorEnv([lambda: recorder.env])
-    world = FilmedSlot(CodeReward(env, recorder.task, source, mix=mix))
+    world = FilmedSlot(PaidVectorEnv(env, recorder.task, source, mix=mix))
 
     def play(recorder: Recorder, seed: int) -> None:
         world.film(policy, seed)

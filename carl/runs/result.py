@@ -15,7 +15,7 @@ from carl.config import Arm, RunConfig
 from carl.console.plain import plain
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import shown
-from carl.rewards.vector import Mix
+from carl.rewards.mix import Mix
 from carl.runs.directory import RunDirectory
 from carl.task import LONGEST, Task
 from carl.training.abstains import sentences
@@ -54,8 +54,8 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
         "reward": {
             "kind": config.reward.source,
             "env_reward_weight": mix.env,
-            "env_reward_reason": task.env_reward_reason if mix.code and mix.env else "",
-            "progress_in_observation": mix.progress,
+            "env_reward_reason": task.env_reward_reason if mix.source and mix.env else "",
+            "progress_in_observation": mix.shows is not None,
         },
         "experts": experts(run_dir.path),
         "program_id": verification["program_id"] if verification else None,

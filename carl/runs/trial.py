@@ -27,7 +27,9 @@ from carl.episodes.play import attempt, made
 from carl.errors import TaskError
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
-from carl.rewards.vector import CodeReward, Mix
+from carl.rewards.mix import Mix
+from carl.rewards.source import width
+from carl.rewards.vector import PaidVectorEnv
 from carl.sandbox.box import Box, Limits
 from carl.seeding import Role, seed_of, seeds_of
 from carl.task import Environment, Task, blaming, closed
@@ -104,16 +106,16 @@ class Trial:
         seeds = [seed_of(self.run_seed, Role.EXPERT, 0, slot) for slot in range(2)]
         with blaming(self.task, "the making of two environments side by side"):
             envs = SyncVectorEnv([self._make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
-        mixes = {mix.progress: mix for mix in self.mixes}.values()
+        mixes = {width(mix.shows): mix for mix in self.mixes}.values()
         try:
             with closed(self.task, envs):
                 # All of them are held until the end: a vector environment that is forgotten closes what it wraps.
-                paid = [CodeReward(envs, self.task, mix=mix) for mix in mixes]
+                paid = [PaidVectorEnv(envs, self.task, mix=mix) for mix in mixes]
                 self._check_together(envs, paid, seeds)
         finally:
             envs.closed = True  # or gymnasium closes it once more when it is collected
 
-    def _check_together(self, envs: SyncVectorEnv, paid: Sequence[CodeReward], seeds: list[int]) -> None:
+    def _check_together(self, envs: SyncVectorEnv, paid: Sequence[PaidVectorEnv], seeds: list[int]) -> None:
         self._check_reset(envs.envs[0], seeds[0])
         for env in paid:
             self._step(env, seeds)
@@ -141,7 +143,7 @@ class Trial:
                     f"{list(space.shape)}: mend one of them"
                 )
 
-    def _step(self, env: CodeReward, seeds: list[int]) -> None:
+    def _step(self, env: PaidVectorEnv, seeds: list[int]) -> None:
         """Slot 1 begins anew in between, so that the slots are at different steps."""
         from carl.training.policy import Policy
         from carl.training.rllib.algorithms import untrained

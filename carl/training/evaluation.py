@@ -28,8 +28,9 @@ from carl.cluster.core import clearly, lost
 from carl.cluster.session import here
 from carl.console.progress import Progress, silent
 from carl.errors import ResourceError, TaskError
+from carl.rewards.mix import Mix
 from carl.rewards.source import RewardSource
-from carl.rewards.vector import CodeReward, Mix
+from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
 from carl.task import Environment, Task, blaming
@@ -111,7 +112,7 @@ class Exam:
     offers: tuple[Offer, ...] = ()
     origin: Mapping[str, str] = field(default_factory=logs.origin)
 
-    def pay(self, env: CodeReward, name: str) -> None:
+    def pay(self, env: PaidVectorEnv, name: str) -> None:
         """Hand ``env`` its source on behalf of ``name``; raises what opening the only one raises."""
         if not self.mix.looks:
             return
@@ -179,7 +180,7 @@ def play(
     mark = np.full(1, -1) if mark is None else mark
     with blaming(exam.task, "the making of an evaluation"):
         envs = SyncVectorEnv([partial(_share, exam.task, seeds[slot::slots], mark) for slot in range(slots)])
-    env = CodeReward(envs, exam.task, mix=exam.mix)
+    env = PaidVectorEnv(envs, exam.task, mix=exam.mix)
     try:
         exam.pay(env, name)
         with torch.random.fork_rng():
@@ -189,7 +190,7 @@ def play(
         env.close()
 
 
-def _finish_all(policy: Policy, env: CodeReward, remaining: Any, greedy: bool) -> list[Outcome]:
+def _finish_all(policy: Policy, env: PaidVectorEnv, remaining: Any, greedy: bool) -> list[Outcome]:
     outcomes: list[Outcome] = []
     lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
     began = np.zeros(env.num_envs, dtype=bool)

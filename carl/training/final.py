@@ -16,7 +16,7 @@ from carl.episodes.actions import recorded
 from carl.episodes.tape import Tape, film
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ConfigError
-from carl.rewards.vector import CodeReward
+from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of
 from carl.task import blaming
 from carl.training.checkpoint import Progressed
@@ -76,7 +76,7 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
     """One episode of the sampled policy, with its frames; raises TaskError for what the task's code raises."""
     with blaming(exam.task, f"the making of its environment for seed {seed}"):
         envs = SyncVectorEnv([partial(exam.task.make)])
-    world = FilmedSlot(CodeReward(envs, exam.task, exam.source, mix=exam.mix))
+    world = FilmedSlot(PaidVectorEnv(envs, exam.task, exam.source, mix=exam.mix))
     try:
         world.film(policy, seed)
     finally:
@@ -87,7 +87,7 @@ def record(policy: Policy, exam: Exam, seed: int) -> Trajectory:
 class FilmedSlot(gym.vector.VectorWrapper):
     """A paid vector environment of one slot, whose episodes are recorded on ``tape``. An episode at a time."""
 
-    def __init__(self, env: CodeReward) -> None:
+    def __init__(self, env: PaidVectorEnv) -> None:
         super().__init__(env)
         self.task, self.tape = env.task, Tape(env.task, env.unwrapped.envs[0])
 

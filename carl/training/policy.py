@@ -34,7 +34,7 @@ class Policy:
             ) from error
 
     def act(self, observations: Any, *, greedy: bool) -> Any:
-        """Actions for a vector environment's ``step``, for its observations of N slots as CodeReward gives them.
+        """Actions for a vector environment's ``step``, for its observations of N slots as PaidVectorEnv gives them.
 
         Greedy takes the distribution's mode, otherwise it is sampled. Raises TaskError if it is not finite.
         """

@@ -18,8 +18,8 @@ from carl.cluster.metrics import forget, record, record_counts
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.console.progress import Progress, silent, working
 from carl.errors import ConfigError, ResourceError, StoreError, briefly
+from carl.rewards.mix import Mix
 from carl.rewards.source import RewardSource
-from carl.rewards.vector import Mix
 from carl.seeding import Role
 from carl.task import Task
 from carl.training.abstains import too_many
@@ -81,12 +81,12 @@ class Training:
             "task": self.task.name,
             "seed": self.run_seed,
             "algorithm": self.train.algorithm or self.task.algorithm,
-            "mix": asdict(self.mix),
+            "mix": self.mix.noted,
             "program": self.source.id if self.source else None,
         }
         there = read_json(path, dict) if self.checkpoints.newest() and path.exists() else subject
         # The program may be another by now, and gets the next version; an older carl did not note it.
-        if there | {"program": subject["program"]} != subject:
+        if there | {"program": subject["program"], "mix": Mix.renoted(there.get("mix"))} != subject:
             raise ConfigError(
                 f"{self.directory} holds a training of {there}, which cannot go on as {subject}: set back what was "
                 "changed, or give another run directory"

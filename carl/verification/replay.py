@@ -126,10 +126,7 @@ class Replay:
             self._answers.add(where, step, tasks, values, reasons)
             return values
 
-        if step == 0:
-            self.latch.reset(slots, judge)
-        else:
-            self.latch.step(slots, judge)
+        self.latch.look(slots, np.full(len(slots), step == 0), judge)
 
     def _ask(
         self, box: Box, slots: list[int], steps: list[int], tasks: Slots

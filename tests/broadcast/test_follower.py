@@ -8,6 +8,8 @@ from carl.errors import BoxError, ResourceError
 from tests.fakes.corridor import Furthest, Shut
 from tests.fakes.near_channel import NearChannel
 
+UNFETCHED = "reward version 2: fetching it raised ModuleNotFoundError: theirs; mend the source and publish it again"
+
 
 class Holder:
     """Adopts sources by opening them, for follower ``name``; can be told to take its time."""
@@ -74,7 +76,7 @@ def test_pulling_waits_until_what_the_thread_adopts_is_ready(channel, holder):
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [(Shut(), "BoxError: no room for a box"), (ModuleNotFoundError("theirs"), "ModuleNotFoundError: theirs")],
+    [(Shut(), "BoxError: no room for a box"), (ModuleNotFoundError("theirs"), f"RewardError: {UNFETCHED}")],
 )
 def test_a_source_that_cannot_be_opened_or_fetched_is_refused_by_name_once(channel, holder, source, reason, caplog):
     holder.follower.begin()

@@ -13,8 +13,9 @@ from carl.cluster.logs import about
 from carl.cluster.metrics import METRICS, record, record_counts
 from carl.config import TrainConfig
 from carl.program import RewardProgram, SubTask
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import Mix
 from carl.training.evaluation import Evaluator
 from carl.training.train import Training, train
 from tests.fakes.corridor import CORRIDOR
@@ -53,7 +54,7 @@ def recorded(monkeypatch):
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_training_records_what_its_curve_and_counts_say(tmp_path, recorded):
     config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=4_000, evaluate_every=1, checkpoint_every=9)
-    run = Training(CORRIDOR, ProgramReward(WALK), Mix(), 3, tmp_path / "code", train=config)
+    run = Training(CORRIDOR, ProgramReward(WALK), Mix(shows=PROGRESS), 3, tmp_path / "code", train=config)
     with Evaluator(workers=0) as evaluator:
         progressed = train(run, evaluator=evaluator).progressed
     assert recorded["carl_env_steps", "code"] == progressed.env_steps

@@ -11,13 +11,13 @@ from carl.episodes.record import Recorder
 from carl.episodes.tape import FilmedEnv
 from carl.episodes.trajectory import Trajectory
 from carl.errors import TaskError
-from carl.rewards.vector import Mix
+from carl.rewards.mix import Mix
 from carl.training.evaluation import Exam
 from carl.training.final import record
 from tests.fakes.corridor import CORRIDOR, Corridor
 
 WALKER = replace(CORRIDOR, expert=lambda env: lambda observation: 1)
-SPARSE = Mix(code=0.0, env=1.0, progress=False)
+SPARSE = Mix(source=0.0, env=1.0)
 
 
 class Rightwards:

@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 from carl.errors import BoxError
-from carl.rewards.source import PROGRESS_SLOTS, Judged
+from carl.rewards.latch import PROGRESS, PROGRESS_SLOTS
+from carl.rewards.source import Judged, Need, Seen
 from carl.task import Task
 
 
@@ -130,6 +131,9 @@ class Furthest:
     def id(self) -> str:
         return f"furthest-{self.scale}"
 
+    needs = frozenset({Need.FRAMES})
+    shows = PROGRESS
+
     def open(self, slots: int) -> "FurthestSession":
         session = FurthestSession(self, slots)
         self.opened.append(session)
@@ -141,25 +145,20 @@ class Shut:
     """A source that cannot be opened."""
 
     id: str = "shut"
+    needs = frozenset({Need.FRAMES})
+    shows = PROGRESS
 
     def open(self, slots: int):
         raise BoxError("no room for a box")
 
 
 class FurthestSession:
-    """Remembers every frame it was shown, in ``seen``: (what, slot, position, step, episode)."""
+    """Remembers every frame it looked at, in ``seen``: (what, slot, position, step, episode)."""
 
     def __init__(self, source: Furthest, slots: int) -> None:
         self.source, self.best, self.closed = source, np.zeros(slots), False
         self.seen: list[tuple[str, int, int, int, int]] = []
         self.calls = 0
-
-    def reset(self, slots, frames):
-        self.best[slots] = 0.0
-        return self._judge("reset", slots, frames)
-
-    def step(self, slots, frames):
-        return self._judge("step", slots, frames)
 
     @property
     def counts(self):
@@ -168,9 +167,12 @@ class FurthestSession:
     def close(self) -> None:
         self.closed = True
 
-    def _judge(self, what, slots, frames):
+    def look(self, seen: Seen) -> Judged:
         self.calls += 1
-        self.seen += [(what, int(s), *map(int, f[0, 0])) for s, f in zip(slots, frames, strict=True)]
+        slots, frames = seen.slots, seen.frames
+        self.best[slots[seen.began]] = 0.0
+        rows = zip(seen.began, slots, frames, strict=True)
+        self.seen += [("reset" if began else "step", int(s), *map(int, f[0, 0])) for began, s, f in rows]
         positions = frames[:, 0, 0, 0]
         abstained = np.isin(positions, list(self.source.blind))
         shown = np.where(abstained, 0.0, positions / self.source.length)
@@ -178,7 +180,7 @@ class FurthestSession:
         self.best[slots] += gain
         progress = np.zeros((len(slots), PROGRESS_SLOTS), np.float32)
         progress[:, 0] = self.best[slots]
-        return Judged(gain * self.source.scale * (what == "step"), progress, abstained)
+        return Judged(np.where(seen.began, 0.0, gain * self.source.scale), progress, abstained)
 
 
 CORRIDOR = Task(name="corridor", description="Walk to the right end.", make=Corridor)

@@ -6,6 +6,7 @@ from carl.rewards.cache import JudgementCache
 from carl.seeding import Role, seed_of
 
 RNG = np.random.default_rng(seed_of(0, Role.EXPERT, 0))
+NONE = np.zeros(3, dtype=bool)
 FRAMES = RNG.integers(256, size=(4, 8, 8, 3), dtype=np.uint8)
 
 
@@ -22,7 +23,7 @@ def judged(cache, frames, initials, slots, tasks) -> int:
         asked.extend(places.tolist())
         return right[places]
 
-    cache.see(np.array(slots), frames)
+    cache.see(np.array(slots), NONE[slots], frames)
     assert np.array_equal(cache.judge(np.array(slots), np.array(tasks), ask), right)
     return len(asked)
 
@@ -30,41 +31,41 @@ def judged(cache, frames, initials, slots, tasks) -> int:
 def test_a_frame_is_judged_once_for_each_initial_frame_and_sub_task():
     cache, slots = JudgementCache(2), np.array([0, 1])
     initials = FRAMES[:2]
-    cache.begin(slots, initials)
+    cache.see(slots, ~NONE[slots], initials)
     frames = FRAMES[[2, 2]]
     assert judged(cache, frames, initials, slots, [0, 0]) == 2  # the same frame, after other beginnings
     assert judged(cache, frames, initials, slots, [0, 0]) == 0
     assert judged(cache, frames, initials, slots, [1, 0]) == 1
     assert (cache.hits, cache.misses) == (3, 3)
-    cache.begin(slots[:1], FRAMES[3:])
+    cache.see(slots[:1], ~NONE[:1], FRAMES[3:])
     assert judged(cache, frames, np.stack([FRAMES[3], FRAMES[1]]), slots, [0, 0]) == 1
 
 
 def test_slots_that_show_what_they_showed_are_no_news():
     cache, slots = JudgementCache(3), np.arange(3)
-    cache.begin(slots, FRAMES[:3])
-    assert cache.see(slots, FRAMES[[0, 3, 2]]).tolist() == [False, True, False]
-    assert cache.see(slots[1:], FRAMES[[3, 0]]).tolist() == [False, True]
-    assert cache.see(slots, FRAMES[[0, 3, 0]]).tolist() == [False, False, False]
+    cache.see(slots, ~NONE[slots], FRAMES[:3])
+    assert cache.see(slots, NONE[slots], FRAMES[[0, 3, 2]]).tolist() == [False, True, False]
+    assert cache.see(slots[1:], NONE[1:], FRAMES[[3, 0]]).tolist() == [False, True]
+    assert cache.see(slots, NONE[slots], FRAMES[[0, 3, 0]]).tolist() == [False, False, False]
 
 
 def test_frames_may_lie_anywhere_in_memory():
     cache, slots = JudgementCache(1), np.array([0])
-    cache.begin(slots, FRAMES[:1])
-    assert not cache.see(slots, np.asfortranarray(FRAMES[:1])).any()
+    cache.see(slots, ~NONE[slots], FRAMES[:1])
+    assert not cache.see(slots, NONE[slots], np.asfortranarray(FRAMES[:1])).any()
 
 
 def test_abstains_are_asked_for_again():
     cache, slots = JudgementCache(1), np.array([0])
-    cache.begin(slots, FRAMES[:1])
+    cache.see(slots, ~NONE[slots], FRAMES[:1])
     for value in (np.nan, 0.5):
-        cache.see(slots, FRAMES[1:2])
+        cache.see(slots, NONE[slots], FRAMES[1:2])
         found = cache.judge(slots, slots, lambda places, value=value: np.array([value]))
         assert np.array_equal(found, [value], equal_nan=True)
 
 
 def test_memory_is_bounded_and_the_longest_unused_goes_first():
     cache = JudgementCache(1, entries=2)
-    cache.begin(np.array([0]), FRAMES[:1])
+    cache.see(np.array([0]), ~NONE[:1], FRAMES[:1])
     asked = [judged(cache, FRAMES[i : i + 1], FRAMES[:1], [0], [0]) for i in (1, 2, 1, 3, 1, 2)]
     assert asked == [1, 1, 0, 1, 0, 1]

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from carl.program import RewardProgram, SubTask
-from carl.rewards.vector import CodeReward
+from carl.rewards.vector import PaidVectorEnv
 from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
 LOOP, USE = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/cleanrl.md").read_text(), re.DOTALL)
@@ -33,7 +33,7 @@ def loop() -> dict[str, Any]:
 
 
 def test_it_learns_the_corridor() -> None:
-    env = CodeReward(SyncVectorEnv([lambda: Corridor(6, 20)] * 8), CORRIDOR, Furthest(length=6))
+    env = PaidVectorEnv(SyncVectorEnv([lambda: Corridor(6, 20)] * 8), CORRIDOR, Furthest(length=6))
     solved = loop()["ppo"](env, 4_096)
     assert np.mean(solved[:20]) < 0.7
     assert np.mean(solved[-20:]) > 0.9
@@ -44,7 +44,7 @@ def test_steps_that_only_reset_do_not_count_and_a_truncated_episode_goes_on_in_i
     names = loop()
     agent = names["Agent"](13, 2)
     agent.value = lambda observations: torch.ones(observations.shape[:-1])
-    env = CodeReward(SyncVectorEnv([lambda: Corridor(4, 2)]), CORRIDOR, Furthest())
+    env = PaidVectorEnv(SyncVectorEnv([lambda: Corridor(4, 2)]), CORRIDOR, Furthest())
     agent.actor[-1].bias.data = torch.tensor([-99.0, 99.0])
     batch, *_ = names["sample"](env, agent, env.reset(seed=0)[0], np.zeros(1, dtype=bool), 6)
     assert batch[-1].flatten().tolist() == [1, 1, 0, 1, 1, 0]

@@ -12,9 +12,10 @@ from gymnasium.wrappers import TimeLimit
 from carl.errors import TaskError
 from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
+from carl.rewards.latch import PROGRESS_SLOTS
 from carl.rewards.program import ProgramReward
-from carl.rewards.source import PROGRESS_SLOTS, Judged
-from carl.rewards.vector import CodeReward
+from carl.rewards.source import Judged, Seen
+from carl.rewards.vector import PaidVectorEnv
 from carl.sandbox.box import Box
 from carl.task import Environment, Frame, Redraw, Task
 from carl.tasks import get_task
@@ -181,10 +182,10 @@ def test_a_session_keeps_its_own_initial_frames_and_knows_a_frame_by_what_it_sho
     frames.flags.writeable = False
     session = ProgramReward(PROGRAM).open(2)
     try:
-        session.reset(slots(0, 1), frames)
+        session.look(Seen(slots(0, 1), np.ones(2, bool), frames))
         for values, earned in (((40, 60), [0.3, 0.4]), ((10, 60), [0, 0]), ((50, 90), [0.1, 0.3])):
             array[...] = level(*values)
-            assert session.step(slots(0, 1), frames).reward.tolist() == pytest.approx(earned)
+            assert session.look(Seen(slots(0, 1), np.zeros(2, bool), frames)).reward.tolist() == pytest.approx(earned)
             array[...] = 255
     finally:
         session.close()
@@ -213,28 +214,23 @@ class WitnessSession:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, Frame]] = []
 
-    def reset(self, slots: np.ndarray, frames: Frame) -> Judged:
-        return self._see("reset", slots, frames)
-
-    def step(self, slots: np.ndarray, frames: Frame) -> Judged:
-        return self._see("step", slots, frames)
-
     @property
     def counts(self):
         return {}
 
     def close(self) -> None: ...
 
-    def _see(self, what: str, slots: np.ndarray, frames: Frame) -> Judged:
-        self.seen += [(what, int(slot), frame.copy()) for slot, frame in zip(slots, frames, strict=True)]
-        nothing = np.zeros(len(slots))
-        return Judged(nothing, np.zeros((len(slots), PROGRESS_SLOTS), np.float32), nothing.astype(bool))
+    def look(self, seen: Seen) -> Judged:
+        rows = zip(seen.began, seen.slots, seen.frames, strict=True)
+        self.seen += [("reset" if began else "step", int(slot), frame.copy()) for began, slot, frame in rows]
+        nothing = np.zeros(len(seen.slots))
+        return Judged(nothing, np.zeros((len(seen.slots), PROGRESS_SLOTS), np.float32), nothing.astype(bool))
 
 
 def test_sessions_see_what_the_environments_show_over_resets_and_a_change_of_version() -> None:
     task = get_task("DoorKey-5x5")
     envs = SyncVectorEnv([partial(patient, task, steps) for steps in (4, 7, 20)])
-    env = CodeReward(envs, task, first := Witness())
+    env = PaidVectorEnv(envs, task, first := Witness())
     sources, shown, rng = [first], [], np.random.default_rng(0)
     worlds = [slot.unwrapped for slot in envs.envs]
 

@@ -28,10 +28,20 @@ def shows(*frames: list[float]) -> Judge:
     return lambda rows, tasks: table[rows, tasks]
 
 
+def reset(latch: Latch, slots: NDArray[np.intp], judge: Judge) -> NDArray[np.bool_]:
+    earned, abstained = latch.look(slots, np.ones(len(slots), dtype=bool), judge)
+    assert not earned.any()
+    return abstained
+
+
+def step(latch: Latch, slots: NDArray[np.intp], judge: Judge) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    return latch.look(slots, np.zeros(len(slots), dtype=bool), judge)
+
+
 def play(latch: Latch, initial: list[float], *frames: list[float]) -> list[float]:
     """What each frame after the initial one earns, in slot 0."""
-    latch.reset(FIRST, shows(initial))
-    return [float(latch.step(FIRST, shows(frame))[0][0]) for frame in frames]
+    reset(latch, FIRST, shows(initial))
+    return [float(step(latch, FIRST, shows(frame))[0][0]) for frame in frames]
 
 
 # Clause by clause
@@ -80,8 +90,8 @@ def test_only_active_subtasks_are_evaluated() -> None:
         return np.where(tasks == 0, 1.0, 0.5)
 
     latch = Latch(program(1.0, 1.0, 1.0), 1)
-    latch.reset(FIRST, judge)
-    latch.step(FIRST, judge)
+    reset(latch, FIRST, judge)
+    step(latch, FIRST, judge)
     assert asked == [[0], [1], [1]]
 
 
@@ -97,43 +107,60 @@ def test_in_free_order_every_zero_is_the_initial_frames() -> None:
 
 def test_an_abstain_earns_nothing_and_is_flagged() -> None:
     latch = Latch(program(1.0), 1)
-    assert not latch.reset(FIRST, shows([0.0])).any()
-    earned, abstained = latch.step(FIRST, shows([ABSTAIN]))
+    assert not reset(latch, FIRST, shows([0.0])).any()
+    earned, abstained = step(latch, FIRST, shows([ABSTAIN]))
     assert (earned[0], abstained[0]) == (0.0, True)
-    earned, abstained = latch.step(FIRST, shows([0.5]))
+    earned, abstained = step(latch, FIRST, shows([0.5]))
     assert (earned[0], abstained[0]) == (0.5, False)
 
 
 def test_an_abstain_at_activation_puts_the_zero_off() -> None:
     latch = Latch(program(1.0), 1)
-    assert latch.reset(FIRST, shows([ABSTAIN])).all()
-    assert [float(latch.step(FIRST, shows([shown]))[0][0]) for shown in (0.75, 1.0)] == [0.0, 0.25]
+    assert reset(latch, FIRST, shows([ABSTAIN])).all()
+    assert [float(step(latch, FIRST, shows([shown]))[0][0]) for shown in (0.75, 1.0)] == [0.0, 0.25]
 
 
 def test_an_abstain_does_not_take_back_what_was_earned_before_it_in_the_same_frame() -> None:
     latch = Latch(program(1.0, 1.0), 1)
-    latch.reset(FIRST, shows([0.0, 0.0]))
-    earned, abstained = latch.step(FIRST, shows([1.0, ABSTAIN]))
+    reset(latch, FIRST, shows([0.0, 0.0]))
+    earned, abstained = step(latch, FIRST, shows([1.0, ABSTAIN]))
     assert (earned[0], abstained[0]) == (1.0, True)
 
 
 def test_a_reset_clears_its_slots_and_no_others() -> None:
     latch = Latch(program(1.0, 1.0), 2)
     both = np.array([0, 1])
-    latch.reset(both, shows([0.0, 0.0], [0.0, 0.0]))
-    latch.step(both, shows([1.0, 0.5], [1.0, 0.5]))
-    latch.reset(np.array([1]), shows([0.25, 0.0]))
+    reset(latch, both, shows([0.0, 0.0], [0.0, 0.0]))
+    step(latch, both, shows([1.0, 0.5], [1.0, 0.5]))
+    reset(latch, np.array([1]), shows([0.25, 0.0]))
     assert latch.best.tolist() == [[1.0, 0.5], [0.25, 0.0]]
     assert latch.active.tolist() == [[False, True], [True, False]]
 
 
 def test_slots_are_told_apart_in_any_order() -> None:
     latch = Latch(program(1.0), 3)
-    latch.reset(np.array([0, 1, 2]), shows([0.0], [0.0], [0.0]))
-    earned, abstained = latch.step(np.array([2, 0]), shows([0.75], [ABSTAIN]))
+    reset(latch, np.array([0, 1, 2]), shows([0.0], [0.0], [0.0]))
+    earned, abstained = step(latch, np.array([2, 0]), shows([0.75], [ABSTAIN]))
     assert earned.tolist() == [0.75, 0.0]
     assert abstained.tolist() == [False, True]
     assert latch.best[:, 0].tolist() == [0.0, 0.0, 0.75]
+
+
+def test_episodes_that_begin_and_others_that_go_on_are_looked_at_in_one_round() -> None:
+    asked: list[list[int]] = []
+
+    def judge(rows: NDArray[np.intp], tasks: NDArray[np.intp]) -> NDArray[np.float64]:
+        asked.append(rows.tolist())
+        return np.array([0.75, 1.0])[rows] * (tasks == 0)
+
+    latch = Latch(program(1.0, 1.0), 2)
+    reset(latch, np.array([0, 1]), shows([0.5, 0.0], [0.5, 0.0]))
+    earned, abstained = latch.look(np.array([1, 0]), np.array([True, False]), judge)
+    assert earned.tolist() == [0.0, 0.5], "what begins has its zero there"
+    assert latch.best[:, 0].tolist() == [1.0, 0.75]
+    assert asked == [[0, 1], [1]], "only the second round is another: sub-task 1 got done"
+    assert not abstained.any()
+    assert latch.begun == 3
 
 
 def test_nobody_asked_nothing_judged() -> None:
@@ -142,7 +169,7 @@ def test_nobody_asked_nothing_judged() -> None:
     def judge(rows: NDArray[np.intp], tasks: NDArray[np.intp]) -> NDArray[np.float64]:
         raise AssertionError("there is no frame to judge")
 
-    earned, abstained = latch.step(NO_ONE, judge)
+    earned, abstained = step(latch, NO_ONE, judge)
     assert earned.shape == abstained.shape == (0,)
 
 
@@ -190,8 +217,8 @@ def episodes(draw: st.DrawFn) -> tuple[list[float], bool, NDArray[np.float64]]:
 def earnings_of(latch: Latch, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """``[T, N]``: what each slot earns at each frame after the initial one, frame 0."""
     everyone = np.arange(values.shape[1])
-    latch.reset(everyone, shows(*values[0]))
-    steps = [latch.step(everyone, shows(*frames))[0] for frames in values[1:]]
+    reset(latch, everyone, shows(*values[0]))
+    steps = [step(latch, everyone, shows(*frames))[0] for frames in values[1:]]
     return np.array(steps).reshape(-1, values.shape[1])
 
 

@@ -9,8 +9,10 @@ import pytest
 from carl.config import VerifyConfig
 from carl.errors import ProgramError, TaskError
 from carl.program import RewardProgram, SubTask
-from carl.rewards.program import MAX_ABSTAINS, ProgramReward
-from carl.rewards.source import PROGRESS_SLOTS
+from carl.rewards.latch import PROGRESS_SLOTS
+from carl.rewards.program import ProgramReward
+from carl.rewards.session import MAX_ABSTAINS, SourceSession
+from carl.rewards.source import Judged, Seen
 from carl.sandbox.box import Limits
 from carl.seeding import Role, seed_of
 
@@ -41,9 +43,21 @@ def frames(*pixels: tuple[int, int]) -> np.ndarray:
 
 @pytest.fixture
 def session():
-    opened = ProgramReward(TWO).open(3)
+    opened = SourceSession(ProgramReward(TWO), 3)
     yield opened
     opened.close()
+
+
+def look(session, which: np.ndarray, began: bool, shown: np.ndarray) -> Judged:
+    return session.look(Seen(which, np.full(len(which), began), shown))
+
+
+def reset(session, which: np.ndarray, shown: np.ndarray) -> Judged:
+    return look(session, which, True, shown)
+
+
+def step(session, which: np.ndarray, shown: np.ndarray) -> Judged:
+    return look(session, which, False, shown)
 
 
 def slots(*which: int) -> np.ndarray:
@@ -51,85 +65,85 @@ def slots(*which: int) -> np.ndarray:
 
 
 def test_steps_earn_the_weighted_increase_of_the_best(session):
-    first = session.reset(slots(0, 1, 2), frames((0, 0), (10, 0), (0, 0)))
+    first = reset(session, slots(0, 1, 2), frames((0, 0), (10, 0), (0, 0)))
     assert first.reward.tolist() == [0, 0, 0]
-    assert first.progress.shape == (3, PROGRESS_SLOTS)
-    assert first.progress.dtype == np.float32
+    assert first.shown.shape == (3, PROGRESS_SLOTS)
+    assert first.shown.dtype == np.float32
     assert not first.abstained.any()
-    assert session.step(slots(0, 1, 2), frames((50, 0), (60, 0), (0, 0))).reward.tolist() == [1.0, 1.0, 0.0]
-    back = session.step(slots(0, 1, 2), frames((20, 0), (60, 0), (0, 99)))
+    assert step(session, slots(0, 1, 2), frames((50, 0), (60, 0), (0, 0))).reward.tolist() == [1.0, 1.0, 0.0]
+    back = step(session, slots(0, 1, 2), frames((20, 0), (60, 0), (0, 99)))
     assert back.reward.tolist() == [0, 0, 0]
-    assert back.progress[:, :2].tolist() == [[0.5, 0], [0.5, 0], [0, 0]]
-    done = session.step(slots(0), frames((100, 40)))
+    assert back.shown[:, :2].tolist() == [[0.5, 0], [0.5, 0], [0, 0]]
+    done = step(session, slots(0), frames((100, 40)))
     assert done.reward.tolist() == [1.0]
-    assert done.progress[0, :3].tolist() == pytest.approx([1.0, 0.4, 0.0])
-    assert session.step(slots(0), frames((0, 100))).reward.tolist() == pytest.approx([3 * 0.6])
-    assert session.step(slots(0), frames((0, 100))).reward.tolist() == [0]
+    assert done.shown[0, :3].tolist() == pytest.approx([1.0, 0.4, 0.0])
+    assert step(session, slots(0), frames((0, 100))).reward.tolist() == pytest.approx([3 * 0.6])
+    assert step(session, slots(0), frames((0, 100))).reward.tolist() == [0]
 
 
 def test_episodes_and_the_subtasks_that_got_done_in_them_are_counted(session):
     def passed() -> list[int]:
         return [session.counts[key] for key in ("begun", "fired:1", "fired:2")]
 
-    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
-    session.step(slots(0, 1, 2), frames((50, 0), (100, 0), (100, 100)))
+    reset(session, slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    step(session, slots(0, 1, 2), frames((50, 0), (100, 0), (100, 100)))
     assert passed() == [3, 2, 1], "done in the frame in which it became active, though that earns nothing"
-    session.step(slots(0, 1, 2), frames((50, 0), (100, 100), (100, 0)))
+    step(session, slots(0, 1, 2), frames((50, 0), (100, 100), (100, 0)))
     assert passed() == [3, 2, 2]
-    session.reset(slots(0, 1), frames((0, 0), (0, 0)))
-    session.step(slots(0, 1), frames((100, 0), (0, 100)))
-    session.step(slots(0), frames((100, 0)))
+    reset(session, slots(0, 1), frames((0, 0), (0, 0)))
+    step(session, slots(0, 1), frames((100, 0), (0, 100)))
+    step(session, slots(0), frames((100, 0)))
     assert passed() == [5, 3, 2], "once an episode"
 
 
 def test_slots_are_reset_on_their_own_and_keep_their_initial_frames(session):
-    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
-    session.step(slots(0, 1, 2), frames((50, 0), (50, 0), (50, 0)))
-    again = session.reset(slots(1), frames((40, 0)))
-    assert again.progress[0].tolist() == [0] * PROGRESS_SLOTS
-    stepped = session.step(slots(2, 1), frames((60, 0), (60, 0)))
+    reset(session, slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    step(session, slots(0, 1, 2), frames((50, 0), (50, 0), (50, 0)))
+    again = reset(session, slots(1), frames((40, 0)))
+    assert again.shown[0].tolist() == [0] * PROGRESS_SLOTS
+    stepped = step(session, slots(2, 1), frames((60, 0), (60, 0)))
     assert stepped.reward.tolist() == pytest.approx([0.2, 0.4])
-    assert stepped.progress[:, 0].tolist() == pytest.approx([0.6, 0.2])
+    assert stepped.shown[:, 0].tolist() == pytest.approx([0.6, 0.2])
 
 
 def test_abstains_earn_nothing_and_are_counted(session, caplog):
-    session.reset(slots(0, 1), frames((0, 0), (0, 0)))
-    judged = session.step(slots(0, 1), frames((255, 0), (50, 0)))
+    reset(session, slots(0, 1), frames((0, 0), (0, 0)))
+    judged = step(session, slots(0, 1), frames((255, 0), (50, 0)))
     assert judged.reward.tolist() == [0, 1.0]
     assert judged.abstained.tolist() == [True, False]
     assert session.abstains == 1
-    assert session.step(slots(0), frames((50, 0))).reward.tolist() == [1.0]
+    assert step(session, slots(0), frames((50, 0))).reward.tolist() == [1.0]
     assert not session.quarantined
     assert not caplog.records
 
 
 def test_too_many_abstains_lead_to_quarantine_logged_once(session, caplog):
-    session.reset(slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
-    session.step(slots(0), frames((50, 0)))
+    reset(session, slots(0, 1, 2), frames((0, 0), (0, 0), (0, 0)))
+    step(session, slots(0), frames((50, 0)))
     with caplog.at_level(logging.WARNING):
         for _ in range(MAX_ABSTAINS):
-            session.step(slots(1), frames((255, 0)))
+            step(session, slots(1), frames((255, 0)))
         assert not session.quarantined
         for _ in range(9):
-            judged = session.step(
-                slots(0, 1), frames((90, 0), (90, 0)) if session.quarantined else frames((50, 0), (255, 0))
+            judged = step(
+                session, slots(0, 1), frames((90, 0), (90, 0)) if session.quarantined else frames((50, 0), (255, 0))
             )
     assert session.quarantined
     assert judged.reward.tolist() == [0, 0]
     assert judged.abstained.all()
-    assert judged.progress[0, 0] == 0.5
+    assert judged.shown[0, 0] == 0.5
     assert session.abstains == MAX_ABSTAINS + 1
     assert len(caplog.records) == 1
     assert "ZeroDivisionError" in caplog.text
-    began = session.reset(slots(0), frames((0, 0)))
+    began = reset(session, slots(0), frames((0, 0)))
     assert began.abstained.all()
-    assert began.progress[0, 0] == 0
+    assert began.shown[0, 0] == 0
 
 
 def test_seldom_abstains_are_tolerated(session):
-    session.reset(slots(0), frames((0, 0)))
+    reset(session, slots(0), frames((0, 0)))
     for turn in range(1500):
-        session.step(slots(0), frames((255 if turn % 25 == 0 else 10, 0)))
+        step(session, slots(0), frames((255 if turn % 25 == 0 else 10, 0)))
     assert session.abstains == 60
     assert not session.quarantined
 
@@ -137,17 +151,17 @@ def test_seldom_abstains_are_tolerated(session):
 def test_the_cache_changes_no_reward():
     """Random play over few frames, with episodes that begin anew and frames that cannot be judged."""
     rng = np.random.default_rng(seed_of(0, Role.RANDOM, 0))
-    cached, plain = ProgramReward(TWO).open(4), ProgramReward(TWO, cache=False).open(4)
+    cached, plain = (SourceSession(ProgramReward(TWO, cache=cache), 4) for cache in (True, False))
     everyone, looked_at = slots(0, 1, 2, 3), 0
     for turn in range(200):
         which = everyone if turn == 0 else np.flatnonzero(rng.random(4) < 0.8)
         shown = frames(*((int(rng.choice([0, 0, 40, 80, 100])), int(rng.choice([0, 50, 99]))) for _ in which))
         if turn % 50 == 49:
             shown[:1, ..., 0] = 255  # this one raises
-        ask = "reset" if turn == 0 or rng.random() < 0.05 else "step"
-        answers = [getattr(session, ask)(which, shown) for session in (cached, plain)]
+        began = rng.random(len(which)) < 0.05 if turn else np.ones(4, dtype=bool)
+        answers = [session.look(Seen(which, began, shown)) for session in (cached, plain)]
         assert np.array_equal(answers[0].reward, answers[1].reward)
-        assert np.array_equal(answers[0].progress, answers[1].progress)
+        assert np.array_equal(answers[0].shown, answers[1].shown)
         assert np.array_equal(answers[0].abstained, answers[1].abstained)
         looked_at += len(which)
     assert cached.abstains == plain.abstains > 0
@@ -172,9 +186,9 @@ def test_the_policy_holds_here_too():
 
 
 def test_frames_that_change_their_size_are_a_clear_error(session):
-    session.reset(slots(0), frames((0, 0)))
+    reset(session, slots(0), frames((0, 0)))
     with pytest.raises(TaskError, match="one size"):
-        session.reset(slots(1), np.zeros((1, 7, 6, 3), np.uint8))
+        reset(session, slots(1), np.zeros((1, 7, 6, 3), np.uint8))
 
 
 def test_closing_twice_is_harmless(session):

@@ -8,8 +8,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from carl.errors import TaskError
+from carl.rewards.mix import Mix
 from carl.rewards.sb3 import Sb3VecEnv
-from carl.rewards.vector import CodeReward, Mix
+from carl.rewards.vector import PaidVectorEnv
 from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def adapted(*patience: int, length: int = 4) -> Sb3VecEnv:
     envs = SyncVectorEnv([partial(Corridor, length, steps) for steps in patience])
-    return Sb3VecEnv(CodeReward(envs, CORRIDOR, Furthest(length=length)))
+    return Sb3VecEnv(PaidVectorEnv(envs, CORRIDOR, Furthest(length=length)))
 
 
 def test_slots_that_ended_are_reset_within_the_step():
@@ -47,7 +48,7 @@ def test_attributes_and_methods_reach_the_sub_environments():
     env.reset()
     env.set_attr("position", 2, indices=1)
     assert env.get_attr("position") == [0, 2]
-    assert env.env_is_wrapped(CodeReward) == [False, False]
+    assert env.env_is_wrapped(PaidVectorEnv) == [False, False]
     assert env.get_images()[1][0, 0, 0] == 2
     env.close()
 
@@ -93,7 +94,7 @@ class Told(Corridor):
 
 
 def test_a_slot_s_info_is_its_environment_s_own_and_what_the_reward_says():
-    env = Sb3VecEnv(CodeReward(SyncVectorEnv([Told, Told]), CORRIDOR, Furthest()))
+    env = Sb3VecEnv(PaidVectorEnv(SyncVectorEnv([Told, Told]), CORRIDOR, Furthest()))
     env.reset()
     info = env.step(np.array([0, 1]))[3][1]
     assert {key: info[key] for key in ("_won", "seen")} == {"_won": False, "seen": [0]}
@@ -118,7 +119,7 @@ class Watched(Corridor):
 
 
 def test_dict_observations_are_passed_on_and_starts_are_honoured():
-    env = Sb3VecEnv(CodeReward(SyncVectorEnv([Watched] * 2), CORRIDOR, Furthest(), mix=Mix(progress=False)))
+    env = Sb3VecEnv(PaidVectorEnv(SyncVectorEnv([Watched] * 2), CORRIDOR, Furthest(), mix=Mix()))
     assert env.action_space == gym.spaces.Discrete(2)
     assert env.observation_space["at"] == gym.spaces.Discrete(5)
     assert env.reset()["at"].tolist() == [0, 0]
@@ -141,7 +142,7 @@ def test_a_start_in_several_dimensions_is_honoured():
             assert self.action_space.contains(action)
             return super(Watched, self).step(action[0] - 5)
 
-    env = Sb3VecEnv(CodeReward(SyncVectorEnv([Shifted] * 2), CORRIDOR, Furthest(), mix=Mix(progress=False)))
+    env = Sb3VecEnv(PaidVectorEnv(SyncVectorEnv([Shifted] * 2), CORRIDOR, Furthest(), mix=Mix()))
     assert env.action_space == gym.spaces.MultiDiscrete([2, 3])
     env.reset()
     assert env.step(np.array([[1, 2], [0, 0]]))[1].tolist() == [0.25, 0.0]
@@ -166,7 +167,7 @@ def test_what_stable_baselines_has_no_policy_for_is_refused_when_built(observed,
             self.observation_space, self.action_space = observed, acted
 
     with pytest.raises(TaskError, match=words):
-        Sb3VecEnv(CodeReward(SyncVectorEnv([Other]), CORRIDOR, Furthest(), mix=Mix(progress=False)))
+        Sb3VecEnv(PaidVectorEnv(SyncVectorEnv([Other]), CORRIDOR, Furthest(), mix=Mix()))
 
 
 class Remembered(KVWriter):

@@ -9,9 +9,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from carl.config import RewardConfig
 from carl.episodes.play import rollout
-from carl.errors import BoxError, TaskError
-from carl.rewards.source import PROGRESS_SLOTS
-from carl.rewards.vector import CodeReward, Mix
+from carl.errors import BoxError, RewardError, TaskError
+from carl.rewards.latch import PROGRESS, PROGRESS_SLOTS
+from carl.rewards.mix import Mix
+from carl.rewards.vector import PaidVectorEnv
 from carl.task import Task
 from tests.fakes.corridor import CORRIDOR, Corridor, Furthest
 
@@ -28,9 +29,9 @@ def _widest(lengths):
     return gym.vector.utils.batch_space(space, len(lengths)), space
 
 
-def code_reward(*args, patience: int = 20, **kwargs) -> tuple[CodeReward, Furthest]:
+def code_reward(*args, patience: int = 20, **kwargs) -> tuple[PaidVectorEnv, Furthest]:
     source = kwargs.pop("source", Furthest())
-    return CodeReward(rooms(*args, patience=patience), CORRIDOR, source, **kwargs), source
+    return PaidVectorEnv(rooms(*args, patience=patience), CORRIDOR, source, **kwargs), source
 
 
 def test_terminal_step_is_judged_on_its_own_frame_and_the_reset_step_pays_nothing():
@@ -74,8 +75,8 @@ def test_truncated_step_is_judged_before_the_reset():
     assert source.opened[0].seen[-1] == ("reset", 0, 0, 0, 2)
 
 
-def test_slots_end_at_different_times_and_the_session_is_asked_once_per_kind_of_step():
-    env = CodeReward(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 3, 20)]), CORRIDOR, source := Furthest())
+def test_slots_end_at_different_times_and_the_session_is_asked_once_a_step():
+    env = PaidVectorEnv(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 3, 20)]), CORRIDOR, source := Furthest())
     env.reset(seed=0)
     history = []
     for _ in range(5):
@@ -96,7 +97,7 @@ def test_slots_end_at_different_times_and_the_session_is_asked_once_per_kind_of_
         [0.25, 0.0, 0.25],
         [0.25, 0.25, 0.0],
     ]
-    assert [row[2] for row in history] == [1, 1, 2, 2, 2]
+    assert [row[2] for row in history] == [1, 1, 1, 1, 1], "resets and steps together"
 
 
 def test_masked_reset_begins_only_the_masked_slots():
@@ -125,7 +126,7 @@ def test_a_masked_reset_in_place_of_the_reset_step():
 
 def test_a_new_version_is_adopted_at_each_slots_next_episode_and_the_old_session_then_closed():
     old, new = Furthest(), Furthest(scale=10.0)
-    env = CodeReward(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 4)]), CORRIDOR, old, version=7)
+    env = PaidVectorEnv(SyncVectorEnv([partial(Corridor, 4, n) for n in (2, 4)]), CORRIDOR, old, version=7)
     env.reset(seed=0)
     env.set_source(8, new)
     versions, rewards = [], []
@@ -156,7 +157,7 @@ def test_a_source_that_cannot_open_leaves_the_old_one_in_charge():
 
     env, _ = code_reward(4)
     env.reset(seed=0)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RewardError, match=r"reward furthest-1\.0: opening it raised RuntimeError: no; mend the source"):
         env.set_source(2, Broken())
     _, rewards, _, _, info = env.step(np.array([RIGHT]))
     assert info["reward_version"] == [1]
@@ -175,7 +176,7 @@ def test_abstains_are_told_and_earn_nothing():
 
 
 def test_mixing_in_the_environments_reward():
-    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix(env=3.0))
+    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix(env=3.0, shows=PROGRESS))
     env.reset(seed=0)
     env.step(np.array([RIGHT]))
     _, rewards, _, _, info = env.step(np.array([RIGHT]))
@@ -242,7 +243,7 @@ def test_other_autoreset_modes_are_refused_on_the_instance(mode):
     envs = SyncVectorEnv([Corridor], autoreset_mode=mode)
     SyncVectorEnv([Corridor])  # writes NEXT_STEP into the metadata that all share
     with pytest.raises(TaskError, match="NEXT_STEP"):
-        CodeReward(envs, CORRIDOR, Furthest())
+        PaidVectorEnv(envs, CORRIDOR, Furthest())
 
 
 class Sees(gym.ObservationWrapper):
@@ -271,7 +272,7 @@ FLAT = gym.spaces.Box(0.0, 1.0, (5,), np.float64)
 )
 def test_progress_is_a_part_beside_observations_that_are_no_vectors(space, what, parts):
     envs = SyncVectorEnv([lambda: Sees(space, what)] * 2)
-    env = CodeReward(envs, CORRIDOR, Furthest())
+    env = PaidVectorEnv(envs, CORRIDOR, Furthest())
     before, _ = env.reset(seed=0)
     after = env.step(np.array([RIGHT, LEFT]))[0]
     assert {key: value.shape for key, value in after.items()} == {**parts, "progress": (2, PROGRESS_SLOTS)}
@@ -281,25 +282,25 @@ def test_progress_is_a_part_beside_observations_that_are_no_vectors(space, what,
 
 
 def test_vectors_of_other_floats_are_cast_where_progress_is_appended():
-    env = CodeReward(SyncVectorEnv([lambda: Sees(FLAT, lambda seen: seen.astype(float))]), CORRIDOR, Furthest())
+    env = PaidVectorEnv(SyncVectorEnv([lambda: Sees(FLAT, lambda seen: seen.astype(float))]), CORRIDOR, Furthest())
     assert env.reset(seed=0)[0].dtype == env.single_observation_space.dtype == np.float32
 
 
 def test_a_part_of_that_name_leaves_no_room_for_progress():
     envs = SyncVectorEnv([lambda: Sees(gym.spaces.Dict(progress=FLAT), lambda seen: {"progress": seen})])
     with pytest.raises(TaskError, match=r"reward\.progress_in_observation=false"):
-        CodeReward(envs, CORRIDOR, Furthest())
+        PaidVectorEnv(envs, CORRIDOR, Furthest())
 
 
 def test_the_tasks_camera_takes_the_frames_and_is_checked():
     blind = Task(name="blind", description="", make=Corridor, camera=lambda env: None)
     with pytest.raises(TaskError, match="rgb_array"):
-        CodeReward(rooms(4), blind, Furthest()).reset(seed=0)
+        PaidVectorEnv(rooms(4), blind, Furthest()).reset(seed=0)
 
 
 def test_success_is_the_tasks_word():
     task = Task(name="t", description="", make=Corridor, success=lambda reward, terminated, truncated, info: truncated)
-    env = CodeReward(rooms(4, patience=1), task, Furthest())
+    env = PaidVectorEnv(rooms(4, patience=1), task, Furthest())
     env.reset(seed=0)
     assert env.step(np.array([LEFT]))[-1]["success"].tolist() == [True]
 
@@ -333,7 +334,7 @@ def test_success_is_read_from_the_environments_own_info_alone_and_in_a_vector_al
     kind = type("Told", (Telling,), {"tell": staticmethod(tell)})
     task = Task("told", "", kind, expert=lambda env: lambda seen: RIGHT, success=lambda *step: won(step[3]))
     assert rollout(task, 0, "expert").success
-    env = CodeReward(SyncVectorEnv([kind] * 3), task, Furthest())
+    env = PaidVectorEnv(SyncVectorEnv([kind] * 3), task, Furthest())
     env.reset(seed=0)
     successes = [env.step(np.array([LEFT, RIGHT, RIGHT]))[4]["success"].tolist() for _ in range(5)]
     assert successes == [[False] * 3] * 3 + [[False, True, True]] + [[False] * 3], "nothing is won by the reset"
@@ -341,7 +342,7 @@ def test_success_is_read_from_the_environments_own_info_alone_and_in_a_vector_al
 
 def test_what_cannot_be_batched_travels_as_objects():
     kind = type("Told", (Telling,), {"tell": staticmethod(lambda at: {"at": at, "seen": np.arange(at)})})
-    env = CodeReward(SyncVectorEnv([kind] * 3), CORRIDOR, Furthest())
+    env = PaidVectorEnv(SyncVectorEnv([kind] * 3), CORRIDOR, Furthest())
     env.reset(seed=0)
     env.step(np.array([RIGHT, LEFT, RIGHT]))
     info = env.step(np.array([RIGHT, RIGHT, LEFT]))[4]
@@ -352,7 +353,7 @@ def test_what_cannot_be_batched_travels_as_objects():
 
 def test_infos_of_other_processes_reach_success_too():
     task = replace(CORRIDOR, make=Won, success=lambda *step: step[3].get("won") is True)
-    env = CodeReward(AsyncVectorEnv([Won] * 2), task, mix=Mix(0.0, 1.0, progress=False))
+    env = PaidVectorEnv(AsyncVectorEnv([Won] * 2), task, mix=Mix(0.0, 1.0))
     try:
         env.reset(seed=0)
         successes = [env.step(np.array([LEFT, RIGHT]))[4]["success"].tolist() for _ in range(4)]
@@ -376,7 +377,7 @@ class Batched(gym.vector.VectorEnv):
 
 def test_a_vector_without_infos_of_its_slots_is_refused():
     with pytest.raises(TaskError, match="does not hand on its sub-environments' own info"):
-        CodeReward(Batched(), CORRIDOR, mix=Mix(0.0, 1.0, progress=False))
+        PaidVectorEnv(Batched(), CORRIDOR, mix=Mix(0.0, 1.0))
 
 
 # Numbers that are none
@@ -412,7 +413,7 @@ class Failing(Corridor):
     ],
 )
 def test_a_number_that_is_none_is_named_where_it_first_appears(what, words, number):
-    env = CodeReward(SyncVectorEnv([partial(Failing, what, number)] * 2), CORRIDOR, mix=Mix(0.0, 1.0, progress=False))
+    env = PaidVectorEnv(SyncVectorEnv([partial(Failing, what, number)] * 2), CORRIDOR, mix=Mix(0.0, 1.0))
     env.reset(seed=0)
     env.step(np.array([LEFT, RIGHT]))
     with pytest.raises(TaskError, match=r"'corridor': " + words.format(number)):
@@ -420,7 +421,9 @@ def test_a_number_that_is_none_is_named_where_it_first_appears(what, words, numb
 
 
 def test_an_environments_reward_that_is_none_ends_it_whatever_its_weight():
-    env = CodeReward(SyncVectorEnv([partial(Failing, "reward", np.nan)]), CORRIDOR, Furthest(), mix=Mix(env=0.0))
+    env = PaidVectorEnv(
+        SyncVectorEnv([partial(Failing, "reward", np.nan)]), CORRIDOR, Furthest(), mix=Mix(env=0.0, shows=PROGRESS)
+    )
     env.reset(seed=0)
     env.step(np.array([RIGHT]))
     with pytest.raises(TaskError, match="environment's reward of slot 0 is nan"):
@@ -440,7 +443,7 @@ def test_an_initial_observation_that_is_none_is_named():
             return np.full(5, np.nan, np.float32)
 
     with pytest.raises(TaskError, match=r"observation of slot 0 is nan at \[0\] in step 0"):
-        CodeReward(SyncVectorEnv([Unset]), CORRIDOR, Furthest()).reset(seed=0)
+        PaidVectorEnv(SyncVectorEnv([Unset]), CORRIDOR, Furthest()).reset(seed=0)
 
 
 # Episodes without end
@@ -473,7 +476,7 @@ def test_an_episode_that_never_ends_is_truncated_and_begun_anew(monkeypatch):
 def test_success_hears_that_an_episode_was_cut(monkeypatch):
     monkeypatch.setattr("carl.task.LONGEST", 2)
     survives = Task("t", "", Corridor, success=lambda reward, terminated, truncated, info: truncated)
-    env = CodeReward(rooms(9, patience=1_000), survives, Furthest())
+    env = PaidVectorEnv(rooms(9, patience=1_000), survives, Furthest())
     env.reset(seed=0)
     assert [bool(env.step(np.array([RIGHT]))[4]["success"][0]) for _ in range(2)] == [False, True]
 
@@ -505,10 +508,10 @@ def test_a_source_that_another_thread_hands_over_closes_none_that_is_just_being_
     env.reset(seed=0)
     assert env.step(np.array([RIGHT]))[2].all()
     env.set_source(2, second)
-    env._versions = env._versions.view(Interrupted)
-    env._versions.meanwhile = threading.Thread(target=env.set_source, args=(3, third))
+    env._payers.versions = env._payers.versions.view(Interrupted)
+    env._payers.versions.meanwhile = threading.Thread(target=env.set_source, args=(3, third))
     env.step(np.array([RIGHT]))
-    env._versions.meanwhile.join(10)
+    env._payers.versions.meanwhile.join(10)
     assert not second.opened[0].closed
     _, rewards, *_, info = env.step(np.array([RIGHT]))
     assert (rewards.tolist(), info["reward_version"].tolist(), env.version) == ([0.5], [2], 3)
@@ -529,10 +532,10 @@ def test_a_session_whose_process_stays_away_is_no_abstain(monkeypatch):
     env, source = code_reward(2, 2)
     env.reset(seed=0)
 
-    def break_down(slots, frames):
+    def break_down(seen):
         raise BoxError("no more processes")
 
-    monkeypatch.setattr(source.opened[0], "step", break_down)
+    monkeypatch.setattr(source.opened[0], "look", break_down)
     with pytest.raises(BoxError, match="no more processes"):
         env.step(np.full(2, RIGHT))
     assert env.abstains == 0

@@ -14,13 +14,14 @@ import torch
 from carl.config import TrainConfig
 from carl.errors import StoreError, TaskError
 from carl.program import RewardProgram, SubTask
-from carl.rewards.vector import Mix
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.runs.trial import EXPERTS, Trial
 from carl.sandbox.box import Limits
 from carl.task import Task
 from tests.fakes.corridor import CORRIDOR, CoinFlip, Corridor
 
-ALL = (Mix(), Mix(0.0, 1.0, progress=True), Mix(0.0, 1.0, progress=False))
+ALL = (Mix(shows=PROGRESS), Mix(0.0, 1.0, PROGRESS), Mix(0.0, 1.0))
 
 
 def trial(task: Task, algorithm: str = "ppo", mixes=ALL, **limits: Any) -> Trial:
@@ -147,7 +148,7 @@ def test_a_frame_is_judged_in_the_box(monkeypatch):
         TaskError, match=r"a program that does nothing cannot judge its frames, uint8\[8, 8, 3\]: .*2\.0"
     ):
         trial(CORRIDOR).check_policies()
-    trial(CORRIDOR, mixes=(Mix(0.0, 1.0, progress=False),)).check_policies()
+    trial(CORRIDOR, mixes=(Mix(0.0, 1.0),)).check_policies()
 
 
 def test_one_of_the_experts_episodes_has_to_succeed(tmp_path):

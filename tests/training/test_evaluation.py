@@ -8,14 +8,15 @@ from ray.exceptions import ActorDiedError
 from carl.broadcast.channel import reward_channel
 from carl.cluster.core import clearly
 from carl.errors import ResourceError, TaskError
-from carl.rewards.vector import Mix
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.seeding import Role, seeds_of
 from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome, Share, _Examiner, _got, play
 from carl.training.final import record
 from tests.fakes.corridor import COIN_FLIP, CORRIDOR, FAILURES, CoinFlip, Corridor, Furthest, Shut, failing
 from tests.fakes.near_channel import NearChannel
 
-SPARSE = Mix(code=0.0, env=1.0, progress=False)
+SPARSE = Mix(source=0.0, env=1.0)
 
 
 class Always:
@@ -58,7 +59,7 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
 
     monkeypatch.setattr(Corridor, "reset", remember)
     seeds = seeds_of(0, Role.CURVE, episodes)
-    outcomes = play(Always(1), Exam(CORRIDOR, Mix(), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
+    outcomes = play(Always(1), Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
     assert sorted(played) == sorted(seeds)
     assert outcomes == [Outcome(True, 4, 1.0, 0, reward_version=1)] * episodes
 
@@ -73,7 +74,7 @@ def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
 
     monkeypatch.setattr(Corridor, "reset", remember)
     evaluation = Evaluator(workers=0).evaluate(
-        Exam(CORRIDOR, Mix(), Furthest(), 0),
+        Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(), 0),
         Always(1),
         Role.CURVE,
         70,
@@ -86,7 +87,7 @@ def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
 
 
 def test_abstains_on_initial_frames_count():
-    exam = Exam(CORRIDOR, Mix(), Furthest(blind=frozenset({0})), 0)
+    exam = Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(blind=frozenset({0})), 0)
     outcomes = play(Always(1), exam, seeds_of(0, Role.CURVE, 40), greedy=True, sampling_seed=0)
     assert {outcome.abstains for outcome in outcomes} == {1}
 
@@ -105,7 +106,7 @@ def test_no_frames_without_a_source_and_progress_with_one():
     policy = Always(1)
     play(policy, Exam(CORRIDOR, SPARSE, None, 0), [1, 2], greedy=True, sampling_seed=0)
     assert policy.batches[0].shape == (2, 5)
-    play(policy, Exam(CORRIDOR, Mix(), Furthest(), 0), [1, 2], greedy=True, sampling_seed=0)
+    play(policy, Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(), 0), [1, 2], greedy=True, sampling_seed=0)
     assert policy.batches[-1][0, 5] == 0.75
 
 
@@ -114,7 +115,7 @@ def test_an_evaluation_is_paid_by_the_channel_and_acknowledges_it():
     channel.publish(Furthest())
     channel.publish(Furthest(scale=2.0))
     channel.publish(Shut())
-    exam = Exam(CORRIDOR, Mix(), None, 0, channel=channel, offers=tuple(channel.offers()))
+    exam = Exam(CORRIDOR, Mix(shows=PROGRESS), None, 0, channel=channel, offers=tuple(channel.offers()))
     evaluator = Evaluator(workers=0)
     evaluation = evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True)
     assert (evaluation.reward_version, evaluation.mean_return) == (2, 2.0)
@@ -127,7 +128,7 @@ def test_an_evaluation_is_paid_by_the_channel_and_acknowledges_it():
 
 
 def test_an_exam_without_a_channel_names_the_version_of_its_source():
-    evaluator, exam = Evaluator(workers=0), Exam(CORRIDOR, Mix(), Furthest(), 0, version=7)
+    evaluator, exam = Evaluator(workers=0), Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(), 0, version=7)
     assert evaluator.evaluate(exam, Always(1), Role.CURVE, 3, greedy=True).reward_version == 7
     sparse = Exam(CORRIDOR, SPARSE, None, 0)
     assert evaluator.evaluate(sparse, Always(1), Role.CURVE, 3, greedy=True).reward_version == 0
@@ -135,7 +136,7 @@ def test_an_exam_without_a_channel_names_the_version_of_its_source():
 
 @pytest.mark.parametrize("where", FAILURES)
 def test_what_the_tasks_code_raises_is_said_wherever_a_policy_is_examined(where, tmp_path):
-    exam = Exam(failing(where), Mix(), Furthest(), 0)
+    exam = Exam(failing(where), Mix(shows=PROGRESS), Furthest(), 0)
     said = rf"'corridor': its code raised OSError in .*: no {where} \("
     with pytest.raises(TaskError, match=said):
         _Examiner("evaluator-1", tmp_path / "mark").play((Always(1), exam), [1, 2], greedy=True, sampling_seed=0)
@@ -180,7 +181,7 @@ def test_of_an_environment_that_ends_its_process_the_seed_is_said(where, said, t
     task, mark = replace(CORRIDOR, make=partial(Fatal, where)), tmp_path / "mark"
     with pytest.raises(Ended):
         _Examiner("evaluator-1", mark).play(
-            (Always(1), Exam(task, Mix(), Furthest(), 0)), range(30), greedy=True, sampling_seed=0
+            (Always(1), Exam(task, Mix(shows=PROGRESS), Furthest(), 0)), range(30), greedy=True, sampling_seed=0
         )
 
     def get(result):
@@ -206,7 +207,7 @@ def beside(ray_cluster):
 def test_evaluating_processes_acknowledge_by_name(beside):
     with reward_channel() as channel:
         channel.publish(Furthest(scale=2.0))
-        exam = Exam(CORRIDOR, Mix(), None, 0, channel=channel, offers=tuple(channel.offers()))
+        exam = Exam(CORRIDOR, Mix(shows=PROGRESS), None, 0, channel=channel, offers=tuple(channel.offers()))
         assert beside.evaluate(exam, Always(1), Role.CURVE, 4, greedy=True).mean_return == 2.0
         assert set(channel.wait_acknowledged(1, ["evaluator-0", "evaluator-1"], 10).seconds) == set(channel.births())
 
@@ -226,7 +227,7 @@ def test_an_episode_that_never_ends_is_cut_and_counted(monkeypatch):
         return reset(self, seed=seed, options=options)
 
     monkeypatch.setattr(Corridor, "reset", remember)
-    exam = Exam(replace(CORRIDOR, make=partial(Corridor, 4, 1_000)), Mix(), Furthest(), 0)
+    exam = Exam(replace(CORRIDOR, make=partial(Corridor, 4, 1_000)), Mix(shows=PROGRESS), Furthest(), 0)
     outcomes = play(Always(0), exam, range(20), greedy=True, sampling_seed=0)
     assert outcomes == [Outcome(False, 30, 0.0, 0, reward_version=1, cut=True)] * 20
     assert sorted(played) == list(range(20)), "each slot goes on with its share"

@@ -17,8 +17,9 @@ from carl.config import EvaluationConfig, TrainConfig
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, TaskError
 from carl.program import RewardProgram
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
-from carl.rewards.vector import Mix
 from carl.seeding import Role
 from carl.task import Task, rewarded_end
 from carl.tasks import get_task
@@ -58,7 +59,7 @@ train = partial(train_with, evaluator=Evaluator(workers=0))
 
 
 def training(directory: Path, task: Task = CORRIDOR, config: TrainConfig = HERE, **changes) -> Training:
-    settings = {"source": Furthest(), "mix": Mix(), "run_seed": 3} | changes
+    settings = {"source": Furthest(), "mix": Mix(shows=PROGRESS), "run_seed": 3} | changes
     evaluation = EvaluationConfig(curve_episodes=8, episodes=20)
     return Training(task=task, directory=directory, train=config, evaluation=evaluation, **settings)
 
@@ -134,7 +135,7 @@ def test_sac_learns_from_pictures_and_replays_them_in_bytes():
     with reward_channel() as channel:
         channel.publish(Furthest())
         config = TrainConfig(env_runners=0, envs_per_runner=2, rllib=SOON)
-        algorithm = build(RunnerSetup(task, Mix(), 0, channel), config)
+        algorithm = build(RunnerSetup(task, Mix(shows=PROGRESS), 0, channel), config)
         result = algorithm.train()
         kept = {episode.get_observations().dtype for episode in algorithm.local_replay_buffer.episodes}
         algorithm.stop()
@@ -203,7 +204,7 @@ def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
 
     with reward_channel() as channel:
         channel.publish(Furthest())
-        setup = RunnerSetup(CORRIDOR, Mix(), 0, channel)
+        setup = RunnerSetup(CORRIDOR, Mix(shows=PROGRESS), 0, channel)
         algorithm = build(setup, HERE)
         algorithm.train()
         algorithm.save_to_path(tmp_path / "saved")
@@ -305,7 +306,7 @@ def test_fewer_steps_end_a_stopped_training_and_more_go_on(tmp_path):
     assert train(more).progressed.env_steps >= 4_000
 
 
-@pytest.mark.parametrize("change", [{"mix": Mix(env=0.5)}, {"run_seed": 4}])
+@pytest.mark.parametrize("change", [{"mix": Mix(env=0.5, shows=PROGRESS)}, {"run_seed": 4}])
 def test_a_training_of_something_else_is_not_continued(tmp_path, change):
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 1_000}))
     train(run)
@@ -319,7 +320,7 @@ def test_a_code_reward_without_a_source_is_refused(tmp_path):
 
 
 def test_the_sparse_baseline_trains_without_a_source(tmp_path):
-    run = training(tmp_path, source=None, mix=Mix(code=0.0, env=1.0, progress=False))
+    run = training(tmp_path, source=None, mix=Mix(source=0.0, env=1.0))
     train(run)
     assert curve(run)[-1]["success_rate"] == 1.0
     assert curve(run)[-1]["reward_version"] == 0
@@ -328,7 +329,7 @@ def test_the_sparse_baseline_trains_without_a_source(tmp_path):
 def test_a_task_that_pays_nan_ends_the_training_with_a_word(tmp_path):
     task = replace(CORRIDOR, make=lambda: TransformReward(CORRIDOR.make(), lambda reward: float("nan")))
     with pytest.raises(TaskError, match="reward of slot 0 is nan in step 1"):
-        train(training(tmp_path, task, mix=Mix(env=1.0)))
+        train(training(tmp_path, task, mix=Mix(env=1.0, shows=PROGRESS)))
 
 
 class Blank(SteeredCorridor):
@@ -382,7 +383,7 @@ def test_sac_goes_on_with_what_it_replayed_from(tmp_path):
     config = TrainConfig(algorithm="sac", env_runners=0, envs_per_runner=8, rllib=rllib)
     with reward_channel() as channel:
         channel.publish(Furthest())
-        setup = RunnerSetup(STEERED, Mix(), 0, channel)
+        setup = RunnerSetup(STEERED, Mix(shows=PROGRESS), 0, channel)
         algorithm = build(setup, config)
         assert set(trained_on(algorithm.train())) == {1}, "the version that paid is known of what is replayed"
         algorithm.save_to_path(tmp_path / "saved")
@@ -467,7 +468,9 @@ def _weights_of_the_runner(group):
 def test_a_restarted_runner_is_sent_the_weights(tmp_path):
     with reward_channel() as channel:
         channel.publish(Furthest())
-        algorithm = build(RunnerSetup(CORRIDOR, Mix(), 0, channel), TrainConfig(env_runners=1, envs_per_runner=2))
+        algorithm = build(
+            RunnerSetup(CORRIDOR, Mix(shows=PROGRESS), 0, channel), TrainConfig(env_runners=1, envs_per_runner=2)
+        )
         group = algorithm.env_runner_group
         algorithm.train()
         _kill_the_runner(channel)
@@ -540,7 +543,7 @@ def test_what_goes_wrong_in_appos_learner_ends_the_training(tmp_path):
     task = replace(CORRIDOR, make=_Priceless)
     config = TrainConfig(algorithm="appo", env_runners=1, envs_per_runner=8, env_steps=8_000)
     with pytest.raises(TaskError, match="reward of slot 0 is nan in step 1"):
-        train(training(tmp_path, task, config, mix=Mix(env=1.0)))
+        train(training(tmp_path, task, config, mix=Mix(env=1.0, shows=PROGRESS)))
 
 
 def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_path):

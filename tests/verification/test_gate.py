@@ -9,6 +9,7 @@ from carl.config import VerifyConfig
 from carl.errors import ProgramError, StoreError
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
+from carl.rewards.source import Seen
 from carl.sandbox.box import Box
 from carl.statistics import wilson_interval
 from carl.verification import Case, Check, Evidence, Gate, Rule, VerificationReport, default_rules, trace, verify
@@ -239,9 +240,9 @@ def test_a_trace_is_what_rollouts_pay():
     taken = int(np.argmax(traced[:, 0] == 1.0))
     assert (traced[:taken, 1] == 0).all()
     session = ProgramReward(GOOD).open(1)
-    slot = np.array([0])
-    session.reset(slot, expert.frames[:1])
-    paid = sum(session.step(slot, expert.frames[t : t + 1]).reward[0] for t in range(1, len(expert) + 1))
+    slot, frames = np.array([0]), expert.frames
+    steps = (session.look(Seen(slot, np.array([t == 0]), frames[t : t + 1])) for t in range(len(expert) + 1))
+    paid = sum(judged.reward[0] for judged in steps)
     session.close()
     assert paid == pytest.approx((traced[-1, 0] - traced[0, 0]) + (traced[-1, 1] - traced[taken, 1]))
 

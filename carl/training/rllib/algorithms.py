@@ -21,7 +21,7 @@ from carl.broadcast.channel import ChannelClient
 from carl.cluster.resources import Need, room_for
 from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError, did_you_mean
-from carl.rewards.vector import Mix
+from carl.rewards.mix import Mix
 from carl.seeding import Role, seed_of
 from carl.task import Task
 from carl.training.rllib.appo import APPO, APPOLearner

@@ -22,7 +22,8 @@ from carl.broadcast.follower import Follower
 from carl.broadcast.versions import VERSION
 from carl.cluster import logs
 from carl.errors import TaskError
-from carl.rewards.vector import CodeReward, Mix
+from carl.rewards.mix import Mix
+from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of
 from carl.task import Task, blaming
 from carl.training.rllib.acting import choose
@@ -34,10 +35,10 @@ from carl.training.rllib.spaces import Actions, Observations
 logger = logging.getLogger(__name__)
 
 MEASURED = (VERSION, "success")
-"""What CodeReward says about each step and the episodes keep, as ``custom_data``."""
+"""What PaidVectorEnv says about each step and the episodes keep, as ``custom_data``."""
 
 COUNTS = "reward"
-"""Key in RLlib's metrics of what CodeReward counts, such as abstains."""
+"""Key in RLlib's metrics of what PaidVectorEnv counts, such as abstains."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         one_thread()
         self.has_weights = False
-        self._code_reward: CodeReward | None = None
+        self._paid: PaidVectorEnv | None = None
         self._follower: Follower | None = None
         super().__init__(config=config, **kwargs)
 
@@ -112,14 +113,14 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         with reported(setup.channel, self._name):
             with self._blaming("the making"):
                 envs = SyncVectorEnv([setup.task.make] * self.num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
-            self.env = self._code_reward = CodeReward(envs, setup.task, mix=setup.mix)
+            self.env = self._paid = PaidVectorEnv(envs, setup.task, mix=setup.mix)
             self._observations = Observations(self.env.single_observation_space)
             self._actions = Actions(envs.single_action_space)
             check_actions(self.config, self._actions)
         self._counted: Counter[str] = Counter()
         self._needs_initial_reset = True
         if setup.mix.looks:
-            self._follower = Follower(setup.channel, self._name, self._code_reward.set_source)
+            self._follower = Follower(setup.channel, self._name, self._paid.set_source)
             self._follower.begin()
             self._follower.listen()
 
@@ -161,7 +162,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
     @property
     def version(self) -> int:
         """The reward version that slots adopt at their next episode start."""
-        return self._code_reward.version if self._code_reward else 0
+        return self._paid.version if self._paid else 0
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
@@ -269,7 +270,7 @@ class CodeRewardRunner(SingleAgentEnvRunner):
         return episodes
 
     def _new_counts(self) -> Counter[str]:
-        assert self._code_reward is not None
-        before, self._counted = self._counted, self._code_reward.counts
+        assert self._paid is not None
+        before, self._counted = self._counted, self._paid.counts
         news = {key: count - before[key] for key, count in self._counted.items()}
         return Counter({key: count for key, count in news.items() if count or key not in before})

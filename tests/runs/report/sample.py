@@ -40,7 +40,7 @@ def traced(program: RewardProgram, trajectory: Trajectory) -> Progress:
         def judge(_: Any, tasks: Any, frame: Any = frame) -> Any:
             return np.array([scopes[task]["progress"](frame, trajectory.frames[0]) for task in tasks])
 
-        latch.step(slot, judge) if step else latch.reset(slot, judge)
+        latch.look(slot, np.array([step == 0]), judge)
         rows.append(latch.best[0].copy())
     return np.array(rows)
 

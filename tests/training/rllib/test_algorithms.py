@@ -11,7 +11,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from carl.broadcast.channel import ChannelClient
 from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError
-from carl.rewards.vector import Mix
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.training.rllib.algorithms import build, check, configure, needs_of
 from carl.training.rllib.replay import look_at_memory
 from carl.training.rllib.runner import RunnerSetup
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def setup(task=CORRIDOR, run_seed: int = 0) -> RunnerSetup:
-    return RunnerSetup(task, Mix(), run_seed, ChannelClient("nobody"))
+    return RunnerSetup(task, Mix(shows=PROGRESS), run_seed, ChannelClient("nobody"))
 
 
 def test_more_runners_than_cpus_is_an_error_that_says_what_to_set():

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from carl.errors import TaskError
-from carl.rewards.vector import Mix
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.training.rllib.failures import DEATHS, SETUP, RaisesReported, one_sentence, reported
 from carl.training.rllib.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR
@@ -28,7 +29,7 @@ class Algorithm(RaisesReported, Stock):
     down: int = 1
 
     def __post_init__(self):
-        setup = RunnerSetup(CORRIDOR, Mix(), 5, self.channel)
+        setup = RunnerSetup(CORRIDOR, Mix(shows=PROGRESS), 5, self.channel)
         self.config = SimpleNamespace(env_config={SETUP: setup}, num_envs_per_env_runner=32)
         self.metrics = SimpleNamespace(peek=lambda key, default: self.steps)
 

@@ -12,7 +12,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from carl.config import TrainConfig
 from carl.errors import BoxError, ResourceError, TaskError
-from carl.rewards.vector import Mix
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
 from carl.seeding import Role, seed_of
 from carl.training.rllib.algorithms import configure
 from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
@@ -37,7 +38,7 @@ def runner(
     kind=CodeRewardRunner,
     task=CORRIDOR,
 ) -> CodeRewardRunner:
-    setup = RunnerSetup(task, mix or Mix(), 5, channel, generation)
+    setup = RunnerSetup(task, mix or Mix(shows=PROGRESS), 5, channel, generation)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=envs))
     # RLlib copies configurations deeply; the channel has to stay the one the test holds.
     made = kind(config=config.copy(copy_frozen=False), worker_index=index)
@@ -79,6 +80,11 @@ class StockRunner(CodeRewardRunner):
     def make_env(self) -> None:
         super().make_env()
         self.env = ListedInfos(self.env)
+
+
+def session(made: CodeRewardRunner, version: int = 1):
+    """The session of the source that pays ``made`` by ``version``."""
+    return made._paid._payers._sessions[version]._session
 
 
 def slot_seeds(made: CodeRewardRunner) -> list[list[int]]:
@@ -289,11 +295,10 @@ def test_a_session_whose_process_stays_away_ends_the_runner(channel, monkeypatch
     made = runner(channel)
     made.sample(num_timesteps=9)
 
-    def break_down(slots, frames):
+    def break_down(seen):
         raise BoxError("no more processes")
 
-    session = made._code_reward._sessions[1]
-    monkeypatch.setattr(session, "step", break_down)
+    monkeypatch.setattr(session(made), "look", break_down)
     with pytest.raises(BoxError, match="no more processes"):
         made.sample(num_timesteps=90)
 
@@ -338,7 +343,7 @@ def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channe
     made = runner(channel)
     successes = 0
     metered, counted = {"succeeded": 0, "ended": 0}, Counter()
-    for _ in range(10):
+    for _ in range(5):  # more abstains than these would lead to quarantine
         episodes = made.sample(num_timesteps=9)
         for episode in episodes:
             successes += bool(episode.is_done and episode.is_terminated)
@@ -347,20 +352,20 @@ def test_abstains_and_successes_are_counted_once_however_episodes_are_cut(channe
         counted.update({key: value.peek() for key, value in metrics["reward"].items()})
     assert successes > 0
     assert metered["ended"] >= metered["succeeded"] == successes
-    session = made._code_reward._sessions[2]
-    assert counted["abstains"] == sum(position in {0, 1} for _, _, position, *_ in session.seen) > 0
-    assert counted["calls"] == made._code_reward.counts["calls"] == session.calls
+    paid = session(made, 2)
+    assert counted["abstains"] == sum(position in {0, 1} for _, _, position, *_ in paid.seen) > 0
+    assert counted["calls"] == made._paid.counts["calls"] == paid.calls
 
 
 def test_closing_a_runner_closes_its_sessions(channel):
     made = runner(channel)
-    session = made._code_reward._sessions[1]
+    paid = session(made)
     made.stop()
-    assert session.closed
+    assert paid.closed
 
 
 def test_the_sparse_baseline_looks_at_nothing(channel):
-    made = runner(channel, mix=Mix(code=0.0, env=1.0, progress=False))
+    made = runner(channel, mix=Mix(source=0.0, env=1.0))
     episodes = made.sample(num_timesteps=100)
     assert {version for episode in episodes for version in episode.custom_data["reward_version"].tolist()} == {0}
     assert all(env.renders == 0 for env in made.env.unwrapped.envs)
