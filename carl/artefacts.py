@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -136,6 +136,13 @@ TABLE: tuple[Artefact, ...] = (
     Artefact("*", Form.OPAQUE),
 )
 """All files of a run directory. The first row that matches holds; the last one is for all that is not named."""
+
+
+def watched(arms: Iterable[str]) -> list[str]:
+    """The paths of the files whose times of change are signs of life of a run with these arms."""
+    patterns = [row.pattern for row in TABLE if row.watched]
+    one, each = ([name for name in patterns if ("*" in name) is of_an_arm] for of_an_arm in (False, True))
+    return [*one, *(name.replace("*", arm) for name in each for arm in arms)]
 
 
 @lru_cache(maxsize=4096)

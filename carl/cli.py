@@ -100,7 +100,7 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     not judge.
     """
     from carl.runs.pipeline import STAGES, Pipeline
-    from carl.runs.result import summary
+    from carl.runs.screen import summary
 
     try:
         with bars() as progress:
@@ -180,7 +180,8 @@ def tasks() -> None:
 @app.command()
 def show(run: RunName) -> None:
     """Print how far a run is, or what it has found."""
-    from carl.runs.watch import look, picture
+    from carl.runs.screen import picture
+    from carl.runs.watch import look
 
     console.print(picture(look(run)))
 
@@ -192,7 +193,8 @@ def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As ca
     One that failed, or gives no sign of life, is watched no more: that is exit status 1. Where the output is no
     terminal, it is shown once.
     """
-    from carl.runs.watch import follow, look, picture
+    from carl.runs.screen import picture
+    from carl.runs.watch import follow, look
 
     if once or not console.is_terminal:
         glance = look(run)

@@ -74,10 +74,23 @@ class RewardProgram(BaseModel):
     def load(cls, path: str | Path) -> Self:
         """Read a program from a JSON file; raises ProgramError, also for control characters in a name."""
         try:
-            program = cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ProgramError) as error:
-            raise ProgramError(f"{path} cannot be used ({briefly(error)}): {remedy(str(path))}") from error
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise _unusable(str(path), error) from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> Self:
+        """The program in the file at ``where``; raises ProgramError, also for control characters in a name."""
+        try:
+            program = cls.from_json(content.decode())
+        except (UnicodeDecodeError, ProgramError) as error:
+            raise _unusable(where, error) from error
         for number, subtask in enumerate(program.subtasks, 1):
             if not subtask.name.isprintable():
-                raise ProgramError(f"{path}: the name of sub-task {number} holds control characters: {subtask.name!a}")
+                raise ProgramError(f"{where}: the name of sub-task {number} holds control characters: {subtask.name!a}")
         return program
+
+
+def _unusable(where: str, error: Exception) -> ProgramError:
+    return ProgramError(f"{where} cannot be used ({briefly(error)}): {remedy(where)}")

@@ -17,9 +17,10 @@ from carl.methods import code
 from carl.methods.method import Work
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.holding import claimed, held
-from carl.runs.result import ARM_NAMES, assemble
+from carl.runs.result import assemble
 from carl.runs.stages import FOR_A_PROGRAM
 from carl.runs.storage import Mirror, Storage
+from carl.runs.words import ARM_NAMES
 from carl.tasks import get_task
 from carl.training.abstains import sentences
 

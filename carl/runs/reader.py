@@ -1,26 +1,63 @@
-"""What a run directory holds, read with patience: a run may have stopped anywhere, and its report says where."""
+"""A run, read from its files wherever they lie: by what each file is, and not by its name."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from carl.artefacts import read_json, records, remedy, whole
+from carl.artefacts import (
+    CANDIDATES,
+    CONFIG,
+    CURVE,
+    EPISODE,
+    EXCHANGES,
+    LIVE,
+    PAIRS,
+    PROGRAM,
+    RESULT,
+    STAGES,
+    SUBJECT,
+    SYNTHESIS,
+    TRAJECTORIES,
+    VERIFICATION,
+    of_arm,
+)
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
-from carl.errors import CarlError, ConfigError, ProgramError, briefly
+from carl.errors import CarlError, ProgramError
 from carl.program import RewardProgram
+from carl.runs.files import Files
 from carl.task import Frame
 from carl.tasks import get_task
-
-ARMS = ("code", "sparse+progress", "sparse")
-"""Rewards that a run may have trained on, as its folders under training/ are called."""
+from carl.vlm.exchange import Usage
 
 Record = Mapping[str, Any]
+Found = TypeVar("Found")
+
+
+class Reading(Protocol):
+    """What is done about a file that cannot be used."""
+
+    def __call__(self, read: Callable[[], Found]) -> Found | None:
+        """What ``read`` returns; None, or whatever it raises, where that is CarlError."""
+
+
+def strictly(read: Callable[[], Found]) -> Found | None:
+    """Raises what ``read`` raises."""
+    return read()
+
+
+class Notes(list[str]):
+    """Counts what cannot be used as missing, and keeps what ``read`` raised as a sentence."""
+
+    def __call__(self, read: Callable[[], Found]) -> Found | None:
+        try:
+            return read()
+        except CarlError as error:
+            self.append(str(error))
+            return None
 
 
 @dataclass(frozen=True)
@@ -35,84 +72,119 @@ class Candidate:
 
     @property
     def accepted(self) -> bool:
+        """Whether verification accepted the program."""
         return self.program is not None and bool(self.report.get("accepted"))
 
 
 @dataclass
 class Run:
-    """The artefacts of one run directory. What cannot be read counts as missing and leaves a note.
+    """What the files of a run held when each was first looked at; empty, or None, for those that are not there.
 
     Attributes:
-        directory: the run directory.
-        notes: sentences about files that are there and cannot be used.
+        files: where they lie.
+        reading: what is done about one that cannot be used: by default its error is raised.
     """
 
-    directory: Path
-    notes: list[str] = field(default_factory=list)
+    files: Files
+    reading: Reading = field(default=strictly)
+    _held: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
-    def result(self) -> Record:
-        return self._json("result.json")
-
-    @cached_property
+    @property
     def config(self) -> Record:
-        return self._json("config.json")
+        """The configuration, as it was written."""
+        return self._mapping(CONFIG)
 
-    @cached_property
+    @property
+    def stages(self) -> Record:
+        """What is noted of each stage."""
+        return self._mapping(STAGES)
+
+    @property
+    def result(self) -> Record:
+        """What the run found in the end."""
+        return self._mapping(RESULT)
+
+    @property
     def synthesis(self) -> Record:
-        return self._json("synthesis.json")
+        """How the search for a program ended."""
+        return self._mapping(SYNTHESIS)
 
-    @cached_property
+    @property
     def verification(self) -> Record:
-        return self._json("verification.json")
+        """The report on the program, of episodes that the search never saw."""
+        return self._mapping(VERIFICATION)
+
+    @property
+    def exchanges(self) -> Sequence[Record]:
+        """Every exchange with the VLM."""
+        return self._read(EXCHANGES) or []
 
     @cached_property
-    def exchanges(self) -> list[Record]:
-        return self._lines("synthesis/exchanges.jsonl")
+    def asked(self) -> Mapping[str, float]:
+        """The sum over these exchanges of what they cost, and of the answers ``wanted``; empty if there are none.
 
-    @cached_property
+        An exchange that failed wanted none.
+        """
+        costs = [as_record(one["usage"]) for one in self.exchanges]
+        wanted = [0 if one.get("error") else as_record(one.get("draw")).get("n") or 0 for one in self.exchanges]
+        total = {name: sum(cost.get(name) or 0 for cost in costs) for name in Usage.model_fields}
+        return total | {"wanted": sum(wanted)} if costs else {}
+
+    @property
     def usage(self) -> Record:
-        """What asking the VLM cost, as summed up, or else the sum over the recorded exchanges."""
-        summed = as_record(self.result.get("vlm")) or as_record(self.synthesis.get("usage"))
-        return summed or _total([as_record(one.get("usage")) for one in self.exchanges])
+        """What asking the VLM cost, as summed up by the run, or else by ``asked``."""
+        return as_record(self.result.get("vlm")) or as_record(self.synthesis.get("usage")) or self.asked
 
     @property
     def seconds(self) -> Record:
         """Wall-clock seconds of each stage."""
-        stages = {name: as_record(stage).get("seconds") for name, stage in self._json("stages.json").items()}
+        stages = {name: stage.get("seconds") for name, stage in self.stages.items()}
         ended = {name: seconds for name, seconds in stages.items() if seconds is not None}
         return as_record(self.result.get("seconds")) or ended
 
     @property
     def task_name(self) -> str:
-        return str(self.result.get("task") or self.config.get("task") or self.directory.name)
+        """The task's name; where no file holds it, that of the run's folder."""
+        return str(self.result.get("task") or self.config.get("task") or self.files.run.rpartition("/")[2])
 
     @cached_property
     def description(self) -> str:
-        """The task in words; empty if this installation does not know it."""
+        """The task in words; empty if this installation does not have it."""
         try:
             return get_task(self.task_name).description
         except CarlError:
             return ""
 
-    @cached_property
+    @property
     def program(self) -> RewardProgram | None:
-        path = self.directory / "program.json"
-        try:
-            return RewardProgram.load(path) if path.exists() else None
-        except ProgramError as error:
-            self.notes.append(str(error))
-            return None
+        """The program that the policy is trained on."""
+        found: RewardProgram | None = self._read(PROGRAM)
+        return found
+
+    @cached_property
+    def subtasks(self) -> tuple[str, ...]:
+        """The names of the program's sub-tasks, in their order, whether or not it could be used."""
+        program = self.reading(lambda: self.files.mapping(PROGRAM)) or {"subtasks": ()}
+        return tuple(one["name"] for one in program["subtasks"])
 
     @cached_property
     def candidates(self) -> list[Candidate]:
         """All answers in the order in which they came."""
-        paths = sorted((self.directory / "candidates").glob("*.json"))
-        return [self._candidate(path) for path in paths]
+        names = self.reading(lambda: self.files.names(CANDIDATES)) or []
+        return [self._candidate(name) for name in names if name.endswith(".json")]
 
-    def curve(self, arm: str) -> list[Record]:
+    def curve(self, arm: str) -> Sequence[Record]:
         """The points of an arm's learning curve."""
-        return self._lines(f"training/{arm}/curve.jsonl")
+        return self._read(of_arm(arm, CURVE)) or []
+
+    def live(self, arm: str) -> Record:
+        """How far the training of an arm is, after its last iteration; by the names of a point of the curve."""
+        live = self._mapping(of_arm(arm, LIVE))
+        return {**live, "reward": live["counts"]} if live else {}
+
+    def subject(self, arm: str) -> Record:
+        """What an arm's checkpoints are a training of."""
+        return self._mapping(of_arm(arm, SUBJECT))
 
     def evaluation(self, arm: str) -> Record:
         """The final evaluation of an arm: ``greedy`` and perhaps ``sampled``."""
@@ -121,88 +193,50 @@ class Run:
 
     def pairs(self) -> list[tuple[Frame, Frame]]:
         """The initial and goal frames that the VLM was shown."""
-        path = self.directory / "synthesis" / "pairs.npz"
-        if not path.exists():
-            return []
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                initial, goal = pictures(arrays["initial"]), pictures(arrays["goal"])
-        except Exception as error:  # a damaged archive raises whatever its zip or npy reader stumbles over
-            self.notes.append(f"{path} cannot be read ({briefly(error)}): {remedy(str(path))}")
-            return []
+        initial, goal = self._read(PAIRS) or ((), ())
         return list(zip(initial, goal, strict=False))
 
-    def trajectory(self, store: str, seed: int | None = None) -> Trajectory | None:
-        """The episode of ``seed`` in a store of this run, or without a seed the one of middling length."""
-        try:
-            return self._trajectory(TrajectoryStore(self.directory / store), seed)
-        except CarlError as error:
-            self.notes.append(str(error))
-            return None
+    def recorded(self, role: str, seed: int | None = None) -> Trajectory | None:
+        """The episode of ``seed`` among those of "expert" or "random", or without a seed the one of middling length."""
+        return self._episode(f"{TRAJECTORIES}/{role}", seed)
 
-    def _trajectory(self, store: TrajectoryStore, seed: int | None) -> Trajectory | None:
-        if not store.exists():
-            return None
-        if seed is None:
-            lengths = [length for part in store.manifest.parts for length in part.lengths]
-            index = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
-        else:
-            seeds = store.endings("seed")
-            if seed not in seeds:
-                return None
-            index = seeds.index(seed)
-        return store[index]
+    def played(self, arm: str) -> Trajectory | None:
+        """The episode that the trained policy of an arm was recorded in."""
+        return self._episode(of_arm(arm, EPISODE), None)
 
-    def _candidate(self, path: Path) -> Candidate:
-        data = self._json(f"candidates/{path.name}")
+    def _episode(self, folder: str, seed: int | None) -> Trajectory | None:
+        return self.reading(lambda: _episode(self.files.store(folder), seed))
+
+    def _candidate(self, name: str) -> Candidate:
+        data = self._mapping(name)
         program, rejected = None, str(data.get("rejected") or "")
         if data.get("program"):
             try:
                 program = RewardProgram.from_json(json.dumps(data["program"]))
             except ProgramError as error:
                 rejected = rejected or str(error)
-        return Candidate(path.stem, program, as_record(data.get("report")), rejected, str(data.get("answer") or ""))
+        stem = name.rpartition("/")[2].removesuffix(".json")
+        return Candidate(stem, program, as_record(data.get("report")), rejected, str(data.get("answer") or ""))
 
-    def _json(self, name: str) -> Record:
-        path = self.directory / name
-        if not path.exists():
-            return {}
-        try:
-            return read_json(path, dict)
-        except ConfigError as error:
-            self.notes.append(str(error))
-            return {}
+    def _read(self, name: str) -> Any:
+        if name not in self._held:
+            self._held[name] = self.reading(lambda: self.files.read(name))
+        return self._held[name]
 
-    def _lines(self, name: str) -> list[Record]:
-        """The records of a JSON-lines file; a last line that was cut short is left out."""
-        path = self.directory / name
-        if not path.exists():
-            return []
-        try:
-            with whole(str(path)):
-                text = path.read_text()
-            return [*records(text, str(path))]
-        except ConfigError as error:
-            self.notes.append(str(error))
-            return []
+    def _mapping(self, name: str) -> Record:
+        return self._read(name) or {}
+
+
+def _episode(store: TrajectoryStore, seed: int | None) -> Trajectory | None:
+    if not store.exists():
+        return None
+    if seed is None:
+        lengths = [length for part in store.manifest.parts for length in part.lengths]
+        return store[int(np.argsort(lengths, kind="stable")[len(lengths) // 2])]
+    seeds = store.endings("seed")
+    return store[seeds.index(seed)] if seed in seeds else None
 
 
 def as_record(value: Any) -> Record:
     """``value`` if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _total(records: Sequence[Record]) -> Record:
-    names = {name for record in records for name in record}
-    return {name: sum(_counted(record.get(name)) for record in records) for name in names}
-
-
-def _counted(value: Any) -> float:
-    return value if isinstance(value, int | float) else 0
-
-
-def pictures(frames: NDArray[Any]) -> Frame:
-    """``frames`` if they are ``uint8[P, H, W, 3]``; raises ValueError."""
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise ValueError(f"frames are {frames.dtype}{list(frames.shape)}, not uint8[P, H, W, 3]")
-    return frames

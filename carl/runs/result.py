@@ -1,4 +1,4 @@
-"""What a run found: ``result.json``, and how a terminal shows it."""
+"""What a run found: the content of ``result.json``."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -6,19 +6,13 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from carl.artefacts import SYNTHESIS, VERIFICATION, whole
 from carl.config import Arm, RunConfig
-from carl.console.plain import plain
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import shown
 from carl.rewards.mix import Mix
 from carl.runs.directory import RunDirectory
-from carl.task import LONGEST, Task
-from carl.training.abstains import sentences
+from carl.task import Task
 
 PACKAGES = (
     "code-as-reward",
@@ -30,12 +24,6 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-
-ARM_NAMES: Mapping[str, str] = {
-    "code": "code reward",
-    "sparse+progress": "sparse, same observation",
-    "sparse": "sparse, no progress shown",
-}
 
 
 def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping[Arm, Any]) -> dict[str, Any]:
@@ -104,74 +92,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # carl run from its source tree, say
             found[package] = "not installed"
     return found
-
-
-def summary(result: Mapping[str, Any]) -> RenderableType:
-    """The comparison of the arms, as a table for a terminal."""
-    arms = result["evaluation"]["arms"]
-    episodes = result["evaluation"]["episodes"]
-    columns = ("trained on", "sampled", "greedy", "length", "env steps", "steps/s", "training")
-    table = Table(*columns, box=None, header_style="bold")
-    for name, arm in arms.items():
-        table.add_row(
-            ARM_NAMES[name],
-            *(_rate(arm.get(mode)) for mode in ("sampled", "greedy")),
-            f"{arm[arm['headline']]['mean_length']:.1f}",
-            f"{arm['env_steps']:,}",
-            f"{arm['env_steps_per_s']:,.0f}",
-            f"{arm['seconds']:.0f} s",
-        )
-    head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
-    warnings = (Text(sentence, style="bold red") for sentence in sentences(arms, ARM_NAMES))
-    lines = (_experts(result), plain(_vlm(result)), *_cut(arms), _seconds(result))
-    return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
-
-
-def _rate(evaluation: Mapping[str, Any] | None) -> str:
-    if evaluation is None:
-        return "not measured"
-    low, high = evaluation["interval"]
-    return f"{evaluation['success_rate']:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _experts(result: Mapping[str, Any]) -> str:
-    """Nothing where all of them succeeded."""
-    counts = result.get("experts") or {}
-    if not counts.get("failed"):
-        return ""
-    played = counts["recorded"] + counts["failed"]
-    return f"The expert failed in {counts['failed']} of {played} episodes, which were passed over."
-
-
-def _vlm(result: Mapping[str, Any]) -> str:
-    vlm = result["vlm"]
-    if not vlm:
-        return "No VLM was asked."
-    return (
-        f"{vlm['model']}: {vlm['calls']} requests, {samples(vlm)} ({vlm['prompt_tokens']:,} tokens in, "
-        f"{vlm['completion_tokens']:,} out, {vlm['seconds']:.1f} s); candidates tried: {result['candidates']}, "
-        f"program {result['program_id']}."
-    )
-
-
-def _cut(arms: Mapping[str, Any]) -> list[str]:
-    """A line if episodes had to be cut."""
-    trained = sum(arm.get("cut", 0) for arm in arms.values())
-    evaluated = sum((arm.get(mode) or {}).get("cut", 0) for arm in arms.values() for mode in ("sampled", "greedy"))
-    if not trained + evaluated:
-        return []
-    return [
-        f"{trained} episodes of training and {evaluated} of evaluation were cut after {LONGEST:,} steps: the "
-        "environment sets no time limit. Give it one in the task's make(), such as gymnasium.wrappers.TimeLimit."
-    ]
-
-
-def samples(usage: Mapping[str, Any]) -> str:
-    """How many answers came, and of how many where some did not."""
-    came, wanted = usage["samples"], usage.get("wanted", 0)
-    return f"{came} of {wanted} samples" if wanted > came else f"{came} samples"
-
-
-def _seconds(result: Mapping[str, Any]) -> str:
-    stages = result["seconds"]
-    return f"{sum(stages.values()):.0f} s: " + ", ".join(f"{name} {took:.0f}" for name, took in stages.items())

@@ -103,15 +103,29 @@ class Storage:
 
     def read(self, name: str) -> str | None:
         """The text of a file; None if there is none."""
-        where = below(self.uri, name)
-        with store_errors(where):
+        content = self.read_bytes(name)
+        with whole(below(self.uri, name)):
+            return None if content is None else str(content, "utf-8")
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The content of a file; None if there is none."""
+        with store_errors(below(self.uri, name)):
             try:
                 with self._fs.open_input_stream(self._path(name)) as file:
-                    content = file.read()
+                    return bytes(file.read())
             except FileNotFoundError:
                 return None
-        with whole(where):
-            return str(content, "utf-8")
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file, or folder that is not empty."""
+        with store_errors(below(self.uri, name)):
+            return bool(self._fs.get_file_info(self._path(name)).type != pa.fs.FileType.NotFound)
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; none if there is no such folder."""
+        with store_errors(below(self.uri, folder)):
+            selector = pa.fs.FileSelector(self._path(folder), allow_not_found=True)
+            return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
 
     def changed(self, names: Sequence[str]) -> float:
         """When one of these files was written last, in seconds since 1970; 0 if there is none."""

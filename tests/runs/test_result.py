@@ -8,7 +8,8 @@ from rich.console import Console
 
 from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
-from carl.runs.result import experts, summary
+from carl.runs.result import experts
+from carl.runs.screen import summary
 from tests.fakes.corridor import CORRIDOR
 
 

@@ -19,8 +19,9 @@ from carl.errors import ConfigError, StoreError, VlmError
 from carl.runs import directory as rundir
 from carl.runs import watch
 from carl.runs.directory import RunDirectory
+from carl.runs.screen import picture
 from carl.runs.storage import Storage
-from carl.runs.watch import follow, look, picture
+from carl.runs.watch import follow, look
 from carl.training.checkpoint import Progressed
 
 

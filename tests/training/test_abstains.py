@@ -14,7 +14,8 @@ from carl.config import RunConfig
 from carl.runs import pipeline
 from carl.runs.directory import RunDirectory
 from carl.runs.report.sections import abstains
-from carl.runs.watch import look, picture
+from carl.runs.screen import picture
+from carl.runs.watch import look
 from carl.training.abstains import EXIT_STATUS, too_many
 
 SAID = "in 3 of 40 training iterations more than 10% of the frames could not be judged"

@@ -9,9 +9,11 @@ from carl.artefacts import REPORT, write_text
 from carl.episodes.trajectory import Trajectory
 from carl.errors import CarlError, ConfigError
 from carl.program import RewardProgram
-from carl.runs.reader import Run, as_record
+from carl.runs.files import Files
+from carl.runs.reader import Notes, Run, as_record
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.strips import Progress
+from carl.runs.words import number
 
 _log = logging.getLogger(__name__)
 
@@ -30,23 +32,24 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
     """
     if not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is not a run directory; give the one that `carl run` made")
-    run = Run(run_dir)
-    page = _template().render(context(run, tracer or _boxed(run)))
-    for note in dict.fromkeys(run.notes):
+    notes = Notes()
+    run = Run(Files(run_dir), notes)
+    page = _template().render(context(run, tracer or _boxed(run, notes), notes))
+    for note in dict.fromkeys(notes):
         _log.warning("%s", note)
     path = run_dir / REPORT
     write_text(path, page)
     return path
 
 
-def context(run: Run, tracer: Tracer) -> dict[str, Any]:
-    """Everything the template shows. Text is plain: the template escapes it."""
+def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
+    """Everything the template shows. Text is plain: the template escapes it. Reading ``run`` adds to ``notes``."""
     from carl.runs.report import evidence, learning, sections, words
     from carl.runs.report.pictures import TONES
 
     reached = learning.outcomes(run)
     reward = as_record(run.result.get("reward"))
-    weight = words.number(reward.get("env_reward_weight")) or 0.0
+    weight = number(reward.get("env_reward_weight")) or 0.0
     mixed = weight if reward.get("kind", "code") == "code" else 0.0
     baselines = [one for arm, one in reached.items() if arm != "code"]
     shown: dict[str, Any] = {
@@ -75,22 +78,22 @@ def context(run: Run, tracer: Tracer) -> dict[str, Any]:
         "config": list(sections.flat(run.config)),
         "tones": len(TONES),
     }
-    return shown | {"notes": list(dict.fromkeys([*sections.abstains(run), *run.notes]))}
+    return shown | {"notes": list(dict.fromkeys([*sections.abstains(run), *notes]))}
 
 
-def _boxed(run: Run) -> Tracer:
+def _boxed(run: Run, notes: Notes) -> Tracer:
     """A tracer that runs programs as verification does; where that fails the report goes without."""
 
     def traced(program: RewardProgram, trajectory: Trajectory) -> Progress | None:
         from carl.sandbox.box import Limits
         from carl.verification import trace
 
-        told = as_record(run.config.get("verify"))
-        limits = Limits(deadline_s=float(told.get("deadline_s", 1.0)), memory_mb=int(told.get("memory_mb", 1024)))
+        verify = as_record(run.config.get("verify"))
+        limits = Limits(deadline_s=float(verify.get("deadline_s", 1.0)), memory_mb=int(verify.get("memory_mb", 1024)))
         try:
             return trace(program, trajectory, limits)
         except CarlError as error:
-            run.notes.append(f"program {program.id} could not be run for the pictures: {error}")
+            notes.append(f"program {program.id} could not be run for the pictures: {error}")
             return None
 
     return traced

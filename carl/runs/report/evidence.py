@@ -14,6 +14,7 @@ from carl.runs.reader import Candidate, Record, Run, as_record
 from carl.runs.report import words
 from carl.runs.report.gate import in_words
 from carl.runs.report.strips import Progress, Strip, strip
+from carl.runs.words import number
 
 Tracer = Callable[[RewardProgram, Trajectory], Progress | None]
 """Runs a program on an episode of T steps: its latched progress ``float[T + 1, K]``, or None where it cannot."""
@@ -85,7 +86,7 @@ def strips(run: Run, tracer: Tracer) -> list[Strip]:
     by = f", as the rejected {tried.name} saw it" if tried and not run.program else ""
     drawn = []
     for store, title in (("expert", "An expert"), ("random", "Random play")):
-        trajectory = run.trajectory(f"trajectories/{store}")
+        trajectory = run.recorded(store)
         if trajectory is not None:
             drawn.append(strip(title + by, program, trajectory, tracer(program, trajectory)))
     return drawn
@@ -120,9 +121,9 @@ def _deciding(run: Run, candidate: Candidate, tracer: Tracer) -> Strip | None:
         return None
     frames = [frame for one in checks(candidate.report) if not one.passed for frame in one.frames]
     for frame in frames:
-        source, seed = str(frame.get("source")), words.number(frame.get("seed"))
+        source, seed = str(frame.get("source")), number(frame.get("seed"))
         known = source in ("expert", "random") and seed is not None
-        trajectory = run.trajectory(f"trajectories/{source}", int(seed or 0)) if known else None
+        trajectory = run.recorded(source, int(seed or 0)) if known else None
         if trajectory is not None:
             here = [one for one in frames if (one.get("source"), one.get("seed")) == (source, frame.get("seed"))]
             title = f"What decided against {candidate.name}: {source} episode, seed {int(seed or 0)}"
@@ -134,7 +135,7 @@ def _deciding(run: Run, candidate: Candidate, tracer: Tracer) -> Strip | None:
 def _marks(program: RewardProgram, frames: Sequence[Record]) -> dict[int, str]:
     marks: dict[int, str] = {}
     for frame in frames:
-        subtask, step = frame.get("subtask"), words.number(frame.get("step"))
+        subtask, step = frame.get("subtask"), number(frame.get("step"))
         if isinstance(subtask, int) and 0 <= subtask < len(program.subtasks):
             subtask = program.subtasks[subtask].name
         said = f"expected {words.figure(frame.get('expected'))}, got {words.figure(frame.get('got'))}"

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from carl.runs.reader import ARMS, Record, Run, as_record
+from carl.runs.reader import Record, Run, as_record
 from carl.runs.report import words
 from carl.runs.report.charts import Series, line_chart
+from carl.runs.words import ARM_PHRASES, ARMS, number
 
 BEFORE_TRAINING = ("collect", "synthesize", "verify")
 """Stages that only the code reward needs; its curve over time starts after them."""
@@ -76,17 +77,17 @@ def _series(arm: str, points: Sequence[Record], over: str, key: str, offset: flo
     kept: list[tuple[float, float]] = []
     band: list[tuple[float, float]] = []
     for point in points:
-        x, y = words.number(point.get(over)), _measured(point, key)
+        x, y = number(point.get(over)), _measured(point, key)
         if x is not None and y is not None:
             kept.append((x + offset, y))
             band.extend(_interval(point) if key == "success_rate" else ())
-    return Series(style(arm), words.ARM_NAMES[arm], kept, band)
+    return Series(style(arm), ARM_PHRASES[arm], kept, band)
 
 
 def _measured(point: Record, key: str) -> float | None:
     """What the point's own evaluation found, over whole episodes; else what the point says."""
-    found = words.number(as_record(point.get("evaluation")).get(key))
-    return words.number(point.get(key)) if found is None else found
+    found = number(as_record(point.get("evaluation")).get(key))
+    return number(point.get(key)) if found is None else found
 
 
 def _interval(point: Record) -> list[tuple[float, float]]:
@@ -97,7 +98,7 @@ def _interval(point: Record) -> list[tuple[float, float]]:
 
 def _before_training(run: Run) -> float:
     taken = run.seconds
-    return sum(words.number(taken.get(stage)) or 0.0 for stage in BEFORE_TRAINING)
+    return sum(number(taken.get(stage)) or 0.0 for stage in BEFORE_TRAINING)
 
 
 def head_start(run: Run) -> str:
@@ -115,7 +116,7 @@ def outcomes(run: Run) -> dict[str, words.Outcome]:
 def scores(run: Run) -> list[Score]:
     """The comparison of the evaluated arms."""
     return [
-        Score(style(arm), words.ARM_NAMES[arm], mode, words.percent(rate.share), *_percentages(rate))
+        Score(style(arm), ARM_PHRASES[arm], mode, words.percent(rate.share), *_percentages(rate))
         for arm, one in outcomes(run).items()
         for mode, rate in {one.mode: one.rate, **one.others}.items()
     ]
@@ -127,10 +128,10 @@ def _percentages(rate: words.Rate) -> tuple[float, float, float]:
 
 
 def _steps(run: Run, arm: str) -> int | None:
-    steps = words.number(run.evaluation(arm).get("env_steps"))
+    steps = number(run.evaluation(arm).get("env_steps"))
     if steps is None and arm == "code":
-        steps = words.number(run.result.get("env_steps"))
-    curve = [words.number(point.get("env_steps")) for point in run.curve(arm)[-1:]]
+        steps = number(run.result.get("env_steps"))
+    curve = [number(point.get("env_steps")) for point in run.curve(arm)[-1:]]
     steps = steps if steps is not None or not curve else curve[0]
     return None if steps is None else int(steps)
 
@@ -142,7 +143,7 @@ def arms(run: Run) -> list[ArmRow]:
         ArmRow(
             arm,
             style(arm),
-            words.ARM_NAMES[arm],
+            ARM_PHRASES[arm],
             [_mode(run.evaluation(arm), mode) for mode in ("greedy", "sampled")],
             _length(run.evaluation(arm)),
             words.count(_steps(run, arm)),
@@ -161,12 +162,12 @@ def _mode(evaluation: Record, mode: str) -> Mode:
 
 def _length(evaluation: Record) -> str:
     shown = as_record(evaluation.get(words.headline(evaluation))) or evaluation
-    length = words.number(shown.get("mean_length"))
+    length = number(shown.get("mean_length"))
     return words.DASH if length is None else f"{length:.1f}"
 
 
 def _reached(curve: Sequence[Record]) -> str:
     for point in curve:
-        if (words.number(point.get("success_rate")) or 0.0) >= SOLVED:
+        if (number(point.get("success_rate")) or 0.0) >= SOLVED:
             return f"{words.count(point.get('env_steps'))} steps, {words.seconds(point.get('seconds'))}"
     return "not reached" if curve else words.DASH

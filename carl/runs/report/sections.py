@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from carl.runs.reader import ARMS, Run, as_record
+from carl.artefacts import RESULT, TRAJECTORIES
+from carl.runs.reader import Run, as_record
 from carl.runs.report import words
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.learning import outcomes
 from carl.runs.report.pictures import TONES, animation, still
+from carl.runs.words import ARM_PHRASES, ARMS, cached, missed, number
 from carl.training.abstains import sentences
 
 
@@ -28,15 +30,13 @@ def pairs(run: Run) -> list[tuple[str, str]]:
 def film(run: Run, tracer: Tracer) -> Film | None:
     """The recorded episode of the policy trained on the code reward, or of another arm if there is none."""
     for arm in ARMS:
-        trajectory = run.trajectory(f"training/{arm}/episode")
+        trajectory = run.played(arm)
         if trajectory is not None:
             program = run.program
             progress = tracer(program, trajectory) if program else None
             moving, last = animation(trajectory.frames, progress, TONES)
             ended = "solved" if trajectory.success else "not solved"
-            caption = (
-                f"Trained on the {words.ARM_NAMES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
-            )
+            caption = f"Trained on the {ARM_PHRASES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
             names = [one.name for one in program.subtasks] if program and progress is not None else []
             return Film(moving, last, caption, names)
     return None
@@ -56,8 +56,8 @@ def vlm(run: Run) -> list[tuple[str, str]]:
 
 def _missed(usage: Mapping[str, Any]) -> str:
     """How many samples were wanted, if fewer came."""
-    came, wanted = usage.get("samples"), usage.get("wanted")
-    return f" of {words.count(wanted)}" if came is not None and wanted is not None and wanted > came else ""
+    wanted = missed(usage)
+    return "" if wanted is None else f" of {words.count(wanted)}"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -74,7 +74,7 @@ def missing(run: Run) -> list[str]:
     learns = as_record(run.config.get("reward")).get("source", "code") != "sparse"
     beside = learns and as_record(run.config.get("train")).get("baselines", True)
     lacks = [
-        ("no expert and random trajectories", learns and not (run.directory / "trajectories").exists()),
+        ("no expert and random trajectories", learns and not run.files.holds(TRAJECTORIES)),
         ("no answer of the VLM", learns and not run.candidates and run.program is None),
         ("no program was accepted", bool(run.candidates) and run.program is None),
         ("no verdict of verification on fresh episodes", run.program is not None and not run.verification),
@@ -82,7 +82,7 @@ def missing(run: Run) -> list[str]:
         ("no training on the code reward", learns and not run.curve("code")),
         ("no sparse baseline beside it", bool(beside) and not (run.curve("sparse") or run.curve("sparse+progress"))),
         ("no final evaluation", not outcomes(run)),
-        ("no result.json: the run has not come to its end", not run.result),
+        (f"no {RESULT}: the run has not come to its end", not run.result),
     ]
     return [said for said, lacking in lacks if lacking]
 
@@ -90,12 +90,12 @@ def missing(run: Run) -> list[str]:
 def abstains(run: Run) -> list[str]:
     """What to say of trainings whose reward could too often not judge."""
     newest: dict[Any, Mapping[str, Any]] = {arm: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in ARMS}
-    return list(sentences(newest, words.ARM_NAMES))
+    return list(sentences(newest, ARM_PHRASES))
 
 
 def stages(run: Run) -> list[tuple[str, str, float]]:
     """Stages with the seconds they took, and those as a percentage of the longest."""
-    taken = {name: words.number(value) or 0.0 for name, value in run.seconds.items()}
+    taken = {name: number(value) or 0.0 for name, value in run.seconds.items()}
     longest = max(taken.values(), default=0.0) or 1.0
     return [(name, words.seconds(value), round(100 * value / longest, 1)) for name, value in taken.items()]
 
@@ -123,20 +123,14 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("abstains in rollouts", result.get("abstains")),
         ("training episodes cut, as the environment sets no time limit", result.get("cut") or None),
         ("evaluation episodes cut so", as_record(result.get("evaluation")).get("cut") or None),
-        ("judgements known from the cache", known(counts)),
+        ("judgements known from the cache", _cached(counts)),
         ("programs' processes replaced", counts.get("box_restarts")),
         ("env runners that put the program into quarantine", counts.get("quarantined")),
     ]
-    shown = []
-    for name, value in rows:
-        if isinstance(value, Mapping):
-            shown.append((name, ", ".join(f"{key} {said}" for key, said in flat(value))))
-        elif value is not None:
-            shown.append((name, words.figure(value)))
-    return shown
+    return [(name, words.figure(value)) for name, value in rows if value is not None]
 
 
-def known(counts: Mapping[str, Any]) -> str | None:
+def _cached(counts: Mapping[str, Any]) -> str | None:
     """The share of judgements in rollouts that the cache answered."""
-    hits, misses = (words.number(counts.get(key)) or 0.0 for key in ("cache_hits", "cache_misses"))
-    return words.percent(hits / (hits + misses)) if hits + misses else None
+    share = cached(*(number(counts.get(key)) or 0.0 for key in ("cache_hits", "cache_misses")))
+    return None if share is None else words.percent(share)

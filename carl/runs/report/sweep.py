@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from carl.artefacts import write_json, write_text
 from carl.config import SweepConfig, Trial
-from carl.runs.reader import Run, as_record
+from carl.runs.files import Files
+from carl.runs.reader import Notes, Run, as_record
 from carl.runs.report.charts import Point, Series, line_chart
 from carl.runs.report.sections import abstains
-from carl.runs.report.words import number
+from carl.runs.words import number, with_interval
 from carl.statistics import t_interval
 
 Row = dict[str, Any]
@@ -68,14 +69,15 @@ def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
     errors: dict[int, str] = {}
     doubtful: dict[int, str] = {}
     for _, config in trials:
-        run = Run(config.directory)
+        notes = Notes()
+        run = Run(Files(config.directory), notes)
         rate = number(as_record(run.result.get("evaluation")).get("success_rate"))
         if rate is not None:
             rates[config.seed] = rate
         if too_often := abstains(run):
             doubtful[config.seed] = "; ".join(too_often)
         if rate is None or config.directory in failed:
-            errors[config.seed] = failed.get(config.directory) or "; ".join(run.notes) or "not finished"
+            errors[config.seed] = failed.get(config.directory) or "; ".join(notes) or "not finished"
     found = list(rates.values())
     low, high = t_interval(found)
     return {
@@ -118,9 +120,10 @@ def _series(index: int, name: str, trials: Sequence[Trial]) -> Series:
 
 
 def _curve(directory: Path, arm: str) -> list[Point]:
-    run = Run(directory)
+    notes = Notes()
+    run = Run(Files(directory), notes)
     points = [(number(point.get("env_steps")), number(point.get("success_rate"))) for point in run.curve(arm)]
-    for note in run.notes:
+    for note in notes:
         _log.warning("%s", note)
     return [(steps, rate) for steps, rate in points if steps is not None and rate is not None]
 
@@ -148,4 +151,4 @@ def rate_of(row: Row) -> str:
     """``0.930 [0.871, 0.989]``."""
     if row["success_rate"] is None:
         return "-"
-    return f"{row['success_rate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return with_interval(row["success_rate"], row["low"], row["high"])

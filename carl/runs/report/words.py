@@ -1,18 +1,11 @@
 """The sentences of a report, and its numbers as people read them."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from carl.runs.words import ARM_PHRASES, number
 from carl.statistics import wilson_interval
-
-ARM_NAMES: Mapping[str, str] = {
-    "code": "code reward",
-    "sparse+progress": "sparse reward with the same observation",
-    "sparse": "sparse reward without progress in it",
-}
-
 
 DASH = "\u2013"
 """Stands where a figure is not known."""
@@ -121,11 +114,11 @@ def _beside(baselines: Sequence[Outcome], code: Outcome) -> str:
 
 
 def _reached(one: Outcome) -> str:
-    return f"the {ARM_NAMES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})"
+    return f"the {ARM_PHRASES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})"
 
 
 def _compared(code: Outcome, best: Outcome) -> str:
-    name = ARM_NAMES[best.arm]
+    name = ARM_PHRASES[best.arm]
     if best.rate.share >= code.rate.share:
         well = "as well" if best.rate.share == code.rate.share else "better"
         return f"So the {name} does {well} here: the final success rate shows no gain from the code reward."
@@ -143,13 +136,6 @@ def _without_code(baselines: Sequence[Outcome]) -> str:
 def _sentence(parts: Iterable[str]) -> str:
     said = "; ".join(parts)
     return f"{said[:1].upper()}{said[1:]}."
-
-
-def number(value: Any) -> float | None:
-    """``value`` as a finite float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def percent(share: float) -> str:

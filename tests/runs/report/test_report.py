@@ -124,8 +124,10 @@ def test_hostile_text_is_shown_and_not_obeyed(run: Path) -> None:
     edit(run / "candidates/01-prose.json", rejected=ATTACK, answer=ATTACK)
     edit(run / "candidates/02-naive.json", program=hostile.model_dump(mode="json"), report=report)
     reward = {"kind": "code", "env_reward_weight": 0.5, "env_reward_reason": ATTACK}
-    edit(run / "result.json", task=ATTACK, reward=reward, versions={ATTACK: ATTACK}, abstains={ATTACK: 1})
+    edit(run / "result.json", task=ATTACK, reward=reward, versions={ATTACK: ATTACK}, algorithm=ATTACK)
     page = read(run)
+    assert "cannot be" not in page.text
+    assert "is not what" not in page.text
     assert "script" not in page.tags
     assert all(load.startswith("data:image/") for load in page.loads)
     assert page.text.count("<script>alert('x')</script>") >= 10

@@ -1,0 +1,57 @@
+"""The words for arms, and the figures, that the report, the screens and a sweep's tables share."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from carl.config import Arm
+
+ARMS: tuple[Arm, ...] = get_args(Arm)
+"""What a run may have trained on, in the order in which it is shown."""
+
+ARM_NAMES: Mapping[str, str] = {
+    "code": "code reward",
+    "sparse+progress": "sparse, same observation",
+    "sparse": "sparse, no progress shown",
+}
+"""Arms in a table of a terminal."""
+
+ARM_PHRASES: Mapping[str, str] = {
+    "code": "code reward",
+    "sparse+progress": "sparse reward with the same observation",
+    "sparse": "sparse reward without progress in it",
+}
+"""Arms in a sentence."""
+
+
+def number(value: Any) -> float | None:
+    """``value`` as a finite float, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """``0.930 [0.871, 0.989]``."""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def missed(usage: Mapping[str, Any]) -> float | None:
+    """How many answers of the VLM were wanted, if fewer came; else None."""
+    came, wanted = number(usage.get("samples")), number(usage.get("wanted"))
+    return wanted if came is not None and wanted is not None and wanted > came else None
+
+
+def asking(model: str, usage: Mapping[str, Any]) -> str:
+    """What asking ``model`` cost, as a line for a terminal."""
+    wanted = missed(usage)
+    came = f"{usage['samples']} samples" if wanted is None else f"{usage['samples']} of {wanted:.0f} samples"
+    return (
+        f"{model}: {usage['calls']} requests, {came} "
+        f"({usage['prompt_tokens']:,} tokens in, {usage['completion_tokens']:,} out, {usage['seconds']:.1f} s)"
+    )
+
+
+def cached(hits: float, misses: float) -> float | None:
+    """The share of frames that the cache answered for; None if there were none."""
+    return hits / (hits + misses) if hits + misses else None
