@@ -22,7 +22,7 @@ import psutil
 from common import run
 from reward_path import MIX, PROGRAM
 
-from carl.artefacts import STAGES
+from carl.artefacts import LIVE, STAGES
 from carl.cluster.session import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
@@ -32,6 +32,7 @@ from carl.training import train as training
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator
 from carl.training.rllib.paid import trained_on
+from carl.training.training import Training
 
 TASK = "DoorKey-5x5"
 
@@ -71,16 +72,10 @@ class Watched:
             env_runners=self.runners, env_steps=self.steps, evaluate_every=10**6, checkpoint_every=10**6
         )
         with tempfile.TemporaryDirectory() as folder, patch.object(training, "build", built):
-            told = training.Training(
-                get_task(TASK),
-                ProgramReward(PROGRAM),
-                MIX,
-                0,
-                Path(folder),
-                settings,
-                EvaluationConfig(),
+            disturbed = Training(
+                get_task(TASK), ProgramReward(PROGRAM), MIX, 0, Path(folder), settings, EvaluationConfig()
             )
-            return training.train(told, evaluator=Evaluator(workers=0)).progressed
+            return training.train(disturbed, evaluator=Evaluator(workers=0)).progressed
 
     def _iterate(self, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         self.disturb(len(self.iterations), self)
@@ -245,7 +240,7 @@ def goes_on(stage: str, path: Path, patience_s: float = 300.0) -> float:
     started, begun = time.monotonic(), time.time()
     while time.monotonic() - started < patience_s:
         time.sleep(0.1)
-        live = path / "training/code" / training.LIVE
+        live = path / "training/code" / LIVE
         mark = live if stage == "train" else path / STAGES
         if not mark.exists() or mark.stat().st_mtime < begun:
             continue

@@ -387,7 +387,8 @@ def training() -> dict[str, Any]:
 
 def trained(source: ProgramReward, steps: int) -> tuple[float, int]:
     """Environment steps per second of a training with ``source``; and its abstains, final evaluation included."""
-    from carl.training.train import Training, train
+    from carl.training.train import train
+    from carl.training.training import Training
 
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainConfig(env_steps=steps, evaluate_every=10**6, checkpoint_every=10**6)

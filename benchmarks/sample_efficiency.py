@@ -58,7 +58,8 @@ def arrive(
     task: str, program: RewardProgram, arm: Arm, seed: int, directory: Path, progress: Progress
 ) -> dict[str, Any]:
     """Train until the goal or the budget; returns steps, seconds and whether the goal was reached."""
-    from carl.training.train import Training, train
+    from carl.training.train import train
+    from carl.training.training import Training
 
     spec = get_task(task)
     training = Training(

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 
 from carl.broadcast.channel import ChannelClient, Offer, Refusal
 from carl.errors import ResourceError
@@ -18,29 +19,33 @@ class Overview:
     Attributes:
         offers: the versions that somebody may be paid by, newest first.
         in_use: the same without those that are newer than all that were acknowledged, once the newest was refused.
+        acknowledged: the last version that each name acknowledged.
+        refused: the last refusal of each name that ever refused.
     """
 
     def __init__(self, channel: ChannelClient) -> None:
         self._channel = channel
         self.offers: tuple[Offer, ...] = ()
         self.in_use: tuple[Offer, ...] = ()
-        self._refusals: dict[str, Refusal] = {}
+        self.acknowledged: Mapping[str, int] = {}
+        self.refused: Mapping[str, Refusal] = {}
         self._lost = False
 
     def look(self) -> None:
         """Ask the channel what there is, and log refusals that are new."""
         try:
             offers, refusals = tuple(self._channel.offers()), self._channel.refusals()
-            adopted = max(self._channel.acknowledgements().values(), default=0)
+            acknowledged = self._channel.acknowledgements()
         except ResourceError as error:
             if not self._lost:
                 self._lost = True
                 logger.error("training goes on with the last reward: %s", error)
             return
         for name, refusal in refusals.items():
-            if refusal != self._refusals.get(name):
+            if refusal != self.refused.get(name):
                 logger.error("%s refused reward version %d: %s", name, refusal.version, refusal.reason)
-        self._refusals, self.offers = refusals, offers
+        self.refused, self.offers, self.acknowledged = refusals, offers, acknowledged
+        adopted = max(acknowledged.values(), default=0)
         refused = any(refusal.version >= offers[0].version for refusal in refusals.values()) if offers else False
         self.in_use = tuple(offer for offer in offers if not refused or offer.version <= adopted)
 

@@ -179,7 +179,7 @@ class Pipeline:
     @contextmanager
     def _training(self, arm: Arm) -> Iterator[Any]:
         """What an arm is; meanwhile logs are about the program that it looks at, if it does."""
-        from carl.training.train import Training
+        from carl.training.training import Training
 
         source = None if arm == "sparse" else code.source(self._work)
         with for_a_while(program=source.id if source else None):
@@ -191,7 +191,7 @@ class Pipeline:
                 directory=self.dir / f"training/{arm}",
                 train=self.config.train,
                 evaluation=self.config.evaluation,
-                told=self.config.model_dump(mode="json"),
+                settings=self.config.model_dump(mode="json"),
             )
 
     def _check_program(self, arm: Arm) -> None:

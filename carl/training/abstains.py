@@ -1,5 +1,6 @@
 """Abstains: how many of an iteration's frames may be left unjudged, and how a run says that there were more."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +13,31 @@ EXIT_STATUS = 3
 """Of a command whose run came to its end, though more abstained in one of its iterations."""
 
 
+_log = logging.getLogger(__name__)
+
+
 def too_many(judged: int, abstained: int) -> bool:
     """Whether ``abstained`` of ``judged`` frames are above MAX_SHARE."""
     return abstained > MAX_SHARE * judged
+
+
+class Spells:
+    """Iterations of too many abstains in the training of ``arm``; warns at the beginning of each spell of these."""
+
+    def __init__(self, arm: str) -> None:
+        self._arm, self._going = arm, False
+
+    def look(self, counts: Mapping[str, int], number: int) -> bool:
+        """Whether ``counts``, which iteration ``number`` added, hold too many abstains."""
+        judged, abstained = counts.get("judged", 0), counts.get("abstains", 0)
+        before, self._going = self._going, too_many(judged, abstained)
+        if self._going and not before:
+            _log.warning(
+                "%s: %d of the %d frames of iteration %d could not be judged and earned nothing",
+                *(self._arm, abstained, judged, number),
+                extra={"arm": self._arm},
+            )
+        return self._going
 
 
 def sentences(arms: Mapping[Arm, Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from carl.task import blaming
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
-from carl.training.train import Training
+from carl.training.training import Training
 
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""

@@ -17,7 +17,8 @@ from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
 from carl.training.evaluation import Evaluator
-from carl.training.train import Training, train
+from carl.training.train import train
+from carl.training.training import Training
 from tests.fakes.corridor import CORRIDOR
 
 STEP = "def progress(frame, initial):\n    return min(1.0, int(frame[0, 0, 0]) / {})\n"

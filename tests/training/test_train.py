@@ -2,9 +2,11 @@ import json
 import os
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +14,7 @@ import psutil
 import pytest
 from gymnasium.wrappers import TimeLimit, TransformReward
 
+from carl.artefacts import LIVE
 from carl.broadcast.channel import ChannelClient, reward_channel
 from carl.config import EvaluationConfig, TrainConfig
 from carl.episodes.trajectory import TrajectoryStore
@@ -31,8 +34,8 @@ from carl.training.rllib.control import has_weights, send_weights_to_the_restart
 from carl.training.rllib.paid import trained_on
 from carl.training.rllib.replay import VersionedPrioritizedReplayBuffer
 from carl.training.rllib.runner import RunnerSetup
-from carl.training.train import LIVE, Training
 from carl.training.train import train as train_with
+from carl.training.training import Training
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -56,6 +59,26 @@ def never(reward, terminated, truncated, info) -> bool:
 
 
 train = partial(train_with, evaluator=Evaluator(workers=0))
+
+
+def teacher(after) -> SimpleNamespace:
+    """What ``after`` returns of an iteration is published."""
+    return SimpleNamespace(after=after)
+
+
+@pytest.fixture
+def channels(monkeypatch) -> list[ChannelClient]:
+    """The channels that trainings open."""
+    opened = []
+
+    @contextmanager
+    def remembered(version):
+        with reward_channel(version) as channel:
+            opened.append(channel)
+            yield channel
+
+    monkeypatch.setattr("carl.training.train.reward_channel", remembered)
+    return opened
 
 
 def training(directory: Path, task: Task = CORRIDOR, config: TrainConfig = HERE, **changes) -> Training:
@@ -159,14 +182,14 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
     class Stopped(Exception):
         pass
 
-    def stop_at_the_second(channel):
+    def stop_at_the_second(iteration):
         if train_calls.append(1) or len(train_calls) == 2:
             raise Stopped
 
     train_calls: list[int] = []
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 5_000}))
     with pytest.raises(Stopped):
-        train(run, on_iteration=stop_at_the_second)
+        train(run, teacher=teacher(stop_at_the_second))
     kept = curve(run)
     first = run.checkpoints.latest()
     lost = json.loads((tmp_path / LIVE).read_text())["env_steps"] - kept[0]["env_steps"]
@@ -175,7 +198,7 @@ def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
     with run.curve.open("a") as file:
         file.write('{"env_steps": 7777, "a point that belongs to no checkpoint": 1}\n')
     versions = []
-    trained = train(run, on_iteration=lambda channel: versions.append(channel.acknowledgements()))
+    trained = train(run, teacher=teacher(lambda iteration: versions.append(iteration.acknowledged)))
     points = curve(run)
     assert points[: len(kept)] == kept
     assert [point["env_steps"] for point in points] == sorted({point["env_steps"] for point in points})
@@ -221,19 +244,19 @@ def test_a_checkpoint_gives_back_weights_optimizer_and_counters(tmp_path):
 
 def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_are_counted(tmp_path, caplog):
     run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 5_000}))
-    iterations, refusals, names = [], [], set()
+    seen = []
 
-    def publish(channel):
-        iterations.append(1)
-        names.update(channel.acknowledgements())
-        refusals.append(channel.refusals())
-        if len(iterations) == 2:
-            assert set(channel.wait_acknowledged(channel.publish(Furthest(scale=2.0))).seconds) == {"runner-0"}
-        if len(iterations) == 3:
-            assert set(channel.wait_acknowledged(channel.publish(Shut())).refused) == {"runner-0"}
+    def publish(iteration):
+        seen.append(iteration)
+        return {2: Furthest(scale=2.0), 3: Shut()}.get(iteration.number)
 
-    trained = train(run, on_iteration=publish)
+    trained = train(run, teacher=teacher(publish))
     points = curve(run)
+    assert [iteration.number for iteration in seen] == [1, 2, 3, 4, 5]
+    assert [iteration.version for iteration in seen] == [1, 1, 2, 2, 2]
+    assert [iteration.acknowledged["runner-0"] for iteration in seen] == [1, 1, 2, 2, 2]
+    assert [iteration.env_steps for iteration in seen] == [point["env_steps"] for point in points]
+    assert [iteration.source_id for iteration in seen] == ["furthest-1.0"] * 2 + ["furthest-2.0"] * 3
     assert len(points) == 5
     assert [point["reward_version"] for point in points] == [1, 1, 2, 2, 2]
     assert [point["evaluation"]["reward_version"] for point in points] == [1, 2, 2, 2, 2], "already by what is next"
@@ -245,8 +268,9 @@ def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_ar
     assert np.diff(stale[2:]).tolist() == np.diff(steps[2:]).tolist(), "all are older than what was refused"
     assert trained.progressed.stale_steps == stale[-1]
     assert trained.progressed.source_id == "furthest-2.0"
-    assert names == {"runner-0", "evaluator-0"}
-    assert refusals[-1] == {"runner-0": (3, "BoxError: no room for a box")}
+    assert set(seen[-1].acknowledged) == {"runner-0", "evaluator-0"}
+    assert not seen[2].refused
+    assert seen[-1].refused["runner-0"] == (3, "BoxError: no room for a box")
     assert caplog.text.count("runner-0 refused reward version 3: BoxError: no room for a box") == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("carl-")]
     more = replace(run, train=HERE.model_copy(update={"env_steps": 6_000}))
@@ -351,12 +375,11 @@ def test_more_than_a_tenth_of_abstains_is_said_once_a_spell_and_counted(tmp_path
     run = training(tmp_path, config=config, source=Furthest(blind=frozenset(range(5))))
     seen = []
 
-    def heal(channel):
+    def heal(iteration):
         seen.append(json.loads((tmp_path / LIVE).read_text())["abstaining"])
-        if len(seen) == 2:
-            channel.wait_acknowledged(channel.publish(Furthest(scale=2.0)))
+        return Furthest(scale=2.0) if iteration.counts["abstains"] and iteration.number == 2 else None
 
-    trained = train(run, on_iteration=heal)
+    trained = train(run, teacher=teacher(heal))
     assert seen == [1, 2, 2, 2]
     assert trained.progressed.abstaining == curve(run)[-1]["abstaining"] == 2
     assert caplog.text.count("could not be judged and earned nothing") == 1
@@ -371,7 +394,7 @@ def test_a_weight_that_is_no_number_leaves_the_last_good_checkpoint(tmp_path, mo
         if len(checks) == 2:
             raise TaskError("the weights are not finite")
 
-    monkeypatch.setattr("carl.training.train.check_weights", failing)
+    monkeypatch.setattr("carl.training.loop.check_weights", failing)
     with pytest.raises(TaskError, match="not finite"):
         train(run)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [run.checkpoints.latest().name]
@@ -418,12 +441,11 @@ def test_sac_learns_to_steer(tmp_path):
     run = training(tmp_path, task=STEERED, config=config)
     versions = []
 
-    def publish_the_same_again(channel):
-        versions.append(channel.acknowledgements()["runner-0"])
-        if len(versions) == 2:
-            channel.wait_acknowledged(channel.publish(Furthest()))
+    def publish_the_same_again(iteration):
+        versions.append(iteration.acknowledged["runner-0"])
+        return Furthest() if iteration.number == 2 else None
 
-    trained = train(run, on_iteration=publish_the_same_again)
+    trained = train(run, teacher=teacher(publish_the_same_again))
     outcomes = play(trained.policy, run.exam, range(20), greedy=True, sampling_seed=0)
     assert {outcome.success for outcome in outcomes} == {True}
     assert versions == [1, 1, 2, 2]
@@ -431,23 +453,22 @@ def test_sac_learns_to_steer(tmp_path):
     assert 0.3 * replayed < trained.progressed.stale_steps < replayed, "the replay buffer holds steps of both versions"
 
 
-def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_path):
+def test_a_source_replaced_in_mid_training_and_a_runner_killed_while_idle(tmp_path, channels):
     """The restarted runner comes back with its first configuration, and must come back with the second source, since
     the third cannot be opened."""
     config = HERE.model_copy(update={"env_runners": 1, "env_steps": 10_000, "checkpoint_every": 100})
     run = training(tmp_path, config=config)
-    births, iterations = [], []
+    births = []
 
-    def meddle(channel):
-        iterations.append(channel.acknowledgements().get("runner-1"))
+    def meddle(iteration):
+        (channel,) = channels
         births.append(channel.births()["runner-1"])
-        if len(iterations) == 2:
-            channel.publish(Furthest(scale=2.0))
-        if len(iterations) == 3:
-            assert set(channel.wait_acknowledged(channel.publish(Shut())).refused) == {"runner-1"}
+        if iteration.number == 4:
+            assert iteration.refused["runner-1"].version == 3
             _kill_the_runner(channel)
+        return {2: Furthest(scale=2.0), 3: Shut()}.get(iteration.number)
 
-    train(run, on_iteration=meddle)
+    train(run, teacher=teacher(meddle))
     versions = [point["reward_version"] for point in curve(run)]
     assert versions[:2] == [1, 1]
     assert set(versions[2:]) == {2}
@@ -488,12 +509,13 @@ def test_a_restarted_runner_is_sent_the_weights(tmp_path):
         algorithm.stop()
 
 
-def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path):
+def test_a_runner_that_dies_while_it_samples_is_replaced(tmp_path, channels):
     mark = tmp_path / "died"
     config = HERE.model_copy(update={"env_runners": 1, "evaluate_every": 100, "checkpoint_every": 100})
     births = []
     task = replace(DEADLY, make=_Mortal(str(mark)))
-    trained = train(training(tmp_path, task=task, config=config), on_iteration=lambda c: births.append(c.births()))
+    watch = teacher(lambda iteration: births.append(channels[0].births()))
+    trained = train(training(tmp_path, task=task, config=config), teacher=watch)
     assert mark.exists()
     assert births[-1] == {"runner-1": 2}
     assert trained.progressed.env_steps >= 4_096
@@ -509,24 +531,25 @@ def test_what_the_tasks_code_raises_in_an_env_runner_ends_the_training_with_it(t
         train(training(tmp_path, task=task, config=config))
 
 
-def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner(tmp_path):
+def test_appo_learns_the_corridor_with_a_stop_another_source_and_a_killed_runner(tmp_path, channels):
     config = TrainConfig(
         algorithm="appo", env_runners=1, envs_per_runner=32, env_steps=14_000, evaluate_every=1, checkpoint_every=1
     )
     run = training(tmp_path, config=config)
     iterations, births = [], []
 
-    def meddle(channel):
-        iterations.append(1)
-        births.append(channel.births()["runner-1"])
-        if len(iterations) == 1:
-            channel.publish(Furthest(scale=2.0))
+    def meddle(iteration):
+        iterations.append(iteration)
+        births.append(channels[-1].births()["runner-1"])
         if len(iterations) == 3:
-            _kill_the_runner(channel)
+            _kill_the_runner(channels[-1])
+        return Furthest(scale=2.0) if len(iterations) == 1 else None
 
     with pytest.raises(KeyboardInterrupt):
-        train(run, on_iteration=_stop_in_the_second())
-    trained = train(replace(run, train=config.model_copy(update={"checkpoint_every": 100})), on_iteration=meddle)
+        train(run, teacher=_stop_in_the_second())
+    more = replace(run, train=config.model_copy(update={"checkpoint_every": 100}))
+    trained = train(more, teacher=teacher(meddle))
+    assert [iteration.number for iteration in iterations[:2]] == [2, 3], "counted from the very start"
     last = curve(run)[-1]
     assert births[-1] == 2
     assert trained.progressed.generation == 1
@@ -550,7 +573,7 @@ def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_p
     config = HERE.model_copy(update={"learners": 1})
     run = training(tmp_path, config=config)
     with pytest.raises(KeyboardInterrupt):
-        train(run, on_iteration=_stop_in_the_second())
+        train(run, teacher=_stop_in_the_second())
     first = curve(run)
     trained = train(run)
     points = curve(run)
@@ -608,14 +631,12 @@ class _Broken(Corridor):
 
 def _stop_in_the_second():
     """Stops a training in its second iteration, when the checkpoint of the first is there."""
-    iterations = []
 
-    def stop(channel):
-        iterations.append(1)
-        if len(iterations) == 2:
+    def stop(iteration):
+        if iteration.number == 2:
             raise KeyboardInterrupt
 
-    return stop
+    return teacher(stop)
 
 
 def _weights(runner) -> dict[str, np.ndarray]:
