@@ -34,6 +34,7 @@ from carl.program import RewardProgram
 from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
 from carl.runs.pipeline import Pipeline
+from carl.runs.resolve import resolved
 from carl.runs.result import versions
 from carl.tasks import get_task
 from carl.tasks.minigrid import TASKS
@@ -62,13 +63,15 @@ def arrive(
     from carl.training.training import Training
 
     spec = get_task(task)
+    steps = {"env_steps": BUDGET.get(task, DEFAULT_BUDGET), "evaluate_every": 50, "stop_at_success": GOAL}
+    config = resolved(RunConfig(task=task, reward=RewardConfig(source=arm), train=TrainConfig(**steps)), spec)
     training = Training(
         task=spec,
         source=ProgramReward(program),
-        mix=Mix.of(RewardConfig(source=arm), spec),
+        mix=Mix.of(config.reward),
         run_seed=seed,
         directory=directory / task / f"{program.id}-{arm}-{seed}",
-        train=TrainConfig(env_steps=BUDGET.get(task, DEFAULT_BUDGET), evaluate_every=50, stop_at_success=GOAL),
+        train=config.train,
         evaluation=EvaluationConfig(curve_episodes=16),
     )
 
@@ -117,7 +120,7 @@ def main(
                 "program_id": program.id,
                 "program_seconds": seconds,
                 "seeds": count,
-                "env_reward_weight": get_task(name).env_reward_weight,
+                "env_reward_weight": resolved(RunConfig(task=name), get_task(name)).reward.env_reward_weight,
                 "budget": BUDGET.get(name, DEFAULT_BUDGET),
             } | compared(arrivals)
     setting = {

@@ -169,11 +169,13 @@ _add_command("report", "Write the report, one HTML file.", ("report",))
 @app.command()
 def tasks() -> None:
     """List the tasks."""
+    from carl.runs.resolve import resolved
     from carl.tasks import tasks as all_tasks
 
     table = Table("task", "algorithm", "steps", "in words", box=None, header_style="bold")
     for task in all_tasks().values():
-        table.add_row(task.name, task.algorithm.upper(), f"{task.env_steps:,}", task.description)
+        train = resolved(RunConfig(task=task.name), task).train
+        table.add_row(task.name, train.algorithm.upper(), f"{train.env_steps:,}", task.description)
     console.print(table)
 
 

@@ -116,7 +116,12 @@ class SynthesisConfig(Section):
 class CollectConfig(Section):
     experts: int = Field(default=60, ge=2, description="Expert episodes.")
     randoms: int = Field(default=200, ge=1, description="Episodes of random play.")
-    max_steps: int | None = Field(default=None, ge=1, description="Cut of random play; none: the task's own.")
+    random_cut: float = Field(
+        default=4.0,
+        gt=0,
+        description="Random play is cut at this many times the longest expert episode: long play solves small rooms.",
+    )
+    max_steps: int | None = Field(default=None, ge=1, description="Cut of random play in steps; none: by random_cut.")
     max_failed: float = Field(
         default=0.5, ge=0, lt=1, description="Largest share of expert episodes that may fail; they are passed over."
     )
@@ -148,8 +153,8 @@ class RewardConfig(Section):
         default="code", description="code: the verified program; sparse: the environment's own reward (a baseline)."
     )
     progress_in_observation: bool = Field(default=True, description="Show the policy what has been paid.")
-    env_reward_weight: float | None = Field(
-        default=None, ge=0, description="Weight of the environment's own reward; none: the task's default."
+    env_reward_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the environment's own reward beside the method's."
     )
     cache: bool = Field(default=True, description="Never judge the same frame of an episode twice.")
 
@@ -167,10 +172,10 @@ def _without_none(value: Any) -> Any:
 
 
 class TrainConfig(Section):
-    algorithm: Literal["ppo", "appo", "sac"] | None = Field(
-        default=None, description="appo: PPO that waits for no env runner, for many; none: the task's default."
+    algorithm: Literal["ppo", "appo", "sac"] = Field(
+        default="ppo", description="appo: PPO that waits for no env runner, for many; sac: for bounded numbers."
     )
-    env_steps: int | None = Field(default=None, ge=1, description="Environment steps; none: the task's default.")
+    env_steps: int = Field(default=200_000, ge=1, description="Environment steps to train for.")
     env_runners: int = Field(default=2, ge=0, description="Processes that sample; 0: the driver does, and evaluates.")
     envs_per_runner: int = Field(default=32, ge=1, description="Environments in each of them.")
     cpus_per_runner: float = Field(default=1, ge=0, description="CPUs of each of them, where they are processes.")
@@ -278,6 +283,28 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return {**below, **above, **both}
 
 
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``section.field`` in nested settings; raises ValueError if what ``key`` calls a section is a value."""
+    *path, leaf = key.split(".")
+    for name in path:
+        tree[name] = {} if tree.get(name) is None else tree[name]
+        tree = tree[name]
+        if not isinstance(tree, dict):
+            raise ValueError(f"{key}: {name} is no section of settings")
+    tree[leaf] = value
+
+
+def given(section: BaseModel) -> dict[str, Any]:
+    """The nested settings that were given for ``section``; the others have their defaults."""
+    found: dict[str, Any] = {}
+    for name in section.model_fields_set:
+        value = getattr(section, name)
+        settings = given(value) if isinstance(value, BaseModel) else value
+        if not isinstance(value, BaseModel) or settings:
+            found[name] = settings
+    return found
+
+
 def names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """All fields of a configuration, and its sections, by the names that ``--set`` knows them by."""
     for name, field in kind.model_fields.items():
@@ -341,7 +368,7 @@ class SweepConfig(Section):
 
     def trials(self) -> "list[Trial]":
         """All runs, setting by setting; raises ValidationError, which names the field, for a value that is wrong."""
-        base = self.base.model_dump(mode="json")
+        base = self.base.model_dump(mode="json", exclude_unset=True)
         return [
             Trial.of(base, dict(zip(self.grid, values, strict=True)), seed, self.path, self.storage)
             for values in product(*self.grid.values())
@@ -363,13 +390,7 @@ class Trial(NamedTuple):
     def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path, storage: str | None) -> Self:
         tree = deepcopy(base)
         for key, value in values.items():
-            *sections, leaf = key.split(".")
-            section = tree
-            for name in sections:
-                section = section.setdefault(name, {})
-                if not isinstance(section, dict):
-                    raise ValueError(f"grid: {key}: {name} is no section of settings")
-            section[leaf] = value
+            put(tree, key, value)
         setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
         folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}-seed-{seed}"
         own = {"seed": seed, "run_dir": directory / folder, "storage": below(storage, folder) if storage else None}

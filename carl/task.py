@@ -75,9 +75,18 @@ class Rendered:
         return env.render_onto(frame) if "render_onto" in vars(kind) else None  # type: ignore[attr-defined]
 
 
+FORMER = {
+    "random_cut": "collect.random_cut",
+    "env_reward_weight": "reward.env_reward_weight",
+    "env_steps": "train.env_steps",
+    "algorithm": "train.algorithm",
+}
+"""Fields that a Task once had, and the settings that ``defaults`` name instead; checkpoints hold pickled tasks."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """An environment to solve. Not the configuration of a run.
+    """An environment to solve.
 
     Attributes:
         name: what users type.
@@ -88,12 +97,11 @@ class Task:
         success: what solving means; measured, never rewarded.
         camera: takes the frame, ``uint8[H, W, 3]``. It may have a method ``onto(env, frame)`` besides, for speed, that
             returns a Redraw of ``frame`` in ``env``, or None if that has to be filmed frame by frame.
-        random_cut: random play is cut at this many times the longest expert episode (long random play
-            really solves small rooms).
-        env_reward_weight: how much of the environment's own reward is mixed into the code reward by default.
-        env_reward_reason: why it is, for the report.
-        env_steps: environment steps to train for, unless the user says otherwise.
-        algorithm: "ppo" or "sac".
+        defaults: settings of a run on this task that differ from the library's, by the names that ``--set`` takes:
+            ``{"train.env_steps": 60_000, "train.algorithm": "sac", "collect.random_cut": 2.0}``. A file and ``--set``
+            override them. A wrong name or value is a TaskError when a run is opened.
+        env_reward_reason: why ``defaults`` mix in the environment's own reward (``reward.env_reward_weight``), for the
+            report.
         oracle: names and states of sub-task events, for measuring programs and never for rewarding.
     """
 
@@ -104,12 +112,14 @@ class Task:
     demonstrations: str | None = None
     success: Success = rewarded_end
     camera: Callable[[Environment], Frame] = Rendered()
-    random_cut: float = 4.0
-    env_reward_weight: float = 0.0
+    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     env_reward_reason: str = ""
-    env_steps: int = 200_000
-    algorithm: str = "ppo"
     oracle: Callable[[Environment], dict[str, bool]] | None = field(default=None, repr=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled task; one of an older carl has the fields FORMER in place of ``defaults``."""
+        former = {FORMER[name]: value for name, value in state.items() if name in FORMER}
+        self.__dict__.update({"defaults": former, **{name: state[name] for name in state.keys() - FORMER.keys()}})
 
     def frame(self, env: Environment) -> Frame:
         """The camera's picture of ``env`` now, checked to be ``uint8[H, W, 3]``; raises TaskError."""

@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carl.config import RewardConfig, TrainConfig
+from carl.config import RunConfig
 from carl.episodes.demonstrations import demonstrations
 from carl.episodes.play import attempt, made, play, rollout
 from carl.episodes.trajectory import Trajectory
 from carl.rewards.frames import Frames
 from carl.rewards.mix import Mix
+from carl.runs.resolve import resolved
 from carl.runs.trial import Trial
 from carl.sandbox.box import Limits
 from carl.task import Task
@@ -76,7 +77,8 @@ class TaskContract:
                     break
 
     def test_a_policy_takes_its_spaces_and_a_program_its_frames(self, task: Task) -> None:
-        Trial(task, 0, TrainConfig(), [Mix.of(RewardConfig(), task)], Limits()).check_policies()
+        config = resolved(RunConfig(task=task.name), task)
+        Trial(task, 0, config.train, [Mix.of(config.reward)], Limits()).check_policies()
 
     def test_a_seed_fixes_the_episode(self, task: Task) -> None:
         first, again = (rollout(task, self.seeds[0], "random", self.random_steps) for _ in range(2))
@@ -133,9 +135,10 @@ class TaskContract:
     def test_it_says_what_is_to_be_done(self, task: Task) -> None:
         assert task.name
         assert task.description.strip(), "the VLM reads the description; say the task in plain words"
-        assert task.random_cut > 0
-        assert task.algorithm in ("ppo", "sac")
-        assert task.env_reward_weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
+
+    def test_its_defaults_are_settings_of_a_run(self, task: Task) -> None:
+        weight = resolved(RunConfig(task=task.name), task).reward.env_reward_weight
+        assert weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
 
     @staticmethod
     def _random_actions(env: Any, count: int) -> list[Any]:

@@ -102,7 +102,7 @@ LUNAR_LANDER = Task(
     expert=pilot,
     success=landed,
     camera=Shrunk(150),
-    random_cut=1.0,
+    defaults={"collect.random_cut": 1.0},
 )
 
 
@@ -148,8 +148,8 @@ REACHER = Task(
     expert=reach,
     success=at_the_target,
     camera=drawn_arm,
-    random_cut=0.5,  # in 50 steps random play sweeps the fingertip over the target in a tenth of the episodes
-    algorithm="sac",
+    # In 50 steps random play sweeps the fingertip over the target in a tenth of the episodes.
+    defaults={"collect.random_cut": 0.5, "train.algorithm": "sac"},
 )
 
 
@@ -181,5 +181,5 @@ FREEWAY = Task(
     description="Bring the yellow chicken in the left half of the road across it, to the top, through the traffic.",
     make=make_freeway,
     expert=upwards,
-    random_cut=1.0,
+    defaults={"collect.random_cut": 1.0},
 )

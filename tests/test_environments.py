@@ -61,7 +61,7 @@ def test_every_task_of_the_page_goes_through_all_stages(name: str, tmp_path: Pat
                 "env_runners": 0,
                 "envs_per_runner": 2,
                 "baselines": False,
-                "rllib": ONE_ITERATION[task.algorithm],
+                "rllib": ONE_ITERATION[task.defaults.get("train.algorithm", "ppo")],
             },
         }
         result = Pipeline(RunConfig.model_validate(FEW | settings)).run()

@@ -46,7 +46,7 @@ def recorded(work: Work[RunConfig], held_out: int = 0) -> tuple[Episodes, Episod
     randoms = TrajectoryStore(work.directory / f"trajectories/{prefix}random")
     if not randoms.exists():
         longest = max(length for part in experts.manifest.parts for length in part.lengths)
-        cut = plan.max_steps or math.ceil(work.task.random_cut * longest)
+        cut = plan.max_steps or math.ceil(plan.random_cut * longest)
         seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
         randoms = collect(work.task, seeds, "random", randoms.uri, cut, progress=work.progress)
     return read_in_parallel(experts), read_in_parallel(randoms)

@@ -10,7 +10,6 @@ from carl.config import RewardConfig
 from carl.errors import RewardError
 from carl.rewards.latch import PROGRESS
 from carl.rewards.source import RewardSource, width
-from carl.task import Task
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,10 @@ class Mix:
             raise RewardError(f"a source shows a Box of one dimension and of floats, not {box}")
 
     @classmethod
-    def of(cls, config: RewardConfig, task: Task) -> Self:
-        """The mix that ``config`` asks for on ``task``."""
+    def of(cls, config: RewardConfig) -> Self:
+        """The mix that ``config`` asks for."""
         if config.source == "code":
-            weight = task.env_reward_weight if config.env_reward_weight is None else config.env_reward_weight
-            return cls(1.0, weight, PROGRESS if config.progress_in_observation else None)
+            return cls(1.0, config.env_reward_weight, PROGRESS if config.progress_in_observation else None)
         return cls(0.0, 1.0, PROGRESS if config.source == "sparse+progress" else None)
 
     @property

@@ -68,7 +68,8 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
         super().__init__(env)
         self._inner: Any = env
         self.task = task
-        self.mix = mix or Mix(env=task.env_reward_weight, shows=source.shows if source else None)
+        env_weight = task.defaults.get("reward.env_reward_weight", 0.0)
+        self.mix = mix or Mix(env=env_weight, shows=source.shows if source else None)
         _check_autoreset(env)
         self.idle: Mask = np.zeros(self.num_envs, dtype=bool)
         self.judged = self.abstains = self.cut = 0

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carl.artefacts import CONFIG, STAGES, read_json, whole, write_json
 from carl.cluster.metrics import record
-from carl.config import RunConfig, flat, merged, nearest
+from carl.config import RunConfig, flat, nearest
 from carl.errors import ConfigError, ResourceError, briefly
 from carl.runs.stages import made
 
@@ -44,30 +44,35 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        config: what the run was told; what a stage was told stays once it is done.
+        config: what holds in the run; what held in a stage stays once it is done.
     """
 
-    def __init__(self, config: RunConfig, check: Callable[[Self], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        check: Callable[[Self], None] = lambda _: None,
+        default: RunConfig | None = None,
+    ) -> None:
         """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run, and what ``check``
         raises, before anything is written.
 
-        The settings of a stage that is not done may change: a server that was down, say, is named anew.
+        The settings of a stage that is not done may change: a server that was down, say, is named anew. ``default`` has
+        what held where the directory records nothing or null; None: the library's defaults.
         """
         self.path = config.directory
         self.config = config
         if (self.path / CONFIG).exists():
-            self._check_same(read_json(self.path / CONFIG, dict))
+            self._check_same(read_json(self.path / CONFIG, dict), default or RunConfig(task=""))
         check(self)
         self.write(CONFIG, config.model_dump(mode="json"))
 
-    def _check_same(self, before: dict[str, Any]) -> None:
-        """``before`` may be wrong, or of an older carl: what it lacks had its default."""
+    def _check_same(self, before: dict[str, Any], default: RunConfig) -> None:
+        """``before`` may be wrong, or of an older carl: what it lacks, or holds null for, had its default."""
         settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
         compared = settled - {"run_dir", "storage"}  # a run may be moved
         new = self.config.model_dump(mode="json", include=compared)
-        defaults = RunConfig(task="").model_dump(mode="json", include=compared)
-        old = merged(defaults, {name: value for name, value in before.items() if name in compared})
-        there, now = flat(old), flat(new)
+        held = _filled(before, default.model_dump(mode="json", include=compared))
+        there, now = flat(held), flat(new)
         differing = [
             f"{key}={there.get(key)} there, {now.get(key)} now"
             for key in {**there, **now}
@@ -224,6 +229,17 @@ class _Stage(BaseModel):
     since: float = 0.0
     failed: _Failed = _Failed(error="", message="", time=0.0)
     made: str | None = None
+
+
+def _filled(before: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``before``, section by section, with ``defaults`` for those that are missing or null."""
+    filled: dict[str, Any] = {}
+    for name, default in defaults.items():
+        value = before.get(name)
+        if isinstance(default, dict) and isinstance(value, dict):
+            value = default | {key: one for key, one in value.items() if one is not None}
+        filled[name] = default if value is None else value
+    return filled
 
 
 def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:

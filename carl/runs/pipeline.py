@@ -17,6 +17,7 @@ from carl.methods import code
 from carl.methods.method import Work
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.holding import claimed, held
+from carl.runs.resolve import by_default, resolved
 from carl.runs.result import assemble
 from carl.runs.stages import FOR_A_PROGRAM
 from carl.runs.storage import Mirror, Storage
@@ -38,7 +39,7 @@ class Pipeline:
 
     def __init__(self, config: RunConfig, progress: Progress = silent) -> None:
         self.task = get_task(config.task)
-        self.config = config
+        self.config = config = resolved(config, self.task)
         storage = Storage(config.storage) if config.storage else None
         here = storage and storage.folder and storage.folder.resolve() == config.directory.resolve()
         self._storage = None if here else storage
@@ -46,7 +47,7 @@ class Pipeline:
         with held(config.directory), claimed(self._storage, progress):
             if self._storage:
                 self._storage.pull(config.directory)
-            self.dir = RunDirectory(config, self._check_training)
+            self.dir = RunDirectory(config, self._check_training, by_default(self.task, type(config)))
         about(run=config.id, program=None)
 
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any] | None:
@@ -151,7 +152,7 @@ class Pipeline:
         if train.rllib:
             from carl.training.rllib.algorithms import check
 
-            check(self.task, train)
+            check(train)
         if train.loggers:
             from carl.training.loggers import module_of
 
@@ -225,7 +226,7 @@ class Pipeline:
         from carl.rewards.mix import Mix
 
         reward = self.config.reward if arm == self.config.reward.source else RewardConfig(source=arm)
-        return Mix.of(reward, self.task)
+        return Mix.of(reward)
 
     def _labelled(self, arm: str) -> Progress:
         return lambda label, done, total=None: self._progress(f"{label} ({arm})", done, total)

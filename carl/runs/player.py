@@ -16,6 +16,7 @@ from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
 from carl.rewards.vector import PaidVectorEnv
 from carl.runs.directory import read_config
+from carl.runs.resolve import resolved
 from carl.tasks import get_task
 from carl.training.checkpoint import Checkpoints
 from carl.training.final import FilmedSlot
@@ -35,7 +36,7 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
     checkpoint = Checkpoints(run_dir / "training" / config.reward.source / "checkpoints").latest()
     if checkpoint is None:
         raise ConfigError(f"{run_dir} holds no trained policy yet; run `carl train {config.task}` first")
-    policy, mix = Policy.of(checkpoint), Mix.of(config.reward, task)
+    policy, mix = Policy.of(checkpoint), Mix.of(resolved(config, task).reward)
     source = None
     if mix.looks:
         program = RewardProgram.load(run_dir / PROGRAM)

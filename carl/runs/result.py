@@ -34,11 +34,11 @@ def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping
     main = arms[config.reward.source]
     synthesis = _read(run_dir, SYNTHESIS, usage=dict, candidates=int)
     verification = _read(run_dir, VERIFICATION, program_id=str)
-    mix = Mix.of(config.reward, task)
+    mix = Mix.of(config.reward)
     return {
         "task": task.name,
         "seed": config.seed,
-        "algorithm": config.train.algorithm or task.algorithm,
+        "algorithm": config.train.algorithm,
         "reward": {
             "kind": config.reward.source,
             "env_reward_weight": mix.env,

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from carl.artefacts import CONFIG, read_json
-from carl.config import RunConfig, SweepConfig, merged, nearest
+from carl.config import RunConfig, SweepConfig, merged, nearest, put
 from carl.errors import ConfigError, briefly
 
 NUMBERS = ("int", "float", "timestamp", "value")
@@ -62,7 +62,8 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
     """The configuration that a command line means; raises ConfigError.
 
     Later wins: the file, ``--set``, then the named options. A directory that already holds a run contributes what the
-    command line leaves open. ``null`` sets a field back to its default, and ``{}`` empties a mapping.
+    command line leaves open. ``null`` sets a field back to its default, and ``{}`` empties a mapping. What is not given
+    has the library's default here; ``carl.runs.resolve.resolved`` puts the task's in its place when the run is opened.
     """
     tree = _tree(file, sets)
     named = {"task": task, "seed": seed, "run_dir": run_dir}
@@ -156,14 +157,11 @@ def _set(tree: dict[str, Any], setting: str) -> None:
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set ``section.field`` in ``tree``."""
-    *path, leaf = key.split(".")
-    for name in path:
-        tree[name] = {} if tree.get(name) is None else tree[name]
-        tree = tree[name]
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{where}: {name} is no section of settings")
-    tree[leaf] = value
+    """Set ``section.field`` in ``tree``; raises ConfigError that begins with ``where`` it was asked for."""
+    try:
+        put(tree, key, value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:

@@ -26,8 +26,10 @@ from carl.runs.directory import ORDER
 from carl.runs.holding import held
 from carl.runs.pipeline import Pipeline
 from carl.runs.report.sweep import COMPARISON, write_sweep
+from carl.runs.resolve import resolved
 from carl.runs.stages import made
 from carl.runs.storage import Storage
+from carl.tasks import get_task
 
 _ray: Any = ray  # Ray leaves these untyped
 _Reporter: Any = TrialProgressCallback
@@ -66,12 +68,11 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
     failed: dict[Path, str] = {}
     for trial in sweep.trials():
         config = trial.config
-        if config.reward.source == "sparse":
-            continue
-        told = config.model_dump(mode="json", include=set(MADE_BY))
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-        made = RunConfig.model_validate(told | {"run_dir": sweep.path / "programs" / f"seed-{config.seed}-{digest}"})
         try:
+            config = resolved(config, get_task(config.task))
+            if config.reward.source == "sparse":
+                continue
+            made = _made_by(config, sweep.path / "programs")
             if config.storage:
                 with held(config.directory):
                     Storage(config.storage).pull(config.directory)
@@ -86,6 +87,13 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
         shutil.copytree(made.directory, draft)
         draft.rename(config.directory)
     return failed
+
+
+def _made_by(config: RunConfig, programs: Path) -> RunConfig:
+    """The run in ``programs`` that makes the program of ``config`` and of those that differ in training alone."""
+    held = config.model_dump(mode="json", include=set(MADE_BY))
+    digest = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:8]
+    return RunConfig.model_validate(held | {"run_dir": programs / f"seed-{config.seed}-{digest}"})
 
 
 def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> dict[Path, str]:

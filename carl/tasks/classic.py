@@ -58,8 +58,6 @@ TASKS = (
         success=terminated_only,
         camera=small_frame,
         # Twice an expert's 106 steps leave random play time to roll, and stay far from the 999 of an episode.
-        random_cut=2.0,
-        env_steps=100_000,
-        algorithm="sac",
+        defaults={"collect.random_cut": 2.0, "train.env_steps": 100_000, "train.algorithm": "sac"},
     ),
 )

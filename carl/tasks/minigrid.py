@@ -173,15 +173,15 @@ def oracle(names: tuple[str, ...], env: Environment) -> dict[str, bool]:
     return {name: EVENTS[name](env.unwrapped) for name in names}
 
 
-def _task(name: str, words: str, events: tuple[str, ...], env_steps: int, **more: Any) -> Task:
+def _task(name: str, words: str, events: tuple[str, ...], env_steps: int, reason: str = "", **reward: float) -> Task:
     return Task(
         name=name,
         description=f"A grid world seen from above; the red triangle is the agent. {words}",
         make=partial(make, f"MiniGrid-{name}-v0"),
         expert=Planner,
         oracle=partial(oracle, events),
-        env_steps=env_steps,
-        **more,
+        defaults={"train.env_steps": env_steps, **{f"reward.{name}": value for name, value in reward.items()}},
+        env_reward_reason=reason,
     )
 
 
@@ -201,7 +201,7 @@ TASKS = (
         ("key carried", "door open", "key put down", "box carried"),
         600_000,
         env_reward_weight=4.0,
-        env_reward_reason=(
+        reason=(
             "A box that is toggled vanishes exactly as one that is picked up, so no program on frames can tell "
             "them apart; only the environment's own reward decides. It weighs as much as four sub-tasks together."
         ),

@@ -52,7 +52,7 @@ class Training:
     @property
     def env_steps(self) -> int:
         """Environment steps after which it ends."""
-        return self.train.env_steps or self.task.env_steps
+        return self.train.env_steps
 
     def over(self, progressed: Progressed) -> bool:
         """Whether nothing is left to train: the steps are used up, or the success rate is reached."""
@@ -64,7 +64,7 @@ class Training:
         subject = {
             "task": self.task.name,
             "seed": self.run_seed,
-            "algorithm": self.train.algorithm or self.task.algorithm,
+            "algorithm": self.train.algorithm,
             "mix": self.mix.noted,
             "program": self.source.id if self.source else None,
         }
@@ -85,7 +85,7 @@ class Training:
             "task": self.task.name,
             "seed": self.run_seed,
             "arm": self.directory.name,
-            "algorithm": self.train.algorithm or self.task.algorithm,
+            "algorithm": self.train.algorithm,
             "program_id": self.source.id if self.source else None,
         }
 

@@ -184,7 +184,9 @@ class FurthestSession:
 
 
 CORRIDOR = Task(name="corridor", description="Walk to the right end.", make=Corridor)
-STEERED = Task(name="steered", description="Walk to the right end.", make=SteeredCorridor, algorithm="sac")
+STEERED = Task(
+    name="steered", description="Walk to the right end.", make=SteeredCorridor, defaults={"train.algorithm": "sac"}
+)
 COIN_FLIP = Task(name="coin-flip", description="Be lucky.", make=CoinFlip)
 DEADLY = Task(name="deadly", description="Walk to the right end.", make=Deadly)
 FAILURES = ("make", "reset", "step", "render", "success")

@@ -22,14 +22,16 @@ from carl.runs import sweep as sweeping
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.holding import Holder, claimed, held
 from carl.runs.pipeline import Pipeline
+from carl.runs.resolve import resolved
 from carl.runs.storage import Storage
+from carl.tasks import get_task
 from carl.training.checkpoint import Checkpoints, Progressed, check
 from tests.fakes.finished import PROGRAM, Weights, leave, leave_training, write
 
 
 def finished(directory: Path) -> RunDirectory:
     """A run whose stages are all done."""
-    run = RunDirectory(RunConfig.model_validate({"task": "DoorKey-5x5", "run_dir": directory}))
+    run = RunDirectory(resolved(RunConfig(task="DoorKey-5x5", run_dir=directory), get_task("DoorKey-5x5")))
     for stage in ORDER:
         with run.stage(stage):
             leave(stage, run.config)

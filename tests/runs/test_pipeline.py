@@ -34,7 +34,7 @@ CORRIDOR = Task(
     description="Walk to the end.",
     make=partial(Corridor, LENGTH, 60),
     expert=lambda env: lambda observation: 1,
-    random_cut=3.0,
+    defaults={"collect.random_cut": 3.0},
 )
 PLAN = "Scene: a corridor.\n1. walk to the end"
 PROGRAM = "```python\ndef progress(frame, initial):\n    return min(1.0, frame[0, 0, 0] / {length})\n```"
@@ -223,7 +223,7 @@ def test_demonstrations_are_halved_between_search_and_verdict(
     store = tmp_path / "demonstrations"
     lost = replace(rollout(CORRIDOR, 9, "expert"), success=False)
     TrajectoryStore(store).write([lost, *(rollout(CORRIDOR, seed, "expert") for seed in range(5))])
-    task = Task(name="Recorded", description="Walk.", make=CORRIDOR.make, demonstrations=str(store), random_cut=3.0)
+    task = replace(CORRIDOR, name="Recorded", expert=None, demonstrations=str(store))
     monkeypatch.setattr("carl.runs.pipeline.get_task", lambda name: task)
     Pipeline(config(tmp_path / "run", vlm.base_url)).run(("collect", "synthesize", "verify"))
     search, verdict = (TrajectoryStore(tmp_path / f"run/trajectories/{name}expert") for name in ("", "held-out-1-"))

@@ -8,8 +8,10 @@ import pytest
 from carl.config import RunConfig, SweepConfig
 from carl.runs import sweep as sweeping
 from carl.runs.directory import ORDER, RunDirectory, read_config
+from carl.runs.resolve import resolved
 from carl.runs.sweep import run_sweep
 from carl.statistics import t_interval
+from tests.fakes.corridor import CORRIDOR
 from tests.fakes.finished import leave
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -80,7 +82,7 @@ def test_trials_that_differ_in_training_alone_share_their_program(tmp_path, monk
         assert copied is (trial.config.reward.source == "code")
         if copied:
             assert RunDirectory(trial.config).done("verify")
-            assert read_config(trial.config.directory) == trial.config
+            assert read_config(trial.config.directory) == resolved(trial.config, CORRIDOR)
 
 
 def test_a_trial_s_process_is_set_up_as_a_driver_s(tmp_path, monkeypatch):

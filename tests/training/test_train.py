@@ -157,7 +157,7 @@ def test_sac_learns_from_pictures_and_replays_them_in_bytes():
     task = replace(STEERED, make=_SteeredParts)
     with reward_channel() as channel:
         channel.publish(Furthest())
-        config = TrainConfig(env_runners=0, envs_per_runner=2, rllib=SOON)
+        config = TrainConfig(algorithm="sac", env_runners=0, envs_per_runner=2, rllib=SOON)
         algorithm = build(RunnerSetup(task, Mix(shows=PROGRESS), 0, channel), config)
         result = algorithm.train()
         kept = {episode.get_observations().dtype for episode in algorithm.local_replay_buffer.episodes}
@@ -437,7 +437,9 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
 
 
 def test_sac_learns_to_steer(tmp_path):
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, rllib=SOON)
+    config = TrainConfig(
+        algorithm="sac", env_runners=0, envs_per_runner=8, env_steps=1_000, evaluate_every=100, rllib=SOON
+    )
     run = training(tmp_path, task=STEERED, config=config)
     versions = []
 
@@ -587,7 +589,9 @@ def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_p
 
 def test_sac_on_mountain_car_with_the_example_program(tmp_path):
     program = RewardProgram.load(Path(__file__).parents[1] / "programs" / "mountain_car.json")
-    config = TrainConfig(env_runners=0, envs_per_runner=8, env_steps=500, evaluate_every=100, rllib=SOON)
+    config = TrainConfig(
+        algorithm="sac", env_runners=0, envs_per_runner=8, env_steps=500, evaluate_every=100, rllib=SOON
+    )
     task = replace(get_task("MountainCarContinuous"), make=_short_drive)
     run = training(tmp_path, task=task, config=config, source=ProgramReward(program))
     trained = train(run)

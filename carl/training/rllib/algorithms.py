@@ -84,11 +84,11 @@ def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
 
 
 def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
-    """The RLlib configuration of ``train.algorithm``, or of the task's own choice; raises ConfigError."""
+    """The RLlib configuration of ``train.algorithm``; raises ConfigError."""
     for name in ("ray", "ray.rllib"):  # they warn about RLlib's own defaults
         logging.getLogger(name).setLevel(logging.ERROR)
     config: AlgorithmConfig = (
-        _tuned(train.algorithm or setup.task.algorithm)
+        _tuned(train.algorithm)
         .environment("carl", env_config={SETUP: setup})
         .env_runners(
             env_runner_cls=CodeRewardRunner,
@@ -212,18 +212,13 @@ def _with_our_network(config: Any, arguments: Mapping[str, Any]) -> dict[str, An
     return dict(arguments) | ({"model_config": replace(config._model_config, **changes)} if changes else {})
 
 
-def check(task: Task, train: TrainConfig) -> None:
-    """Raise ConfigError if ``train`` says something that RLlib does not understand."""
-    tell(_tuned(train.algorithm or task.algorithm), train.rllib)
+def check(train: TrainConfig) -> None:
+    """Raise ConfigError for settings in ``train`` that RLlib does not understand."""
+    tell(_tuned(train.algorithm), train.rllib)
 
 
 def _tuned(algorithm: str) -> Any:
-    """Raises TaskError for an algorithm that there is not, which only a task can name."""
-    known = {"ppo": _ppo, "appo": _appo, "sac": _sac}
-    if algorithm not in known:
-        near = did_you_mean(algorithm, known) or ";"
-        raise TaskError(f"the task names the algorithm {algorithm!r}{near} there are {', '.join(known)}")
-    config = known[algorithm]()
+    config = {"ppo": _ppo, "appo": _appo, "sac": _sac}[algorithm]()
     # Our learners look at all gradients. This setting of Ray 2.60.0 skips RLlib's own look at each; it is documented to
     # skip the update instead.
     return config.framework(torch_skip_nan_gradients=True)

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from carl.broadcast.channel import ChannelClient
-from carl.config import TrainConfig
+from carl.config import RunConfig, TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
-from carl.training.rllib.algorithms import build, check, configure, needs_of
+from carl.runs.resolve import resolved
+from carl.training.rllib.algorithms import build, configure, needs_of
 from carl.training.rllib.replay import look_at_memory
 from carl.training.rllib.runner import RunnerSetup
 from tests.fakes.corridor import CORRIDOR, STEERED, Corridor
@@ -52,8 +53,11 @@ def test_a_learner_in_the_driver_needs_the_drivers_gpu(monkeypatch):
 
 
 def test_the_task_chooses_the_algorithm_unless_the_user_does():
-    assert configure(setup(STEERED), TrainConfig()).algo_class.__name__ == "SAC"
-    assert configure(setup(STEERED), TrainConfig(algorithm="ppo")).algo_class.__name__ == "PPO"
+    def chosen(**given: str) -> str:
+        config = resolved(RunConfig(task="steered", train=TrainConfig(**given)), STEERED)
+        return configure(setup(STEERED), config.train).algo_class.__name__
+
+    assert (chosen(), chosen(algorithm="ppo")) == ("SAC", "PPO")
     assert configure(setup(), TrainConfig(algorithm="appo")).algo_class.__name__ == "APPO"
 
 
@@ -107,8 +111,9 @@ def test_neighbouring_runs_and_runners_do_not_share_seeds():
 
 
 def test_an_algorithm_that_a_task_misspells_is_answered_with_the_nearest():
-    with pytest.raises(TaskError, match=r"'pppo'; did you mean ppo\? there are ppo, appo, sac"):
-        check(replace(CORRIDOR, algorithm="pppo"), TrainConfig())
+    task = replace(CORRIDOR, defaults={"train.algorithm": "pppo"})
+    with pytest.raises(TaskError, match=r"'pppo' is none of ppo, appo, sac; did you mean ppo\?"):
+        resolved(RunConfig(task="corridor"), task)
 
 
 def test_a_task_that_rays_processes_cannot_import_is_an_error_that_says_so(monkeypatch):
@@ -137,6 +142,6 @@ def test_a_replay_buffer_that_outgrows_half_of_the_memory_is_warned_of(monkeypat
     assert "grows to 2 MB" in caplog.text
     assert "train.rllib={training: {replay_buffer_config: {capacity: 500}}}" in caplog.text
     config = configure(
-        setup(STEERED), TrainConfig(rllib={"training": {"replay_buffer_config": {"capacity": 500}}})
+        setup(STEERED), TrainConfig(algorithm="sac", rllib={"training": {"replay_buffer_config": {"capacity": 500}}})
     ).replay_buffer_config
     assert (config["capacity"], config["type"]) == (500, "EpisodeReplayBuffer")

@@ -113,7 +113,7 @@ class Shifted(SteeredCorridor):
         return super().step(action - 4.0)
 
 
-SHIFTED = replace(STEERED, make=Shifted, algorithm="ppo")
+SHIFTED = replace(STEERED, make=Shifted)
 
 
 def content(episode) -> list[Any]:
