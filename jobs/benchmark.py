@@ -1,6 +1,6 @@
 """Ray job: run a benchmark and keep its last line, which is JSON, under a URI of pyarrow.fs.
 
-python jobs/benchmark.py NAME URI [what the benchmark is told ...]
+python jobs/benchmark.py NAME URI [arguments of the benchmark ...]
 ray job submit --working-dir . -- python jobs/benchmark.py reward_path s3://bucket/benchmarks --only hops
 """
 
