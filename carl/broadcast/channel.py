@@ -220,6 +220,7 @@ class ChannelClient:
         return list(self._ask("watch", name, after, adopted))
 
     def enroll(self, name: str) -> int:
+        """Count the birth of ``name``; returns the number of times it was built before."""
         return int(self._ask("enroll", name))
 
     def acknowledge(self, name: str, version: int) -> None:
@@ -235,12 +236,15 @@ class ChannelClient:
         self._tell("leave", name)
 
     def acknowledgements(self) -> dict[str, int]:
+        """By name, the version that each process adopted last."""
         return dict(self._ask("acknowledgements"))
 
     def refusals(self) -> dict[str, Refusal]:
+        """By name, the version that each process refused last, and the reason."""
         return dict(self._ask("refusals"))
 
     def births(self) -> dict[str, int]:
+        """By name, the number of times that each process was built."""
         return dict(self._ask("births"))
 
     def report(self, name: str, failure: str) -> None:

@@ -51,6 +51,7 @@ class Sb3VecEnv(VecEnv):
         super().__init__(env.num_envs, _from_zero(observed), _from_zero(acted))
 
     def reset(self) -> VecEnvObs:
+        """The first observations, one row a slot. Uses the seeds of ``seed`` once."""
         observations, infos = self.env.reset(seed=list(self._seeds))
         self.reset_infos = [self._info(infos, slot) for slot in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
@@ -59,9 +60,15 @@ class Sb3VecEnv(VecEnv):
         return shown
 
     def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep actions for ``step_wait``; Stable-Baselines3 counts Discrete actions from 0."""
         self._actions = actions + _start(self.env.single_action_space)
 
     def step_wait(self) -> VecEnvStepReturn:
+        """Observations, rewards, dones and infos of one step.
+
+        Slots that ended are reset at once, as Stable-Baselines3 expects: their last observation is
+        ``terminal_observation`` in their info.
+        """
         observations, rewards, terminated, truncated, batched = self.env.step(self._actions)
         observations, done = self._shown(observations), terminated | truncated
         infos = [self._info(batched, slot) for slot in range(self.num_envs)]
@@ -97,26 +104,32 @@ class Sb3VecEnv(VecEnv):
         return observations - _start(space)
 
     def close(self) -> None:
+        """Close the environments and the reward."""
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The attribute of each environment in ``indices``, wrappers included."""
         return [env.get_wrapper_attr(attr_name) for env in self._targets(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set the attribute in each environment in ``indices``, wrappers included."""
         for env in self._targets(indices):
             env.set_wrapper_attr(attr_name, value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
+        """What the method returns in each environment in ``indices``, wrappers included."""
         return [env.get_wrapper_attr(method_name)(*method_args, **method_kwargs) for env in self._targets(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
+        """Whether each environment in ``indices`` has a wrapper of that class."""
         return [is_wrapped(env, wrapper_class) for env in self._targets(indices)]
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
+        """What each environment renders."""
         return self.env_method("render")
 
     def _targets(self, indices: VecEnvIndices) -> list[Any]:

@@ -109,6 +109,7 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
     def reset(  # type: ignore[override]  # gymnasium takes lists of seeds, but its annotation forgets them
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        """Reset all slots, or those in ``options["reset_mask"]`` (``bool[N]``); raises TaskError and RewardError."""
         began = np.ones(self.num_envs, dtype=bool)
         if options and "reset_mask" in options:
             began = options["reset_mask"].copy()
@@ -126,6 +127,11 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
     def step(  # type: ignore[override]  # gymnasium's own types here are free variables
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], Mask, Mask, dict[str, Any]]:
+        """One step of N slots; rewards are ``float64[N]``.
+
+        A slot that ended is reset by the next step, which ignores its action and earns 0. Raises TaskError for numbers
+        that are not finite, and RewardError.
+        """
         observations, env_rewards, terminated, truncated, infos = self._inner.step(actions)
         began, stepped = self._ended, ~self._ended
         self._lengths += stepped

@@ -62,6 +62,7 @@ class Holder:
             return None
 
     def to_json(self) -> str:
+        """The text that ``read`` reads."""
         return json.dumps(asdict(self))
 
     @property

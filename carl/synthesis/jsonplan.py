@@ -19,6 +19,8 @@ _COUNTERS = ("index", "number", "id", "order", "step", "no", "subtask", "task")
 
 @dataclass(frozen=True)
 class Found:
+    """The sub-tasks in a JSON answer, and its description of the scene if it has one."""
+
     items: tuple[Item, ...]
     scene: str | None
 

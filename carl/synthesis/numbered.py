@@ -84,6 +84,7 @@ class Listing:
         return number == 1 and all_ones and not gap.apart and indent == self.indent
 
     def add(self, number: int, indent: int, item: Item, gap: "_Gap") -> None:
+        """Add the item ``number`` at an indent, after ``gap``; raises Unusable if it is unlike those before."""
         if indent > self.indent + 1:
             self._add_inner(number, item)
             return

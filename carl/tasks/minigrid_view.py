@@ -61,10 +61,12 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Reset the environment; observations are ``float32[D]``, flat."""
         _, info = self.env.reset(**kwargs)
         return self._observe(), info
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], Any, bool, bool, dict[str, Any]]:
+        """One step; observations are ``float32[D]``, flat."""
         _, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(), reward, terminated, truncated, info
 

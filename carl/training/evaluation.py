@@ -77,6 +77,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
+        """The summary of at least one outcome, with Wilson's 95 % interval of the success rate."""
         successes = sum(outcome.success for outcome in outcomes)
         return cls(
             episodes=len(outcomes),
@@ -91,6 +92,7 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
         return asdict(self)
 
 
@@ -151,6 +153,7 @@ class Share(gym.Wrapper[Any, Any, Any, Any]):
         return self._last, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step of the current episode; after the last of the share the last observation again, with reward 0."""
         if self._spent:
             return self._last, 0.0, False, False, {}
         self._mark[0] = self._seed
@@ -280,6 +283,7 @@ class Evaluator:
                     channel.enroll(name)
 
     def close(self) -> None:
+        """End the processes and remove their files."""
         for worker in [] if lost() else self._workers:
             ray.kill(worker)
         self._workers = []

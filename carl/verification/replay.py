@@ -102,6 +102,7 @@ class Replay:
 
     @property
     def abstained(self) -> bool:
+        """Whether any frame could not be judged."""
         return bool(self._answers.reasons)
 
     @property

@@ -76,6 +76,7 @@ class VerificationReport(_Record):
 
     @property
     def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
     def evidence(self, subtask: int | None = None) -> str:
@@ -84,6 +85,7 @@ class VerificationReport(_Record):
         return "\n".join(str(check) for check in told)
 
     def to_json(self) -> str:
+        """The report as indented JSON."""
         return self.model_dump_json(indent=2)
 
     @classmethod

@@ -30,10 +30,12 @@ class Axes:
     y_ticks: Sequence[float]
 
     def x(self, value: float) -> float:
+        """The horizontal position of a value, in pixels from the left."""
         low, high = self.x_ticks[0], self.x_ticks[-1]
         return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
+        """The vertical position of a value, in pixels from the top."""
         low, high = self.y_ticks[0], self.y_ticks[-1]
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 

@@ -38,6 +38,7 @@ class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
     _failure: Exception | None = None
 
     def update(self, training_data: Any, **kwargs: Any) -> Any:
+        """RLlib's update; raises what failed in the learner's thread. Empty for a batch lost with its env runner."""
         training_data.solve_refs()
         if training_data.episodes == []:
             return {}  # lost with the env runner that sampled and held them

@@ -35,6 +35,7 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
     _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register one Adam over all parameters, fused into one kernel."""
         parameters = self.get_parameters(self.module[module_id])
         optimizer = torch.optim.Adam(parameters, fused=True)
         self.register_optimizer(
@@ -51,6 +52,7 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
             return PPOTorchLearner._update(self, batch, **kwargs)
 
     def build(self) -> None:
+        """Build RLlib's learner; if policy and value share nothing, updates run in two threads."""
         super().build()
         if self._has_two_networks():
             self._critic = ThreadPoolExecutor(1, "critic", initializer=lambda: torch.set_num_threads(1))

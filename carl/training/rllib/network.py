@@ -62,9 +62,11 @@ class PicturesConfig(ModelConfig):
 
     @property
     def output_dims(self) -> tuple[int, ...]:
+        """The shape of the encoder's output, without the batch."""
         return tuple(self.body.output_dims)
 
     def build(self, framework: str = "torch") -> "PicturesEncoder":
+        """The encoder; there is one for torch only."""
         assert framework == "torch"
         return PicturesEncoder(self)
 

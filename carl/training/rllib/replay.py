@@ -91,16 +91,19 @@ class SAC(RaisesReported, _SAC):  # type: ignore[misc]
         return (VersionedPrioritizedReplayBuffer if prioritized else VersionedReplayBuffer)(**asked)
 
     def setup(self, config: Any) -> None:
+        """Set RLlib's SAC up, and warn if its replay buffer will not fit into memory."""
         super().setup(config)
         look_at_memory(self.config.replay_buffer_config["capacity"], self.env_runner.module.observation_space)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and, if the configuration stores it, the replay buffer's."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         if self.config.store_buffer_in_checkpoints:
             state[BUFFER] = self.local_replay_buffer.get_state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore RLlib's state and the replay buffer; warns if the state has none."""
         super().set_state(state)
         if BUFFER in state:
             self.local_replay_buffer.set_state(state[BUFFER])
