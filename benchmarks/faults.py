@@ -105,7 +105,7 @@ class Watched:
 
 def runner_processes() -> list[psutil.Process]:
     processes = psutil.Process().children(recursive=True)
-    return [process for process in processes if process.cmdline()[:1] and "CodeRewardRunner" in process.cmdline()[0]]
+    return [process for process in processes if process.cmdline()[:1] and "PaidRunner" in process.cmdline()[0]]
 
 
 def runner() -> dict[str, Any]:

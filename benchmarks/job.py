@@ -31,7 +31,7 @@ JOB = Path(__file__).parents[1] / "jobs/doorkey.yaml"
 CPUS, RUNNERS = 2, 3
 """CPUs of each node, and env runners: more than the head has room for."""
 
-RUNNER, DRIVER, RAYLET = "ray::CodeRewardRunner", "-m carl run", "--raylet_socket_name"
+RUNNER, DRIVER, RAYLET = "ray::PaidRunner", "-m carl run", "--raylet_socket_name"
 """What the command lines of these processes hold."""
 
 HERE = "127.0.0.1"

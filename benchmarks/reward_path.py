@@ -281,11 +281,11 @@ def hops() -> dict[str, float]:
     from carl.rewards.cache import JudgementCache
     from carl.rewards.vector import PaidVectorEnv
     from carl.training.rllib.fragment import Fragment
-    from carl.training.rllib.runner import CodeRewardRunner
+    from carl.training.rllib.runner import PaidRunner
 
     stops: tuple[tuple[str, type, str, str | None], ...] = (
-        ("all", CodeRewardRunner, "_sample", None),
-        ("policy", CodeRewardRunner, "_decide", "all"),
+        ("all", PaidRunner, "_sample", None),
+        ("policy", PaidRunner, "_decide", "all"),
         ("episodes", Fragment, "close", "all"),
         ("environments", SyncVectorEnv, "step", "all"),
         ("latch", PaidVectorEnv, "_judge", "all"),
@@ -322,11 +322,11 @@ def hops() -> dict[str, float]:
 def code_runner(task: Task, channel: Any, mix: Mix) -> Any:
     """Our env runner, in this process."""
     from carl.training.rllib.algorithms import configure
-    from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
+    from carl.training.rllib.runner import PaidRunner, RunnerSetup
 
     setup = RunnerSetup(task, mix, 0, channel)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=32))
-    return CodeRewardRunner(config=config, worker_index=1)
+    return PaidRunner(config=config, worker_index=1)
 
 
 def stock_runner(make: Callable[[], Environment]) -> Any:
@@ -435,10 +435,10 @@ def started_runner(channel: Any, index: int) -> Any:
     import ray
 
     from carl.training.rllib.algorithms import configure
-    from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
+    from carl.training.rllib.runner import PaidRunner, RunnerSetup
 
     config = configure(RunnerSetup(get_task(TASK), MIX, 0, channel), TrainConfig(env_runners=0, envs_per_runner=8))
-    return ray.remote(num_cpus=0)(CodeRewardRunner).remote(config=config, worker_index=index + 1)
+    return ray.remote(num_cpus=0)(PaidRunner).remote(config=config, worker_index=index + 1)
 
 
 def started_light(channel: Any, index: int) -> Any:

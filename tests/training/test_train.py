@@ -650,7 +650,7 @@ def _weights(runner) -> dict[str, np.ndarray]:
 def _kill_the_runner(channel: ChannelClient) -> None:
     """Kill the runner between two calls, and wait until Ray has built it again; RLlib notices nothing."""
     below = psutil.Process().children(recursive=True)
-    runners = [process for process in below if process.cmdline()[:1] and "CodeRewardRunner" in process.cmdline()[0]]
+    runners = [process for process in below if process.cmdline()[:1] and "PaidRunner" in process.cmdline()[0]]
     assert len(runners) == 1
     runners[0].kill()
     deadline = time.monotonic() + 200

@@ -29,7 +29,7 @@ from carl.training.rllib.failures import SETUP, RaisesReported, one_sentence, ra
 from carl.training.rllib.learner import PPOLearner
 from carl.training.rllib.network import PPONetworks, SACNetworks
 from carl.training.rllib.replay import SAC, SACLearner
-from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup, check_actions
+from carl.training.rllib.runner import PaidRunner, RunnerSetup, check_actions
 from carl.training.rllib.spaces import Actions, Observations
 
 _PPO: Any = ppo.PPO  # RLlib leaves these untyped
@@ -91,7 +91,7 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
         _tuned(train.algorithm)
         .environment("carl", env_config={SETUP: setup})
         .env_runners(
-            env_runner_cls=CodeRewardRunner,
+            env_runner_cls=PaidRunner,
             num_env_runners=train.env_runners,
             num_envs_per_env_runner=train.envs_per_runner,
             num_cpus_per_env_runner=train.cpus_per_runner,

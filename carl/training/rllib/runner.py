@@ -85,7 +85,7 @@ def check_actions(config: Any, actions: Actions) -> None:
         )
 
 
-class CodeRewardRunner(SingleAgentEnvRunner):
+class PaidRunner(SingleAgentEnvRunner):
     """Samples from task environments; asks the channel for the reward when built and before it samples, and follows it.
 
     A new version is acknowledged when it stands ready: every episode that starts from the next vector step on is paid

@@ -16,7 +16,7 @@ from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.seeding import Role, seed_of
 from carl.training.rllib.algorithms import configure
-from carl.training.rllib.runner import CodeRewardRunner, RunnerSetup
+from carl.training.rllib.runner import PaidRunner, RunnerSetup
 from tests.fakes.corridor import CORRIDOR, FAILURES, STEERED, Corridor, Furthest, Shut, SteeredCorridor, failing
 from tests.fakes.near_channel import NearChannel
 
@@ -35,9 +35,9 @@ def runner(
     index: int = 1,
     mix: Mix | None = None,
     generation: int = 0,
-    kind=CodeRewardRunner,
+    kind=PaidRunner,
     task=CORRIDOR,
-) -> CodeRewardRunner:
+) -> PaidRunner:
     setup = RunnerSetup(task, mix or Mix(shows=PROGRESS), 5, channel, generation)
     config = configure(setup, TrainConfig(env_runners=0, envs_per_runner=envs))
     # RLlib copies configurations deeply; the channel has to stay the one the test holds.
@@ -47,7 +47,7 @@ def runner(
     return made
 
 
-MADE: list[CodeRewardRunner] = []
+MADE: list[PaidRunner] = []
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ class ListedInfos(gym.vector.VectorWrapper):
         return *self.env.step(actions)[:4], [{}] * self.num_envs
 
 
-class StockRunner(CodeRewardRunner):
+class StockRunner(PaidRunner):
     """Samples by RLlib's own loop."""
 
     _sample = SingleAgentEnvRunner._sample
@@ -82,12 +82,12 @@ class StockRunner(CodeRewardRunner):
         self.env = ListedInfos(self.env)
 
 
-def session(made: CodeRewardRunner, version: int = 1):
+def session(made: PaidRunner, version: int = 1):
     """The session of the source that pays ``made`` by ``version``."""
     return made._paid._payers._sessions[version]._session
 
 
-def slot_seeds(made: CodeRewardRunner) -> list[list[int]]:
+def slot_seeds(made: PaidRunner) -> list[list[int]]:
     return [env.seeds for env in made.env.unwrapped.envs]
 
 
@@ -137,7 +137,7 @@ def content(episode) -> list[Any]:
 def test_sampling_by_column_gives_what_rllib_gives(how, task):
     """Same seeds, same episodes in the same chunks and order, same metrics, over several calls."""
     seen = []
-    for kind in (CodeRewardRunner, StockRunner):
+    for kind in (PaidRunner, StockRunner):
         channel = NearChannel()
         channel.publish(Furthest())
         torch.manual_seed(3)
