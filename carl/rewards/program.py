@@ -67,7 +67,6 @@ class ProgramSession:
         self._reason = ""
         self._abstained = np.zeros(slots, dtype=bool)
         self._cache = JudgementCache(slots) if source.cache else None
-        self._skipped = 0
         self._box = Box(source.program, source.limits)
 
     @property
@@ -75,10 +74,8 @@ class ProgramSession:
         """Judgements that were known (``cache_hits``) and that the program was run for (``cache_misses``); processes
         that had to be replaced (``box_restarts``); episodes that began (``begun``), and in which sub-task k, counted
         from 1, got done (``fired:k``)."""
-        cache = self._cache
         return {
-            "cache_hits": cache.hits + self._skipped if cache else 0,
-            "cache_misses": cache.misses if cache else 0,
+            **(self._cache.counts if self._cache else {"cache_hits": 0, "cache_misses": 0}),
             "box_restarts": self._box.restarts,
             "begun": self._latch.begun,
             **{f"fired:{number}": int(count) for number, count in enumerate(self._latch.fired, 1)},
@@ -124,7 +121,7 @@ class ProgramSession:
         if self._cache is None:
             return np.arange(len(slots))
         news = self._cache.see(slots, began, frames) | self._abstained[slots]
-        self._skipped += int(np.count_nonzero(self._latch.active[slots[~news]]))
+        self._cache.hits += int(np.count_nonzero(self._latch.active[slots[~news]]))
         return np.flatnonzero(news)
 
     def _ask(self, slots: Slots, frames: Frame, rows: Slots, tasks: Slots) -> NDArray[np.float64]:

@@ -1,16 +1,4 @@
-"""Contracts to inherit: what a Task of yours has to do for carl to work with it, as pytest tests.
-
-In a test module of yours::
-
-    from carl.testing import TaskContract
-
-    class TestMyTask(TaskContract):
-        @pytest.fixture
-        def task(self):
-            return my_package.MY_TASK
-
-The class attributes say how much is tried; set them in the subclass for slow environments.
-"""
+"""What a Task has to do, as pytest tests to inherit."""
 
 import pickle
 from collections.abc import Sequence

@@ -64,6 +64,26 @@ def test_abstains_are_asked_for_again():
         assert np.array_equal(found, [value], equal_nan=True)
 
 
+def test_answers_may_be_several_numbers_of_anything_seen_whatever_the_episode_began_with():
+    """An embedding of observations: the same wherever they are seen, and not kept where one number of it is none."""
+    cache, slots, part = JudgementCache(2, width=2, from_start=False), np.array([0, 1]), np.zeros(2, dtype=np.intp)
+    observed = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, np.nan]], np.float32)
+    asked = []
+
+    def embed(places):
+        asked.extend(places.tolist())
+        return observed[places, 1:]
+
+    for began, rows in ((~NONE[:2], [0, 1]), (NONE[:2], [1, 0]), (~NONE[:2], [0, 0])):
+        cache.see(slots, began, observed[rows])
+        found = cache.judge(slots, part, lambda places, rows=rows: embed(np.array(rows)[places]))
+        assert np.array_equal(found, observed[rows, 1:], equal_nan=True)
+        found[:] = 0.0
+    assert asked == [0, 1, 1], "what was judged is known in other slots and episodes; what abstained is asked again"
+    assert cache.counts == {"cache_hits": 3, "cache_misses": 3}
+    assert cache.judge(slots[:0], part[:0], embed).shape == (0, 2)
+
+
 def test_memory_is_bounded_and_the_longest_unused_goes_first():
     cache = JudgementCache(1, entries=2)
     cache.see(np.array([0]), ~NONE[:1], FRAMES[:1])
