@@ -104,12 +104,12 @@ class Storage:
     def read(self, name: str) -> str | None:
         """The text of a file; None if there is none."""
         content = self.read_bytes(name)
-        with whole(below(self.uri, name)):
+        with whole(self._where(name)):
             return None if content is None else str(content, "utf-8")
 
     def read_bytes(self, name: str) -> bytes | None:
         """The content of a file; None if there is none."""
-        with store_errors(below(self.uri, name)):
+        with store_errors(self._where(name)):
             try:
                 with self._fs.open_input_stream(self._path(name)) as file:
                     return bytes(file.read())
@@ -118,12 +118,12 @@ class Storage:
 
     def holds(self, name: str) -> bool:
         """Whether there is such a file, or folder that is not empty."""
-        with store_errors(below(self.uri, name)):
+        with store_errors(self._where(name)):
             return bool(self._fs.get_file_info(self._path(name)).type != pa.fs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; none if there is no such folder."""
-        with store_errors(below(self.uri, folder)):
+        with store_errors(self._where(folder)):
             selector = pa.fs.FileSelector(self._path(folder), allow_not_found=True)
             return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
 
@@ -177,7 +177,7 @@ class Storage:
                 raise ConfigError(
                     f"storage={self.uri} was taken over by another run, since none was heard of from here"
                 )
-            with whole(below(self.uri, STAMP)):
+            with whole(self._where(STAMP)):
                 there = int(self._read(STAMP).get("copies", 0))
             if there > _copies(directory):
                 raise ConfigError(
@@ -201,7 +201,7 @@ class Storage:
 
     def _read(self, name: str) -> dict[str, Any]:
         """A JSON file's content, nothing if there is none."""
-        content: dict[str, Any] = parsed(self.read(name) or "{}", below(self.uri, name), dict)
+        content: dict[str, Any] = parsed(self.read(name) or "{}", self._where(name), dict)
         return content
 
     def _files(self) -> set[str]:
@@ -238,6 +238,10 @@ class Storage:
             file.write(content)
         if draft != target:
             self._fs.move(draft, target)
+
+    def _where(self, name: str) -> str:
+        """The path of a file on this machine, or its URI."""
+        return str(self.folder / name) if self.folder else below(self.uri, name)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

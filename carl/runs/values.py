@@ -122,7 +122,7 @@ class _Check(Values):
     passed: bool | None = None
     message: str | None = None
     evidence: str | None = None
-    figures: dict[str, Any] | None = None
+    figures: dict[str, bool | float | str | list[float] | None] | None = None
     frames: list[_Frame] | None = None
 
 

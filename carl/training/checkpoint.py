@@ -107,7 +107,7 @@ class Checkpoints:
         return next((path for path in self._newest_first() if self.problem(path) is None), None)
 
     def problem(self, path: Path) -> str | None:
-        """Why a checkpoint cannot be used, or None."""
+        """Why a checkpoint cannot be used, or None; raises ConfigError if the curve cannot be read."""
         try:
             check(path)
             points = Progressed.read(path / STATE).curve_points
@@ -169,4 +169,5 @@ def _digest_of(folder: Path, files: tuple[tuple[Path, tuple[int, int]], ...]) ->
 
 
 def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    with whole(str(path)):
+        return path.read_bytes().count(b"\n") if path.exists() else 0

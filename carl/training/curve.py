@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from carl.artefacts import write_text
+from carl.artefacts import whole, write_text
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluation
 
@@ -45,6 +45,7 @@ def append(curve: Path, added: Mapping[str, Any]) -> None:
 
 
 def truncate(curve: Path, points: int) -> None:
-    """Keep the first ``points`` lines of the file ``curve``, which need not exist."""
-    lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
+    """Keep the first ``points`` lines of the file ``curve``, which need not exist; raises ConfigError."""
+    with whole(str(curve)):
+        lines = curve.read_text().splitlines(keepends=True)[:points] if curve.exists() else []
     write_text(curve, "".join(lines))

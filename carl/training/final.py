@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
-from carl.artefacts import STATE
+from carl.artefacts import EPISODE, STATE
 from carl.console.progress import Progress, silent
 from carl.episodes.actions import recorded
 from carl.episodes.tape import Tape, film
@@ -63,7 +63,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
             progress=lambda _, done, total=None, mode=mode: progress(f"evaluating, {mode}", done, total),
         )
         outcome[mode] = evaluation.to_dict()
-    _record(policy, exam, training.directory / "episode")
+    _record(policy, exam, training.directory / EPISODE)
     return outcome
 
 

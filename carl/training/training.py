@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carl.artefacts import CURVE, SUBJECT, read_json, write_json
+from carl.artefacts import CHECKPOINTS, CURVE, SUBJECT, read_json, write_json
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.errors import ConfigError
 from carl.rewards.mix import Mix
@@ -47,7 +47,7 @@ class Training:
     @property
     def checkpoints(self) -> Checkpoints:
         """Its checkpoints, the newest of which it continues from."""
-        return Checkpoints(self.directory / "checkpoints", self.curve)
+        return Checkpoints(self.directory / CHECKPOINTS, self.curve)
 
     @property
     def env_steps(self) -> int:

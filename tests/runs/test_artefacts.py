@@ -1,11 +1,14 @@
 """Every file of a run, damaged in every way: whoever reads it says in one sentence which it is and what to do."""
 
+import copy
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,17 +18,22 @@ from carl.cli import app
 from carl.config import RunConfig, SweepConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import TrajectoryStore
-from carl.errors import CarlError
+from carl.errors import CarlError, ConfigError, StoreError
 from carl.methods import code
 from carl.runs.directory import ORDER, RunDirectory
+from carl.runs.files import Files
 from carl.runs.pipeline import Pipeline
-from carl.runs.report import build_report
+from carl.runs.reader import Notes, Run
+from carl.runs.report import build_report, context
 from carl.runs.report.sweep import write_sweep
 from carl.runs.result import assemble
+from carl.runs.screen import picture
 from carl.runs.storage import Storage
+from carl.runs.watch import look
 from carl.tasks import get_task
 from carl.training.abstains import EXIT_STATUS
 from carl.training.checkpoint import Checkpoints, Progressed, check
+from carl.training.curve import truncate
 from carl.verification.report import VerificationReport
 from carl.vlm.exchange import Recording
 from tests.fakes.finished import Weights, write
@@ -203,6 +211,49 @@ def test_a_report_names_every_damaged_file_and_goes_without_it(
     if how not in ("of another version", "of other values"):  # of which the report shows what it knows
         quiet = [path.name for path in paths if path.name not in caplog.text and path.suffix == ".json"]
         assert set(quiet) <= {path.name for path in paths if "expert" in str(path)}, quiet
+
+
+def places(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to each value of JSON; of a list to its first."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree[:1]) if isinstance(tree, list) else ()
+    for key, value in inner:
+        yield (*above, key)
+        yield from places(value, (*above, key))
+
+
+WRONG = ("x", [7], {"a": 1}, True, math.nan, math.inf, 10**400)
+
+
+@pytest.mark.parametrize("name", ["result.json", f"{ARM}/curve.jsonl", f"{ARM}/live.json", "verification.json"])
+def test_whatever_value_is_wrong_nothing_but_a_sentence_comes_of_it(run: Path, name: str) -> None:
+    for folder in ("trajectories", "candidates", "synthesis"):
+        shutil.rmtree(run / folder)
+    whole = json.loads((run / name).read_text())
+    for number, keys in enumerate(places(whole)):
+        tree = copy.deepcopy(whole)
+        inner = tree
+        for key in keys[:-1]:
+            inner = inner[key]
+        for value in (WRONG[number % len(WRONG)], WRONG[(number + 3) % len(WRONG)]):
+            inner[keys[-1]] = value
+            (run / name).write_text(json.dumps(tree) + "\n")
+            notes, watched = Notes(), Notes()
+            context(Run(Files(run), notes), lambda program, trajectory: None, notes)
+            watched(lambda: picture(look(str(run))))
+            assert all(str(run / name) in note and "\n" not in note for note in [*notes, *watched]), keys
+
+
+def test_a_curve_that_is_a_folder_is_one_sentence(run: Path) -> None:
+    curve = run / ARM / "curve.jsonl"
+    curve.unlink()
+    curve.mkdir()
+    said = rf"{curve} is not what this carl wrote \(.*Is a directory.*\): delete it to train that arm again"
+    with pytest.raises(ConfigError, match=said):
+        Checkpoints(run / ARM / "checkpoints", curve).latest()
+    with pytest.raises(ConfigError, match=said):
+        truncate(curve, 1)
+    with pytest.raises(StoreError, match=rf"{curve} cannot be used.* is a directory"):
+        look(str(run))
 
 
 def test_a_sweep_names_the_files_of_trials_that_it_cannot_use(run: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ def in_words(name: str, figures: Record) -> str:
     """The figures of the check called ``name``; of a check that is not known here, or lacks some, by their names."""
     try:
         return _SENTENCES[name](figures)
-    except (KeyError, TypeError, ValueError):  # a report of another version, or an altered one
+    except (KeyError, TypeError, ValueError, OverflowError):  # a report of another version, or an altered one
         return ", ".join(f"{str(key).replace('_', ' ')} {words.figure(value)}" for key, value in figures.items())
 
 

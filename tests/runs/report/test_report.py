@@ -170,6 +170,53 @@ def test_unusable_files_are_named(run: Path) -> None:
         assert re.search(rf"{name}.{{0,150}}(cannot|not what|not a)", text), name
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("result.json", ("evaluation", "arms"), []),
+        ("result.json", ("evaluation", "arms", "code", "greedy", "success_rate"), "most"),
+        ("result.json", ("evaluation", "arms", "code", "env_steps"), -5),
+        ("result.json", ("vlm", "calls"), True),
+        ("result.json", ("seconds", "train"), "long"),
+        ("training/code/curve.jsonl", ("success_rate",), "most"),
+        ("training/code/curve.jsonl", ("env_steps",), None),
+        ("training/code/curve.jsonl", ("evaluation", "episodes"), "many"),
+        ("training/code/curve.jsonl", ("abstaining",), [3]),
+        ("synthesis/exchanges.jsonl", ("usage", "samples"), "a few"),
+        ("verification.json", ("checks",), {"static_policy": True}),
+        ("verification.json", ("checks", 0, "figures"), [1, 2]),
+        ("candidates/02-naive.json", ("report", "checks", 1, "frames", 0, "step"), "the last"),
+        ("config.json", ("verify", "deadline_s"), "soon"),
+        ("stages.json", ("train",), "done"),
+    ],
+)
+def test_values_of_the_wrong_kind_leave_a_note_and_the_file_counts_as_missing(
+    run: Path, name: str, keys: tuple[str | int, ...], value: object
+) -> None:
+    (run / "stages.json").write_text('{"train": {"done": true, "seconds": 1.0}}')
+    lines = (run / name).read_text().splitlines()[: None if name.endswith(".jsonl") else 1]
+    tree = json.loads(lines[0])
+    inner = tree
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    lines[0] = json.dumps(tree)
+    (run / name).write_text("\n".join([*lines, ""]))
+    text = read(run).text
+    note = re.search(rf"{run / name} is not what this carl wrote \((.*?)\): (correct|delete)", text)
+    assert note, text
+    assert ".".join(str(key) for key in keys) in note[1]
+
+
+def test_a_file_that_is_a_folder_is_named(run: Path) -> None:
+    for name in ("result.json", "program.json", "training/code/curve.jsonl", "synthesis/pairs.npz"):
+        (run / name).unlink()
+        (run / name).mkdir()
+    text = read(run).text
+    for name in ("result.json", "program.json", "training/code/curve.jsonl", "synthesis/pairs.npz"):
+        assert re.search(rf"{run / name} cannot be used.{{0,250}} is a directory", text), name
+
+
 def test_baseline_that_does_better_is_said_beside_the_result(run: Path) -> None:
     arms = {"code": {"greedy": evaluation(180)}, "sparse": {"greedy": evaluation(190)}}
     edit(run / "result.json", evaluation={"arms": arms})
