@@ -1,4 +1,4 @@
-"""Actions as their space has them, whoever wrote them."""
+"""Actions cast to the dtype and shape of their space."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

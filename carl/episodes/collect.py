@@ -3,10 +3,10 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -54,36 +54,58 @@ def collect(
     store.check_vacant(replace)
     if role == "expert" and task.demonstrations is not None:
         copied = Demonstrations.of(task, max_failed)
-        part = store.write_part(copied.episodes(len(seeds), skip), progress)
-        store.finish([part], replace, failed=copied.failed(len(seeds), skip))
-        return store
-    frame, limit = first_frame(task)
-    announce(task.name, role, frame, len(seeds), min(max_steps or LONGEST, limit or LONGEST), progress)
+        parts = [store.write_part(copied.episodes(len(seeds), skip), progress)]
+        failed = copied.failed(len(seeds), skip)
+    else:
+        frame, limit = first_frame(task)
+        announce(task.name, role, frame, len(seeds), min(max_steps or LONGEST, limit or LONGEST), progress)
+        plan = Plan(task, role, store, max_steps, with_events)
+        parts, failed = _play(plan, seeds, spare, max_failed, progress)
+    store.finish(parts, replace, failed)
+    return store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recorded, whatever the seeds: see ``collect``."""
+
+    task: Task
+    role: Role
+    store: TrajectoryStore
+    max_steps: int | None
+    with_events: bool
+
+
+def _play(
+    plan: Plan, seeds: Sequence[int], spare: Iterable[int], max_failed: float, progress: Progress
+) -> tuple[list[Part], int]:
+    """Record ``len(seeds)`` episodes; returns the parts of the store, and how many of the expert's failed."""
     parts: list[Part] = []
     failed, waiting, more = 0, list(seeds), iter(spare)
     while waiting:
-        pieces = split(waiting)
-        with TemporaryDirectory(prefix="carl-") as folder:
-            work = [
-                (task, piece, role, store, max_steps, with_events, Path(folder, str(index)))
-                for index, piece in enumerate(pieces)
-            ]
-            sizes = [len(piece) for piece in pieces]
-            found = in_parallel(collect_part, work, sizes, f"{role} episodes", progress, _died)
+        found = _play_once(plan, waiting, progress)
         parts += [part for part, _ in found if part]
         lost = [seed for _, seeds_lost in found for seed in seeds_lost]
         failed += len(lost)
         waiting = list(islice(more, len(lost)))
         if failed > allowed_failures(len(seeds), max_failed) or len(waiting) < len(lost):
             played = failed + sum(len(part.lengths) for part in parts)
-            raise TaskError(_failing(task, failed, played, lost, max_failed))
+            raise TaskError(_failing(plan.task, failed, played, lost, max_failed))
     if failed:
-        played = failed + len(seeds)
         _log.warning(
-            "task %r: its expert failed in %d of %d episodes, which are passed over", task.name, failed, played
+            "task %r: its expert failed in %d of %d episodes, which are passed over",
+            *(plan.task.name, failed, failed + len(seeds)),
         )
-    store.finish(parts, replace, failed)
-    return store
+    return parts, failed
+
+
+def _play_once(plan: Plan, seeds: Sequence[int], progress: Progress) -> list[tuple[Part | None, list[int]]]:
+    """What ``collect_part`` returned for each piece of ``seeds``."""
+    pieces = split(seeds)
+    with TemporaryDirectory(prefix="carl-") as folder:
+        work = [(plan, piece, Path(folder, str(index))) for index, piece in enumerate(pieces)]
+        sizes = [len(piece) for piece in pieces]
+        return in_parallel(collect_part, work, sizes, f"{plan.role} episodes", progress, _died)
 
 
 def allowed_failures(wanted: int, share: float) -> int:
@@ -99,18 +121,10 @@ def _failing(task: Task, failed: int, played: int, seeds: Sequence[int], share: 
     )
 
 
-def collect_part(
-    task: Task,
-    seeds: Sequence[int],
-    role: Role,
-    store: TrajectoryStore,
-    max_steps: int | None,
-    with_events: bool,
-    note: Path | None = None,
-) -> tuple[Part | None, list[int]]:
+def collect_part(plan: Plan, seeds: Sequence[int], note: Path) -> tuple[Part | None, list[int]]:
     """Record the episodes of ``seeds`` in one environment and write them as one part of the store.
 
-    The file ``note`` tells which seed is played, for who finds this process dead.
+    The file ``note`` holds the seed that is played, for the error if this process dies.
 
     Returns the part, None if it would be empty, and the seeds of the expert's failures, which are left out.
     """
@@ -121,34 +135,32 @@ def collect_part(
 
     def kept(env: Environment) -> Iterator[Trajectory]:
         for seed in seeds:
-            if note:
-                note.write_text(str(seed))
-            trajectory = attempt(task, env, seed, role, max_steps, with_events)
-            if role == "expert" and not trajectory.success:
+            note.write_text(str(seed))
+            trajectory = attempt(plan.task, env, seed, plan.role, plan.max_steps, plan.with_events)
+            if plan.role == "expert" and not trajectory.success:
                 failed.append(seed)
             else:
                 yield trajectory
 
-    if note:
-        note.write_text(str(seeds[0]))
-    with made(task, seeds[0]) as env:
+    note.write_text(str(seeds[0]))
+    with made(plan.task, seeds[0]) as env:
         episodes = kept(env)
         first = next(episodes, None)
-        return (store.write_part(chain([first], episodes)) if first else None), failed
+        return (plan.store.write_part(chain([first], episodes)) if first else None), failed
 
 
-def _died(task: Task, *others: Any) -> TaskError | None:
-    """What to say of a process that ended while it recorded with these arguments; None if it had not begun to."""
-    note: Path = others[-1]
+def _died(plan: Plan, _: Sequence[int], note: Path) -> TaskError | None:
+    """The error for a process that ended in ``collect_part`` with these arguments; None if it had not begun."""
     if not note.exists():
         return None
     return TaskError(
-        f"task {task.name!r}: a process that recorded ended twice, the last time in the episode of seed "
+        f"task {plan.task.name!r}: a process that recorded ended twice, the last time in the episode of seed "
         f"{note.read_text()}: its environment ends it, as a renderer without a display may, or memory runs out there"
     )
 
 
 def read_part(store: TrajectoryStore, indices: Sequence[int]) -> list[Trajectory]:
+    """The episodes at ``indices`` with their frames in memory; what a Ray task runs."""
     return store.read(indices)
 
 

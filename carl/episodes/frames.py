@@ -45,6 +45,7 @@ class LazyFrames:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all frames, unpacked."""
         return prod(self.shape)
 
     def __getitem__(self, key: Any) -> Frame:

@@ -113,7 +113,7 @@ def key_actions(task: str, env: Environment) -> dict[str, int]:
 
 
 def action_names(env: Environment) -> list[str]:
-    """What the environment calls its discrete actions, in lower case and in order; empty if it does not say."""
+    """What the environment calls its discrete actions, in lower case and in order; empty if it has no names."""
     inner: Any = env.unwrapped
     if hasattr(inner, "get_action_meanings"):  # Atari's
         return [str(name).lower() for name in inner.get_action_meanings()]

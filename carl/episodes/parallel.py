@@ -13,6 +13,10 @@ PARTS_PER_CPU = 4
 """Pieces of work for each CPU: several, so that long episodes even out and progress shows."""
 
 
+Died = Callable[..., CarlError | None]
+"""From the arguments of a piece of work to the error to raise where its process ended; None: Ray's own."""
+
+
 def split(seeds: Sequence[int]) -> list[list[int]]:
     """Consecutive pieces of ``seeds`` of nearly equal size, PARTS_PER_CPU for each CPU."""
     count = min(len(seeds), max(1, int(_cpus_here())) * PARTS_PER_CPU)
@@ -36,31 +40,39 @@ def in_parallel(
     sizes: Sequence[int],
     label: str,
     progress: Progress,
-    died: Callable[..., CarlError | None] = lambda *_: None,
+    died: Died = lambda *_: None,
 ) -> list[Any]:
     """``[function(*arguments) for arguments in work]``, by Ray tasks on this node where Ray is initialised.
 
     Args:
         sizes: how much ``progress`` counts each piece of work for, under ``label``.
-        died: from the arguments of a piece to the error to raise where its process ended.
+        died: gives the error for a piece of work whose process ended.
 
     The first error of ours is raised as it was.
     """
     import ray
 
+    if ray.is_initialized():
+        return _by_ray(function, work, sizes, label, progress, died)
+    found, done, total = [], 0, sum(sizes)
+    for arguments, size in zip(work, sizes, strict=True):
+        found.append(function(*arguments))
+        progress(label, done := done + size, total)
+    return found
+
+
+def _by_ray(
+    function: Any, work: Sequence[tuple[Any, ...]], sizes: Sequence[int], label: str, progress: Progress, died: Died
+) -> list[Any]:
+    import ray
+
     from carl.cluster.session import here
 
-    total, done = sum(sizes), 0
-    if not ray.is_initialized():
-        results = []
-        for arguments, size in zip(work, sizes, strict=True):
-            results.append(function(*arguments))
-            progress(label, done := done + size, total)
-        return results
     # Where the files are: other nodes of a cluster need not see them.
     remote = ray.remote(function).options(num_cpus=min(1, _cpus_here()), max_retries=1, scheduling_strategy=here())
     waiting = {remote.remote(*arguments): index for index, arguments in enumerate(work)}
     found: dict[int, Any] = {}
+    done, total = 0, sum(sizes)
     try:
         with clearly():
             while waiting:

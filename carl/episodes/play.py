@@ -110,9 +110,7 @@ def _acting(task: Task, env: Environment) -> Actor:
 
 
 def check_visible(task: Task, trajectory: Trajectory) -> None:
-    """Raise TaskError if all frames of a solved episode are alike, however short it is: no program can tell that it
-    was solved. Random play may well change nothing.
-    """
+    """Raise TaskError if all frames of a solved episode are alike: no program can see that it was solved."""
     frames = trajectory.frames
     first = np.array(frames[0])
     if all(np.array_equal(frames[step], first) for step in range(1, len(frames))):
@@ -123,7 +121,8 @@ def check_visible(task: Task, trajectory: Trajectory) -> None:
 
 
 def first_frame(task: Task) -> tuple[Frame, int | None]:
-    """The initial frame of the episode of seed 0, and the steps after which the environment says it ends episodes."""
+    """The initial frame of the episode of seed 0, and the environment's time limit in steps, None if it
+    states none; raises TaskError."""
     with made(task, 0) as env, blaming(task, "the episode of seed 0"):
         env.reset(seed=0)
         limit = getattr(env.spec, "max_episode_steps", None) or getattr(env.unwrapped, "max_steps", None)

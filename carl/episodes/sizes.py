@@ -1,4 +1,4 @@
-"""How large recorded episodes get: estimated before recording, and a word where frames are larger than is of use."""
+"""How large recorded episodes get: an estimate before recording, and a warning for frames larger than is of use."""
 
 import logging
 from functools import cache
@@ -13,8 +13,8 @@ LARGE_PIXELS = 1 << 17
 """Pixels from which on a frame is called large: twice 256 x 256, where 16 x 16 cells have 16 x 16 pixels each.
 
 Recording, reading and judging a frame cost in proportion to its pixels: a program that counts a colour in two frames
-takes 0.07 ms at 128 x 128, 0.24 at 256 x 256 and 1.1 at 400 x 600. What it tells apart, the place and colour of a few
-objects, does not become clearer.
+takes 0.07 ms at 128 x 128, 0.24 at 256 x 256 and 1.1 at 400 x 600. The place and colour of a few objects, which it
+looks for, do not become clearer.
 """
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Tape: the record of an episode while it is played, by whatever plays; ``film`` plays one."""
+"""Tape: the record of an episode while an expert, a policy, a person or chance plays it; ``film`` plays one."""
 
 import math
 from collections.abc import Callable

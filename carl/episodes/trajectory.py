@@ -35,7 +35,7 @@ class Trajectory:
         actions: ``[T]`` or ``[T, A]``.
         rewards: ``float64[T]``, the environment's own.
         terminated, truncated: how the episode ended; neither when play was cut.
-        success: the task's word on it.
+        success: whether the task was solved, by its own rule.
         seed: what the environment was reset with.
         role: who played: "expert", "random", "policy", "person", "demonstration", ...
         events: oracle events ``bool[T + 1]`` by name, or empty; for measuring only.
@@ -120,11 +120,11 @@ class TrajectoryStore:
     Columns: ``frame`` (raw bytes), ``action`` and ``reward`` (of the step taken from that frame; null in the last
     row), ``terminated``, ``truncated`` and ``success`` (true in the last row only), ``seed``, ``source``, and
     ``event:<name>`` for each oracle event; ``source`` is the trajectory's role. Frame shape and action type are in the
-    schema's metadata. Pages carry checksums, and the manifest holds the size and footer digest of every file: whatever
-    is missing, cut short or altered raises StoreError with the file's name.
+    schema's metadata. Pages carry checksums, and the manifest holds the size and footer digest of every file: a file
+    that is missing, cut short or altered raises StoreError with its name.
 
     Args:
-        uri: a local path or whatever ``pyarrow.fs.FileSystem.from_uri`` takes.
+        uri: a local path, or a URI that ``pyarrow.fs.FileSystem.from_uri`` takes.
         filesystem: a pyarrow file system in which ``uri`` is a path, instead.
     """
 
@@ -161,7 +161,7 @@ class TrajectoryStore:
     def check_vacant(self, replace: bool = False) -> None:
         """Raise StoreError if a finished store is here and is not to be replaced."""
         if not replace and self.exists():
-            raise StoreError(f"{self.uri} already holds trajectories; give another place, or say to replace them")
+            raise StoreError(f"{self.uri} already holds trajectories; give another place, or replace=True")
 
     def append(self, trajectories: Iterable[Trajectory]) -> None:
         """Add episodes to those that are here, if any are; raises StoreError. For one writer at a time."""
@@ -253,7 +253,7 @@ class TrajectoryStore:
         return f"delete {self.uri}, and collect it again"
 
     def _measure(self, path: str) -> tuple[int, str]:
-        """Size in bytes, and SHA-256 of the Parquet footer, which says where every page of the file is."""
+        """Size in bytes, and SHA-256 of the Parquet footer, which locates every page of the file."""
         with self._fs.open_input_file(path) as file:
             size = file.size()
             file.seek(max(size - 8, 0))

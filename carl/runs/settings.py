@@ -1,4 +1,4 @@
-"""The settings of a run or a sweep as people write them: a YAML file, ``--set``, and what a directory already holds."""
+"""The settings of a run or a sweep as people write them: a YAML file and ``--set``, over what a directory holds."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from carl.config import RunConfig, SweepConfig, merged, nearest, put
 from carl.errors import ConfigError, briefly
 
 NUMBERS = ("int", "float", "timestamp", "value")
-"""What YAML 1.1 reads in ways that nobody means: 1e-4 as text, 1:30 as 90, 010 as 8, a day as a date."""
+"""What YAML 1.1 reads otherwise than people write it: 1e-4 as text, 1:30 as 90, 010 as 8, a day as a date."""
 
 INT = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*)$")
 FLOAT = re.compile(
@@ -21,7 +21,7 @@ FLOAT = re.compile(
 )
 
 LONGEST_INT = 1e15
-"""1e5 is the integer that it says, up to here."""
+"""From here on whole numbers with an exponent are floats."""
 
 STRUCTURED = re.compile(r"[\[{\"']|- |[\w.]+:\s")
 """How a value of ``--set`` begins that is more than one scalar, or quoted."""
@@ -36,13 +36,16 @@ class Loader(yaml.SafeLoader):
     """YAML's SafeLoader with the numbers of YAML 1.2. A name may begin with ``@`` and ``%``."""
 
     def check_plain(self) -> bool:
+        """Whether an unquoted scalar begins here."""
         return self.peek() in "@%" or bool(super().check_plain())
 
     def int_of(self, node: yaml.ScalarNode) -> int:
+        """The integer that ``node`` writes: decimal, or with the prefix 0x, 0o or 0b."""
         text = str(node.value).replace("_", "")
         return int(text, 0) if text.lstrip("+-")[1:2] in tuple("xob") else int(text)
 
     def float_of(self, node: yaml.ScalarNode) -> float | int:
+        """The float that ``node`` writes; an integer for whole numbers with an exponent, as 1e5, to LONGEST_INT."""
         text = str(node.value).replace("_", "").lower()
         number = float(text.replace(".inf", "inf").replace(".nan", "nan"))
         return int(number) if "e" in text and abs(number) < LONGEST_INT and number.is_integer() else number

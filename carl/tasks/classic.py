@@ -22,7 +22,7 @@ def make_mountain_car() -> Environment:
     return gym.make("MountainCarContinuous-v0", render_mode="rgb_array", disable_env_checker=True)
 
 
-def pump(env: Environment) -> Actor:  # noqa: ARG001  the observation tells it all
+def pump(env: Environment) -> Actor:  # noqa: ARG001  the observation is enough
     """The scripted expert: push the way the car rolls, so that every swing is higher than the last."""
 
     def act(observation: NDArray[np.float32]) -> NDArray[np.float32]:

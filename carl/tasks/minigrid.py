@@ -133,6 +133,7 @@ def _carried(world: Any, kind: str) -> bool:
 
 
 def key_carried(world: Any) -> bool:
+    """The agent carries the key now."""
     return _carried(world, "key")
 
 
@@ -146,16 +147,19 @@ def key_put_down(world: Any) -> bool:
 
 
 def door_open(world: Any) -> bool:
+    """The door is there, and open now."""
     cell = find(world, "door")
     return cell is not None and bool(world.grid.get(*cell).is_open)
 
 
 def goal_reached(world: Any) -> bool:
+    """The agent stands on the goal."""
     thing = world.grid.get(*world.agent_pos)
     return thing is not None and thing.type == "goal"
 
 
 def box_carried(world: Any) -> bool:
+    """The agent carries the box now."""
     return _carried(world, "box")
 
 

@@ -1,4 +1,4 @@
-"""What lies in a MiniGrid room, and which of its cells changed since the last look."""
+"""The cells of a MiniGrid room, and which of them changed since they were last read."""
 
 from functools import cache
 from operator import attrgetter
@@ -10,11 +10,11 @@ ENV, GRID, THINGS = "minigrid.minigrid_env", "minigrid.core.grid", "minigrid.cor
 _COLOUR_AND_TYPE = attrgetter("color", "type")
 
 LOOKS = ("render", "encode", "see_behind")
-"""The methods of an object that say how it looks."""
+"""The methods of an object that decide how it is drawn and seen."""
 
 
 def own(thing: Any, module: str, *names: str) -> bool:
-    """Whether these methods of ``thing`` are MiniGrid's, from ``module``: nobody has put others in their place."""
+    """Whether these methods of ``thing`` are MiniGrid's own, from ``module``, and not overridden."""
     homes = (getattr(getattr(thing, name, None), "__globals__", {}) for name in names)
     return all(home.get("__name__") == module for home in homes)
 
@@ -27,11 +27,10 @@ def place(world: Any) -> int | None:
 
 
 class Cells:
-    """Remembers what a room's cells hold, and tells which changed since it last looked.
+    """Keeps what a room's cells hold, and compares it with what they hold now.
 
-    A thing's code, MiniGrid's ``encode()``, says how it looks where the thing is of MiniGrid's making. What codes are
-    made from is read instead of the codes, because that takes a third of the time. A method that somebody puts on an
-    object while it lies there is not noticed.
+    An object of MiniGrid's own is drawn by its code, ``encode()``. What codes are made from is read instead of the
+    codes, because that takes a third of the time. A method that is put on an object while it lies there is not noticed.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Cells:
     def changed(self, cells: list[Any]) -> list[int] | None:
         """Indices of the cells whose code changed; all of them at first, and when their number changes.
 
-        None where a thing has methods of its own for how it looks; this is then not remembered.
+        None where an object has methods of its own for how it is drawn; nothing is then kept.
         """
         if cells == self._cells and self._read() == self._marks:  # MiniGrid's things are equal to themselves only
             return []

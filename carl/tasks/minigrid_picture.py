@@ -11,15 +11,14 @@ from carl.task import Environment, Frame, Redraw
 from carl.tasks.minigrid_cells import ENV, GRID, Cells, own, place
 
 HANDING_ON = (gym.Wrapper.render, OrderEnforcing.render, PassiveEnvChecker.render)
-"""What wrappers do that show the picture as it is."""
-
+"""The ``render`` of wrappers that return the picture as it is."""
 
 Changes = Callable[[], Collection[int] | None]
-"""Cells that changed since it was last called; None if nobody can tell."""
+"""Cells that changed since it was last called; None if that is not known."""
 
 
 class TopDown(gym.Wrapper[Any, Any, Any, Any]):
-    """Renders what the environment renders, pixel for pixel; faster where MiniGrid draws it by the book."""
+    """Renders what the environment renders, pixel for pixel; faster where MiniGrid's own code draws it."""
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -41,9 +40,9 @@ class TopDown(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Picture:
-    """The room of ``env`` in ``frame``, which nobody else may draw in.
+    """The room of ``env`` in ``frame``, in which nothing else may draw.
 
-    It looks at all cells for what changed, unless somebody does who tells it ``changes``.
+    It compares all cells with what they held, unless ``changes`` gives the cells that changed.
     """
 
     def __init__(self, env: Environment, frame: Frame, changes: Changes | None = None) -> None:
@@ -60,8 +59,8 @@ class Picture:
     def redraw(self) -> bool:
         """Bring the frame up to date; False if it was left alone, because only the environment can draw this.
 
-        So it is when somebody overrides how MiniGrid draws, when it is told to highlight or to show the agent's view,
-        when a thing has a look of its own, and when the picture has another size than the frame.
+        So it is where MiniGrid's drawing is overridden, where it highlights or shows the agent's view, where an object
+        is drawn by methods of its own, and where the picture has another size than the frame.
         """
         changed = self._changed() if self._drawable() else None
         was_up_to_date, self._up_to_date = self._up_to_date, False
@@ -69,7 +68,7 @@ class Picture:
             return False
         for index in changed if was_up_to_date else range(len(self._grid.grid)):
             self._paint(index)
-        self._up_to_date = True  # not after an error: nobody knows then what the frame shows
+        self._up_to_date = True  # not after an error, which leaves the frame half drawn
         return True
 
     def _look(self) -> Collection[int] | None:
@@ -87,8 +86,8 @@ class Picture:
         world = self._world
         if world.grid is not self._grid:
             self._grid, self._by_the_book = world.grid, _by_the_book(self._env)
-        told = world.highlight or world.agent_pov or world.render_mode != "rgb_array"
-        return self._by_the_book and not told and world.agent_pos is not None and self.frame.shape == _size(world)
+        other = world.highlight or world.agent_pov or world.render_mode != "rgb_array"
+        return self._by_the_book and not other and world.agent_pos is not None and self.frame.shape == _size(world)
 
     def _paint(self, index: int) -> None:
         grid, size = self._grid, self._world.tile_size
@@ -103,7 +102,7 @@ def _size(world: Any) -> tuple[int, int, int]:
 
 
 def _by_the_book(env: Environment) -> bool:
-    """Whether MiniGrid's own code draws the picture, and nothing between here and there touches it."""
+    """Whether MiniGrid's own code draws the picture, and no wrapper around it changes it."""
     while isinstance(env, gym.Wrapper):
         if getattr(env.render, "__func__", None) not in HANDING_ON:
             return False

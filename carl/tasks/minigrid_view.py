@@ -38,9 +38,9 @@ UNSEEN, EMPTY = 0, COLOURS * STATES
 class FlatView(gym.Wrapper[Any, Any, Any, Any]):
     """The agent's view and its direction as a flat one-hot vector, ``float32[7 * 7 * 16 + 4]``.
 
-    The view is MiniGrid's own, cell for cell. Its own way there is switched off, and taken only where somebody
-    overrides it, or where the room holds things with a look of their own. Raises TaskError at a type, colour or state
-    that MiniGrid does not have.
+    The view is MiniGrid's own, cell for cell. MiniGrid's code for it runs only where it is overridden, or where the
+    room holds objects that are drawn by methods of their own. Raises TaskError at a type, colour or state that MiniGrid
+    does not have.
     """
 
     def __init__(self, env: Environment) -> None:
@@ -61,12 +61,12 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Reset the environment; observations are ``float32[D]``, flat."""
+        """Begin an episode; the observation is ``float32[7 * 7 * 16 + 4]``."""
         _, info = self.env.reset(**kwargs)
         return self._observe(), info
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], Any, bool, bool, dict[str, Any]]:
-        """One step; observations are ``float32[D]``, flat."""
+        """Take one of MiniGrid's seven actions; the observation is ``float32[7 * 7 * 16 + 4]``."""
         _, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(), reward, terminated, truncated, info
 
@@ -110,7 +110,8 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         return codes
 
     def _look(self) -> int | None:
-        """Bring the codes of all cells up to date, and tell the agent's place among them; None if MiniGrid has to look.
+        """Bring the codes of all cells up to date; returns the agent's index among them, None where MiniGrid's own code
+        has to make the view.
 
         Outside the room lie codes as well, because they may come into view.
         """
@@ -125,7 +126,7 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         try:
             for index in changed:
                 self._put(index)
-        except BaseException:  # whatever it was, nobody knows now which codes are right
+        except BaseException:  # whatever it was, some codes may be wrong now
             self._cells = Cells()
             raise
         self._undrawn = set(range(len(grid.grid))) if undrawn is None else undrawn.union(changed)
@@ -150,7 +151,7 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class _OnDemand(dict[str, Any]):
-    """MiniGrid's observation, made if somebody reads it: an environment may, in its own step."""
+    """MiniGrid's observation, made when it is read: an environment may do so in its own step."""
 
     def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class TaskContract:
     """Steps after which random play is cut."""
 
     def test_frames_are_rgb_pictures_of_one_size(self, task: Task) -> None:
+        """Frames of all ``seeds`` are ``uint8[H, W, 3]`` with one H and W."""
         shapes = set()
         for seed in self.seeds:
             frames = rollout(task, seed, "random", self.random_steps).frames
@@ -41,6 +42,7 @@ class TaskContract:
         assert len(shapes) == 1, f"frames have to keep one size over episodes, not {shapes}"
 
     def test_a_frame_that_is_redrawn_is_the_one_that_is_taken(self, task: Task) -> None:
+        """A camera with ``onto`` redraws exactly the frame that it takes."""
         with made(task, 0) as env:
             env.reset(seed=self.seeds[0])
             onto: Any = getattr(task.camera, "onto", None)
@@ -56,6 +58,7 @@ class TaskContract:
                         break
 
     def test_observations_are_in_their_space(self, task: Task) -> None:
+        """``observation_space`` contains every observation of random play."""
         with made(task, 0) as env:
             observation, _ = env.reset(seed=self.seeds[0])
             for action in self._random_actions(env, self.random_steps):
@@ -65,20 +68,24 @@ class TaskContract:
                     break
 
     def test_a_policy_takes_its_spaces_and_a_program_its_frames(self, task: Task) -> None:
+        """Two slots are stepped by an untrained policy, and a box judges their frames."""
         config = resolved(RunConfig(task=task.name), task)
         Trial(task, 0, config.train, [Mix.of(config.reward)], Limits()).check_policies()
 
     def test_a_seed_fixes_the_episode(self, task: Task) -> None:
+        """The same seed and actions give the same rewards and frames."""
         first, again = (rollout(task, self.seeds[0], "random", self.random_steps) for _ in range(2))
         _assert_equal(first, again)
 
     def test_a_seed_fixes_the_episode_whatever_was_played_before(self, task: Task) -> None:
+        """So they do in an environment that has played another episode."""
         alone = rollout(task, self.seeds[1], "random", self.random_steps)
         with made(task, 0) as env:
             play(task, env, self.seeds[0], "random", self.random_steps)
             _assert_equal(alone, play(task, env, self.seeds[1], "random", self.random_steps))
 
     def test_the_expert_succeeds(self, task: Task) -> None:
+        """The expert solves all ``seeds`` but the share ``max_failed``, and the last frame shows a change."""
         if task.expert is None:
             assert task.demonstrations, "a Task needs an expert or demonstrations"
             assert demonstrations(task, 1)
@@ -92,6 +99,7 @@ class TaskContract:
                 assert np.any(trajectory.frames[0] != trajectory.frames[-1]), "the last frame looks like the first"
 
     def test_random_play_ends_or_is_cut(self, task: Task) -> None:
+        """Random play ends by itself or after ``random_steps``."""
         for seed in self.seeds:
             trajectory = rollout(task, seed, "random", self.random_steps)
             assert 0 < len(trajectory) <= self.random_steps
@@ -99,6 +107,7 @@ class TaskContract:
             assert ended or len(trajectory) == self.random_steps
 
     def test_it_travels_to_other_processes(self, task: Task) -> None:
+        """A pickled copy of the task plays the same episode."""
         from ray import cloudpickle
 
         copy = pickle.loads(cloudpickle.dumps(task))  # type: ignore[no-untyped-call]
@@ -108,6 +117,7 @@ class TaskContract:
         )
 
     def test_info_carries_neither_frames_nor_oracle(self, task: Task) -> None:
+        """``info`` holds no oracle event and nothing of a frame's shape."""
         with made(task, 0) as env:
             _, info = env.reset(seed=self.seeds[0])
             shape = task.frame(env).shape
@@ -121,10 +131,12 @@ class TaskContract:
                     break
 
     def test_it_says_what_is_to_be_done(self, task: Task) -> None:
+        """The task has a name and a description."""
         assert task.name
-        assert task.description.strip(), "the VLM reads the description; say the task in plain words"
+        assert task.description.strip(), "the VLM reads the description: write the task in plain words"
 
     def test_its_defaults_are_settings_of_a_run(self, task: Task) -> None:
+        """``defaults`` name settings that there are, with valid values."""
         weight = resolved(RunConfig(task=task.name), task).reward.env_reward_weight
         assert weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
 
