@@ -1,7 +1,7 @@
 """General pixel operations that reward programs may use.
 
-Frames are ``uint8[H, W, 3]`` RGB, masks are ``bool[H, W]``. Nothing here knows an environment's sprites. Every
-function is pure and gives a new array.
+Frames are ``uint8[H, W, 3]`` RGB, masks are ``bool[H, W]``. No function depends on an environment's
+sprites. Every function is pure and returns a new array.
 """
 
 from collections import OrderedDict
@@ -45,18 +45,18 @@ _R = TypeVar("_R")
 """An array or a list."""
 
 _MEMORY_BYTES = 16 << 20
-"""Room for remembered answers."""
+"""Room for remembered results."""
 
 
 class _Memory:
-    """Answers by what was asked, up to ``_MEMORY_BYTES``; the one that was not asked for the longest goes first."""
+    """Results by arguments, up to ``_MEMORY_BYTES``; the least recently used is dropped first."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Any, Any] = OrderedDict()
         self._bytes = 0
 
     def answer(self, key: Any, ask: Callable[[], Any]) -> Any:
-        """What ``ask`` said for this key, now or before."""
+        """The remembered result for this key, else that of ``ask``."""
         if key in self._known:
             self._known.move_to_end(key)
         else:
@@ -74,14 +74,14 @@ _memory = _Memory()
 
 
 def _remembered(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """``function``, looking up what it was asked before: in every frame, programs ask the same of the initial one."""
+    """``function`` with remembered results: programs compute the same of the initial frame at every frame."""
 
     @wraps(function)
     def answer(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         key = function.__name__, *map(_content, args), *((name, _content(value)) for name, value in kwargs.items())
         try:
             hash(key)
-        except TypeError:  # a list, say
+        except TypeError:  # such as a list
             return function(*args, **kwargs)
         found = _memory.answer(key, lambda: function(*args, **kwargs))
         return found.copy()  # type: ignore[no-any-return]

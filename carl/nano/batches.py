@@ -1,4 +1,4 @@
-"""Scenes as tensors: pictures and the dialogues about them, packed so that the pictures are looked at once."""
+"""Scenes as tensors: pictures and their dialogues, packed so that the pictures are encoded once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,16 @@ Dialogue = tuple[str, str]
 
 @dataclass
 class Batch:
-    """Scenes as tensors: each row is the pictures, then one or two dialogues that do not see each other."""
+    """B scenes of N pictures each, as rows of L tokens: pictures, then one or two dialogues that do not see each other.
+
+    Attributes:
+        ids: ``int64[B, L]``, tokens.
+        positions: ``int64[B, L]``, each dialogue's counted from the end of the pictures.
+        mask: ``bool[B, 1, L, L]``, the tokens that each token attends to.
+        targets: ``int64[B, L]``, the token to predict; -100 for none.
+        pixels: ``float32[B * N, 3, 128, 128]``.
+        families: of each scene.
+    """
 
     ids: Tensor
     positions: Tensor
@@ -37,14 +46,14 @@ class Batch:
 def scenes_of(
     seed: int, role: Role, step: int, count: int, family: str | None = None, pairs: int | None = None
 ) -> list[Scene]:
-    """The scenes of one update: a function of its arguments, so that a resumed run goes on as if never stopped."""
+    """The scenes of one update: a function of its arguments, so that a resumed training equals an uninterrupted one."""
     rng = np.random.default_rng(spawn(seed, role, step))
     pairs = pairs or int(rng.choice(PAIRS, p=PAIR_SHARES))
     return [scenes.draw(rng, pairs, family) for _ in range(count)]
 
 
 def dialogues(scene: Scene, index: int) -> list[Dialogue]:
-    """What may be asked about a scene: the sub-tasks, and the program of one of them."""
+    """The dialogues about a scene: the sub-tasks, and the program of one of them."""
     number = index % len(scene.subgoals)
     name = subgoal_name(scene, scene.subgoals[number])
     return [
@@ -64,7 +73,7 @@ def corpus(seed: int, count: int = 2000) -> list[str]:
 
 
 def canvas(frames: Sequence[Frame]) -> Tensor:
-    """Frames as the processor hands them to the model: ``float32[N, 3, 128, 128]``, black around, in [0, 2]."""
+    """Frames as the processor gives them to the model: ``float32[N, 3, 128, 128]`` in [0, 2], padded with black."""
     pixels = np.zeros((len(frames), CANVAS, CANVAS, 3), dtype=np.uint8)
     for row, frame in zip(pixels, frames, strict=True):
         row[: frame.shape[0], : frame.shape[1]] = frame
@@ -72,7 +81,7 @@ def canvas(frames: Sequence[Frame]) -> Tensor:
 
 
 def practice(batch: Sequence[Scene], step: int) -> list[list[Dialogue]]:
-    """What an update asks: the sub-tasks of every scene, and of every second one a program as well."""
+    """The dialogues of an update: the sub-tasks of every scene, and a program of every second one."""
     return [dialogues(scene, step + place)[: 1 + place % 2] for place, scene in enumerate(batch)]
 
 
@@ -100,14 +109,14 @@ def _picture_ids(tokenizer: Tokenizer, count: int) -> list[int]:
 def _row(
     tokenizer: Tokenizer, prefix: list[int], spoken: Sequence[Dialogue]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Token ids, positions, the token to predict at each place (-100: none), and which dialogue a token is of."""
+    """Token ids, positions, the token to predict at each place (-100: none), and the number of its dialogue."""
     ids, positions = list(prefix), list(range(len(prefix)))
     targets, groups = [-100] * len(prefix), [0] * len(prefix)
     for group, (request, answer) in enumerate(spoken, 1):
         asked = tokenizer.encode(request + "\n").ids
-        said = [*tokenizer.encode(answer).ids, token(tokenizer, END)]
-        ids += asked + said[:-1]
-        targets += [-100] * (len(asked) - 1) + said
-        positions += range(len(prefix), len(prefix) + len(asked) + len(said) - 1)
-        groups += [group] * (len(asked) + len(said) - 1)
+        target = [*tokenizer.encode(answer).ids, token(tokenizer, END)]
+        ids += asked + target[:-1]
+        targets += [-100] * (len(asked) - 1) + target
+        positions += range(len(prefix), len(prefix) + len(asked) + len(target) - 1)
+        groups += [group] * (len(asked) + len(target) - 1)
     return ids, positions, targets, groups

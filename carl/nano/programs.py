@@ -96,5 +96,5 @@ _PICK_UP_COLOUR = (
 
 
 def pick_up_colour(colour: str) -> str:
-    """The program for picking up the one thing of a colour, say "blue", among things of other colours."""
+    """The program for picking up the one thing of a colour, as "blue", among things of other colours."""
     return _PICK_UP_COLOUR.format(colour=colour)

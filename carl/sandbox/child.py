@@ -83,7 +83,7 @@ def _shown(result: object) -> str:
     kind = f"a value of type {type(result).__name__}"
     try:
         text = reprlib.repr(value)
-    except Exception:  # the value is generated code's own, and may not be printable (an int of 5,000 digits, say)
+    except Exception:  # the value is generated code's own, and may not be printable (as an int of 5,000 digits)
         return kind
     return text if value is None or isinstance(value, str | float | int) else f"{kind}, {text}"
 

@@ -8,7 +8,7 @@ from carl.config import EMBEDDED_MODEL, named_from_home
 
 
 class Autoscaling(BaseModel):
-    """How replicas come and go. Names and meanings are those of Ray Serve's AutoscalingConfig; the defaults are ours.
+    """The number of replicas. Names and meanings are those of Ray Serve's AutoscalingConfig, the defaults carl's.
 
     With the defaults an idle model is removed within a minute: Serve counts requests every 10 s, averages over 12 s,
     and then waits ``downscale_to_zero_delay_s``. The server starts with one replica whatever ``min_replicas`` is, and
@@ -50,9 +50,9 @@ class ServingConfig(BaseModel):
     max_batch_size: int = Field(default=16, ge=1, description="Most answers generated together.")
     batch_wait_s: float = Field(default=0.02, ge=0, description="How long a batch waits for company, in seconds.")
     max_queued_requests: int = Field(
-        default=64, ge=1, description="Requests that may wait for a replica; one more is told to come back (429)."
+        default=64, ge=1, description="Requests that may wait for a replica; one more gets status 429."
     )
-    default_max_tokens: int = Field(default=1024, ge=1, description="Longest answer unless a request says.")
+    default_max_tokens: int = Field(default=1024, ge=1, description="Longest answer unless a request sets it.")
     max_body_mb: float = Field(default=32, gt=0, description="Largest request, in MiB.")
     max_images: int = Field(default=64, ge=1, description="Most pictures of a request.")
     max_megapixels: float = Field(default=64, gt=0, description="Most pixels of all its pictures, in 2**20.")
