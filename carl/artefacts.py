@@ -159,12 +159,11 @@ def remedy(where: str) -> str:
 
 @contextmanager
 def whole(where: str) -> Iterator[None]:
-    """While the file at ``where`` is read: what it causes is a ConfigError that names it and says what to do."""
+    """Errors of reading the file at ``where`` become a ConfigError with its name, the reason and what to do."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        said = f"no {error}" if isinstance(error, KeyError) else briefly(error)
-        raise ConfigError(f"{where} is not what this carl wrote ({said}): {remedy(where)}") from error
+        raise ConfigError(f"{where} is not what this carl wrote ({_why(error)}): {remedy(where)}") from error
 
 
 def parsed(text: str, where: str, kind: type[Kind]) -> Kind:
@@ -188,8 +187,7 @@ def records(text: str, where: str, check: Callable[[Any], object] = lambda _: No
                 found.append(_expected(json.loads(line), dict))
                 check(found[-1])
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                said = f"no {error}" if isinstance(error, KeyError) else briefly(error)
-                raise ValueError(f"line {number}: {said}") from error
+                raise ValueError(f"line {number}: {_why(error)}") from error
     return found
 
 
@@ -214,6 +212,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         with suppress(OSError):
             new.unlink()
         raise ConfigError(f"cannot write {path}: {error}; mend that or give another --run-dir") from error
+
+
+def _why(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else briefly(error)
 
 
 def _expected(content: Any, kind: type[Kind]) -> Kind:

@@ -1,7 +1,7 @@
-"""Who works in a run directory, or on its copy under a URI: one process at a time, and the others hear its name.
+"""One process at a time works in a run directory, or copies to its URI; others are refused with its name.
 
-A directory is held by a lock of the operating system's, which ends with its process however that ends. A URI knows no
-locks: there a small file is renewed while the run goes on, and stands for nobody once it is old.
+A directory is held by a lock of the operating system, which ends with its process however that ends. A URI has no
+locks: there a small file, the claim, is renewed while the run goes on, and is void once it is old.
 """
 
 import errno
@@ -31,7 +31,7 @@ STALE_S = 90.0
 """Seconds without a renewal after which a claim is taken over: its process is gone, or does not reach the storage."""
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""How a file system says that it has no locks."""
+"""Errors of a file system that has no locks."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class Holder:
     Attributes:
         host, pid: where it runs.
         since: when it began there, in seconds since 1970.
-        token: tells apart all who ever hold anything.
-        process: the boot, process namespace and start time that tell ``pid`` from a later process of that number.
+        token: differs between any two holders.
+        process: boot, process namespace and start time, which differ from those of a later process with that ``pid``.
     """
 
     host: str = field(default_factory=socket.gethostname)
@@ -55,7 +55,7 @@ class Holder:
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """None where the text is that of no holder: it is being written."""
+        """The holder in the text of a lock or claim; None if there is none, as while it is being written."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
@@ -67,7 +67,7 @@ class Holder:
 
     @property
     def gone(self) -> bool:
-        """Whether it ran here and has ended; False where that cannot be known."""
+        """Whether it ran on this machine and has ended; False on any other, where that cannot be found out."""
         boot, _, _ = self.process.rpartition(" ")
         here = self.host == socket.gethostname() and bool(boot) and _process(os.getpid()).startswith(boot)
         return here and _process(self.pid) != self.process
@@ -78,7 +78,7 @@ class Holder:
 
 
 def _process(pid: int) -> str:
-    """What tells a process from others that have or had its number: boot, namespace and start; empty if unknown."""
+    """Boot, namespace and start time of a process, which no other of its number shares; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -130,14 +130,14 @@ def _locked(path: Path) -> int | None:
             os.close(descriptor)
             if error.errno not in NO_LOCKS:
                 raise
-            _log.warning("%s has no locks (%s): see to it yourself that one process works there", path.parent, error)
+            _log.warning("%s has no locks (%s): make sure that only one process works there", path.parent, error)
             return None
         os.close(descriptor)
 
 
 @contextmanager
 def claimed(storage: Storage | None, progress: Progress = silent) -> Iterator[None]:
-    """Keep other runs from copying to ``storage`` while the context lasts; None: nothing is to be kept.
+    """Keep other runs from copying to ``storage`` while the context lasts; nothing is done for None.
 
     Waits up to STALE_S for a claim whose process may have died. Raises ConfigError if another run is at work there,
     and StoreError where nothing can be read or written.

@@ -47,13 +47,13 @@ PRUNED = {row.pattern.partition("/")[0] for row in TABLE if row.pruned}
 """What a run may take back, files and folders; all else under the URI is left alone."""
 
 OBJECT_STORES = ("s3", "gcs", "abfs", "py::")
-"""Beginnings of the names of file systems where a file appears when it is closed, and cannot be renamed cheaply."""
+"""Beginnings of the names of file systems where a file appears when it is closed, and a rename is a copy."""
 
 _log = logging.getLogger(__name__)
 
 
 class Storage:
-    """The folder at ``uri``. Raises ConfigError for what is no such URI, and StoreError where it cannot be reached.
+    """The folder at a ``pyarrow.fs`` URI. Raises ConfigError for any other, and StoreError if it cannot be reached.
 
     Attributes:
         claim: the token of this process's claim to it (``holding.py``); None if it made none.
@@ -73,11 +73,11 @@ class Storage:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies, if that is a file system of this machine."""
+        """Its path, if it is on a file system of this machine."""
         return Path(self._root) if self._fs.type_name == "local" else None
 
     def pull(self, directory: Path) -> None:
-        """Copy the run that lies there to ``directory``, if that holds none.
+        """Copy the run from there to ``directory``, if that holds none.
 
         Raises ConfigError if it holds another, or the same from before it went further elsewhere; StoreError if
         nothing can be read or written there.
@@ -95,20 +95,20 @@ class Storage:
         self._pushed = dict.fromkeys(there - {STAMP})
 
     def fetch(self, directory: Path) -> None:
-        """Copy all that lies there to ``directory``; raises ConfigError if that holds another run."""
+        """Copy all files from there to ``directory``; raises ConfigError if that holds another run, and StoreError."""
         with store_errors(self.uri):
             if (directory / CONFIG).exists():
                 self._check_run(directory)
             self._fetch_all(self._files(), directory)
 
     def read(self, name: str) -> str | None:
-        """The text of a file; None if there is none."""
+        """The text of a file; None if there is none. Raises StoreError, and ConfigError if it is not UTF-8."""
         content = self.read_bytes(name)
         with whole(self._where(name)):
             return None if content is None else str(content, "utf-8")
 
     def read_bytes(self, name: str) -> bytes | None:
-        """The content of a file; None if there is none."""
+        """The content of a file; None if there is none. Raises StoreError."""
         with store_errors(self._where(name)):
             try:
                 with self._fs.open_input_stream(self._path(name)) as file:
@@ -154,7 +154,7 @@ class Storage:
             self._fs.delete_file(self._path(name))
 
     def push(self, directory: Path) -> None:
-        """Copy what changed in ``directory`` since the last time, and delete what is gone."""
+        """Copy what changed in ``directory`` since the last time, and delete what is gone; raises StoreError."""
         here = dict(_stamped(directory))
         changed = [name for name in _in_order(here) if self._pushed.get(name) != here[name]]
         gone = [name for name in self._pushed if name not in here and name.partition("/")[0] in PRUNED]
@@ -171,11 +171,11 @@ class Storage:
             self._put(directory / STAMP, STAMP)
 
     def check_latest(self, directory: Path) -> None:
-        """Raise ConfigError if the copy went on without ``directory``, or is another process's by now."""
+        """Raise ConfigError if the copy went on without ``directory``, or another process has claimed it."""
         with store_errors(self.uri):
             if self.claim and self._read(CLAIM).get("token", self.claim) != self.claim:
                 raise ConfigError(
-                    f"storage={self.uri} was taken over by another run, since none was heard of from here"
+                    f"storage={self.uri} was taken over by another run: this one renewed its claim too late"
                 )
             with whole(self._where(STAMP)):
                 there = int(self._read(STAMP).get("copies", 0))
@@ -186,7 +186,7 @@ class Storage:
                 )
 
     def try_writing(self) -> None:
-        """Raise StoreError if that is not allowed, which should be heard of before the work, not after it."""
+        """Raise StoreError if nothing can be written there, before the work and not after it."""
         path = self._path("writable" + NEW)
         with store_errors(self.uri):
             if not self._in_one_go:

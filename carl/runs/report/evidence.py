@@ -61,19 +61,17 @@ def cards(program: RewardProgram | None) -> list[SubTaskCard]:
 
 
 def checks(report: Record) -> list[Check]:
-    """The checks of a verification report, as far as they are understood."""
-    found = report.get("checks")
-    return [_check(as_record(one)) for one in (found if isinstance(found, list) else [])]
+    """The checks of a verification report."""
+    return [_check(one) for one in report.get("checks") or []]
 
 
 def _check(check: Record) -> Check:
-    frames = check.get("frames")
     return Check(
         name=str(check.get("name", "check")).replace("_", " "),
         passed=bool(check.get("passed")),
         figures=in_words(str(check.get("name")), as_record(check.get("figures"))),
         evidence=words.cut(str(check.get("evidence") or check.get("message") or "")),
-        frames=[as_record(one) for one in (frames if isinstance(frames, list) else [])],
+        frames=check.get("frames") or [],
     )
 
 
@@ -122,8 +120,8 @@ def _deciding(run: Run, candidate: Candidate, tracer: Tracer) -> Strip | None:
     frames = [frame for one in checks(candidate.report) if not one.passed for frame in one.frames]
     for frame in frames:
         source, seed = str(frame.get("source")), number(frame.get("seed"))
-        known = source in ("expert", "random") and seed is not None
-        trajectory = run.recorded(source, int(seed or 0)) if known else None
+        recorded = source in ("expert", "random") and seed is not None
+        trajectory = run.recorded(source, int(seed or 0)) if recorded else None
         if trajectory is not None:
             here = [one for one in frames if (one.get("source"), one.get("seed")) == (source, frame.get("seed"))]
             title = f"What decided against {candidate.name}: {source} episode, seed {int(seed or 0)}"
@@ -138,7 +136,7 @@ def _marks(program: RewardProgram, frames: Sequence[Record]) -> dict[int, str]:
         subtask, step = frame.get("subtask"), number(frame.get("step"))
         if isinstance(subtask, int) and 0 <= subtask < len(program.subtasks):
             subtask = program.subtasks[subtask].name
-        said = f"expected {words.figure(frame.get('expected'))}, got {words.figure(frame.get('got'))}"
+        text = f"expected {words.figure(frame.get('expected'))}, got {words.figure(frame.get('got'))}"
         if step is not None:
-            marks.setdefault(int(step), said if subtask is None else f"{subtask}: {said}")
+            marks.setdefault(int(step), text if subtask is None else f"{subtask}: {text}")
     return marks

@@ -7,7 +7,7 @@ from carl.runs.report import words
 
 
 def in_words(name: str, figures: Record) -> str:
-    """The figures of the check called ``name``; of a check that is not known here, or lacks some, by their names."""
+    """The figures of a check as a sentence; by their names if there is none for it, or it lacks some."""
     try:
         return _SENTENCES[name](figures)
     except (KeyError, TypeError, ValueError, OverflowError):  # a report of another version, or an altered one
@@ -28,15 +28,15 @@ def _violations(figures: Record) -> str:
 
 
 def _experts_complete(figures: Record) -> str:
-    said = _of(figures, "completed", "episodes", "expert episodes complete every sub-task")
-    return said + (f"; in {_whole(figures, 'stuck')} this one never gets done" if "stuck" in figures else "")
+    text = _of(figures, "completed", "episodes", "expert episodes complete every sub-task")
+    return text + (f"; in {_whole(figures, 'stuck')} this one never gets done" if "stuck" in figures else "")
 
 
 def _random_completion(figures: Record) -> str:
     episodes, share = _whole(figures, "episodes"), float(figures["share"])
     low, high = (words.percent(float(end)) for end in figures["interval"])
-    said = f"every sub-task is done in {round(share * episodes)} of {episodes} random episodes"
-    parts = [f"{said} ({words.percent(share)}, 95\u00a0% interval {low} to {high}{_limit(figures)})"]
+    text = f"every sub-task is done in {round(share * episodes)} of {episodes} random episodes"
+    parts = [f"{text} ({words.percent(share)}, 95\u00a0% interval {low} to {high}{_limit(figures)})"]
     for number, count in enumerate(figures.get("done_per_subtask", ()), 1):
         parts.append(f"sub-task {number} done in {round(float(count))} of {episodes} random episodes")
     if "solved" in figures:
