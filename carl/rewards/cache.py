@@ -17,7 +17,7 @@ ENTRIES = 200_000
 class JudgementCache:
     """Answers by (start of the episode, what is seen now, part of the source), for the session of a pure source.
 
-    What is seen is told apart by a 64-bit hash of its bytes (XXH3): among a million frames two collide with a chance of
+    What is seen is identified by a 64-bit hash of its bytes (XXH3): among a million frames two collide with a chance of
     about one in forty million.
 
     Args:

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def blaming_source(name: str, doing: str) -> Iterator[None]:
-    """Turn what the code of the source ``name`` raises into a RewardError that tells what failed (``doing``)."""
+    """Turn what the code of the source ``name`` raises into a RewardError that names what failed (``doing``)."""
     try:
         yield
     except RewardError:

@@ -37,7 +37,7 @@ _BLIND = re.compile(
     r"|(?:help|assist|comply)\b)",
     re.IGNORECASE,
 )
-"""What a model says that sees no pictures, or does not want to; a list after it is advice to the reader."""
+"""Answers of a model that sees no pictures, or refuses; a list after one is advice to the reader."""
 
 _EXCERPT = 120
 _OPENING = 300

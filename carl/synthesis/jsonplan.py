@@ -1,4 +1,4 @@
-"""Plans that a VLM wrote as JSON, fenced or not, in whatever shape still says names in an order."""
+"""Plans that a VLM wrote as JSON, fenced or not, in any shape that has names in an order."""
 
 import json
 import re

@@ -50,7 +50,7 @@ class Item:
     style: str = ""
 
     def named_by(self, line: str, gap: "_Gap") -> bool:
-        """Take the name from the next line that says something, where that is bold and the number stands alone."""
+        """Take the name from the next line with text, where that is bold and the number stands alone."""
         named = not self.text.strip("*_ ") and not self.below and _bold(line) and not any(map(str.strip, gap.lines))
         self.text = line.strip() if named else self.text
         return named
@@ -61,7 +61,7 @@ class Listing:
     """Items that count up from 1, and what introduces them.
 
     Attributes:
-        scene: what a line "Scene: ..." right before the list says.
+        scene: the text of a line "Scene: ..." right before the list.
         remark, final: the list is introduced as remarks, or as what the answer comes to.
     """
 
@@ -127,7 +127,7 @@ class _Gap:
 
     @property
     def heading(self) -> str:
-        """The last line that says something, but for what is to be seen."""
+        """The last line with text that is not the scene."""
         lines = [line for line in self.lines if line.strip() and not _SCENE.match(line)]
         return lines[-1] if lines else ""
 

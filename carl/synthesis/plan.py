@@ -84,10 +84,10 @@ def parse_plan(answer: str) -> Plan:
 
 def _chosen(found: Sequence[Listing], text: str) -> Plan | None:
     """The plan among numbered lists; None if there are none but remarks."""
-    told = [each for each in found if not each.remark]
-    if not told:
+    lists = [each for each in found if not each.remark]
+    if not lists:
         return None
-    *others, last = told
+    *others, last = lists
     chosen = _plan(last.items, last.scene or _scene(text))
     alone = last.scene is not None and all(each.scene is None for each in others)
     if not last.final and not alone and any(_plan(each.items, None).key != chosen.key for each in others):

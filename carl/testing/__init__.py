@@ -18,7 +18,7 @@ In a test module of yours::
         def task(self):
             return my_package.MY_TASK
 
-The class attributes say how much is tried; set them in the subclass for slow environments.
+The class attributes set how much is tried; set them in the subclass for slow environments.
 """
 
 from carl.testing.reward import RewardSourceContract

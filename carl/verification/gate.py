@@ -1,6 +1,7 @@
-"""The gate: applies rules to a program, on dearer evidence only after it has passed on the cheaper.
+"""The gate: applies rules to a program, on more expensive evidence only after it has passed on the cheaper.
 
-Do the default rules accept it, then it tells expert from random episodes, always, the same way, and without failing.
+A program that the default rules accept separates expert from random episodes, gives the same values twice, and never
+abstains.
 """
 
 import time

@@ -67,7 +67,7 @@ class Episode:
 
 @dataclass(eq=False)
 class _Answers:
-    """Everything a program said during a replay, in the order of asking."""
+    """A program's values during a replay, in the order of judging."""
 
     slots: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)

@@ -80,9 +80,9 @@ class VerificationReport(_Record):
         return tuple(check for check in self.checks if not check.passed)
 
     def evidence(self, subtask: int | None = None) -> str:
-        """What speaks against the program, or against one sub-task (from 0), as text for the next request."""
-        told = [check for check in self.failed if subtask is None or check.subtask == subtask]
-        return "\n".join(str(check) for check in told)
+        """The failed checks, or those of one sub-task (from 0), as text for the next request."""
+        failed = [check for check in self.failed if subtask is None or check.subtask == subtask]
+        return "\n".join(str(check) for check in failed)
 
     def to_json(self) -> str:
         """The report as indented JSON."""

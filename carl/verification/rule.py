@@ -16,7 +16,7 @@ FRAMES_SHOWN = 5
 class Evidence(StrEnum):
     """The kinds of episodes that programs are judged on, in the order in which they are replayed, cheapest first.
 
-    The value is the role of whoever acted in them.
+    The value is the role that acted in them.
     """
 
     EXPERTS = "expert"

@@ -83,9 +83,9 @@ class _ByMoment(Rule):
 
 
 class Abstains(_ByMoment):
-    """Every frame that is looked at gets an answer.
+    """Every judged frame gets a value.
 
-    A program that abstains is not shown the rest, which then says nothing about what it completes.
+    After an abstain the rest is not replayed, so completion is then not judged.
     """
 
     name = "abstains"
@@ -163,8 +163,8 @@ class AlreadyDone(Rule):
     """No sub-task is done at the frame where it becomes active.
 
     On expert episodes that holds for all sub-tasks. On random ones it holds for those that are active in the initial
-    frame: random play may well do a later step before its turn (the second object first, say), which is no fault of
-    the program that sees it.
+    frame: random play may well do a later step before its turn (such as the second object first), which is not the
+    program's fault.
     """
 
     name = "already_done"
