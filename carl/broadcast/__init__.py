@@ -1,1 +1,1 @@
-"""How a reward reaches those who pay by it, and what they answer."""
+"""The broadcast of reward versions: the channel, and its followers in env runners and evaluating processes."""

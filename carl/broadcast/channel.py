@@ -1,4 +1,4 @@
-"""RewardChannel: the versioned broadcast of the current reward source to all who pay by it, and what they answer."""
+"""RewardChannel: the versioned broadcast of the current reward source, and the answers of the processes it pays in."""
 
 import asyncio
 import math
@@ -22,10 +22,10 @@ from carl.rewards.source import RewardSource
 _cloudpickle: Any = cloudpickle  # Ray leaves it untyped
 
 WATCH_S = 60.0
-"""A call that waits for a new version comes back empty after this long, and so outlives no dead caller for long."""
+"""A call that waits for a new version returns empty after this long, so that calls of dead processes end."""
 
 KEPT = 16
-"""Versions that are kept at most, for who cannot open the newest."""
+"""Versions that are kept at most, for followers that cannot open the newest."""
 
 SMALL_BYTES = 64 * 1024
 """A pickled source up to this size, as a program is, travels in the channel's answers; a larger one is fetched."""
@@ -33,8 +33,10 @@ SMALL_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Offer:
-    """A published version. ``payload`` is its source, pickled; or a list with the ObjectRef of that, which Ray passes
-    on unfetched, and which lasts as long as the process that published it.
+    """A published version.
+
+    ``payload`` is its source, pickled; or a list with the ObjectRef of that, which Ray passes on unfetched, and which
+    lasts as long as the process that published it.
     """
 
     version: int
@@ -49,7 +51,7 @@ class Offer:
 
 
 class Refusal(NamedTuple):
-    """The last version that somebody could not adopt, and why."""
+    """The last version that a follower could not adopt, and the reason."""
 
     version: int
     reason: str
@@ -57,12 +59,12 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered to one version.
+    """The answers of followers to one version.
 
     Attributes:
         seconds: from publication to acknowledgement, by name.
-        refused: why not, by name.
-        missing: who has not answered.
+        refused: reasons, by the names of those that refused.
+        missing: names without an answer.
     """
 
     seconds: dict[str, float]
@@ -76,10 +78,10 @@ class Answers:
 
 
 class RewardChannel:
-    """What runners ask for the current reward, and what they answered. A plain class; its actor only forwards."""
+    """The published versions and the answers to them, by the followers' names. A plain class, in an actor."""
 
     def __init__(self, version: int = 0) -> None:
-        """``version`` is the last one ever used; 0 means none, and nobody is paid by a source."""
+        """``version`` is the last one ever used; 0 means none."""
         self._version = version
         self._offers: dict[int, Offer] = {}
         self._times: dict[int, float] = {}
@@ -101,13 +103,13 @@ class RewardChannel:
         return self._version
 
     def offers(self, after: int = 0) -> list[Offer]:
-        """The versions above ``after``, newest first. One that nobody may be paid by any more is forgotten."""
+        """The versions above ``after``, newest first. Those older than all acknowledged ones are dropped."""
         return [offer for version, offer in sorted(self._offers.items(), reverse=True) if version > after]
 
     async def watch(self, name: str, after: int, adopted: int) -> list[Offer]:
         """``offers(after)``, as soon as there are any; none after WATCH_S, or when ``name`` leaves.
 
-        ``name``, which listens from now on, acknowledges the version ``adopted``; 0 for none.
+        ``name`` listens from now on, and acknowledges the version ``adopted``; 0 for none.
         """
         heard = self._listening[name] = asyncio.Event()
         if adopted > self.acknowledgements().get(name, 0):
@@ -118,7 +120,7 @@ class RewardChannel:
         return self.offers(after)
 
     def leave(self, name: str) -> None:
-        """``name`` listens no more."""
+        """End the listening of ``name``."""
         if heard := self._listening.pop(name, None):
             heard.set()
 
@@ -128,17 +130,17 @@ class RewardChannel:
         return self._births[name] - 1
 
     def acknowledge(self, name: str, version: int) -> None:
-        """Every episode that ``name`` begins from now on is paid by ``version``."""
+        """Record that every episode that ``name`` begins from now on is paid by ``version``."""
         if version != self._acknowledged.get(name, (0, 0.0))[0]:
             self._acknowledged[name] = version, time.monotonic()
         oldest = min(version for version, _ in self._acknowledged.values())
         self._offers = {version: offer for version, offer in self._offers.items() if version >= oldest}
-        self._tell_those_who_wait()
+        self._wake()
 
     def refuse(self, name: str, version: int, reason: str) -> None:
-        """``name`` cannot adopt ``version`` and keeps what it has."""
+        """Record that ``name`` cannot adopt ``version`` and keeps the one it has."""
         self._refused[name] = Refusal(version, reason)
-        self._tell_those_who_wait()
+        self._wake()
 
     def acknowledgements(self) -> dict[str, int]:
         """The last version that each name acknowledged."""
@@ -153,16 +155,19 @@ class RewardChannel:
         return dict(self._births)
 
     def report(self, name: str, failure: str) -> None:
-        """``name`` ends with ``failure``, which is the task's. The first one counts."""
+        """Record that ``name`` ends with ``failure``, an error of the task's code. The first one counts."""
         self._failure = self._failure or failure
         self.leave(name)
 
     def failure(self) -> str | None:
-        """The first one that was reported."""
+        """The first failure that was reported; None if there is none."""
         return self._failure
 
     async def answers(self, version: int, names: Sequence[str] | None, timeout_s: float) -> Answers:
-        """What ``names`` answered to ``version``, or to a newer one; waits for all of them, at most ``timeout_s``."""
+        """The answers of ``names`` to ``version`` or a newer one; waits for all of them, at most ``timeout_s``.
+
+        Without names: those that listen.
+        """
         wanted = frozenset(self._listening if names is None else names)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -170,7 +175,8 @@ class RewardChannel:
                     await self._answered.wait()
         return self._answers(version, wanted)
 
-    def _tell_those_who_wait(self) -> None:
+    def _wake(self) -> None:
+        """Wake the calls that wait for answers."""
         answered, self._answered = self._answered, asyncio.Event()
         answered.set()
 
@@ -189,9 +195,9 @@ class RewardChannel:
 
 @dataclass(frozen=True)
 class ChannelClient:
-    """Speaks to the channel's actor by its name, so that configurations and checkpoints hold no handle.
+    """Calls the channel's actor by its name, so that configurations and checkpoints hold no handle.
 
-    All methods but those that only tell raise ResourceError when the actor is gone.
+    Methods that wait for an answer raise ResourceError when the actor is gone; those that send only do nothing.
     """
 
     name: str
@@ -203,9 +209,9 @@ class ChannelClient:
         return int(self._ask("publish", payload, source.id))
 
     def wait_acknowledged(self, version: int, names: Sequence[str] | None = None, timeout_s: float = 30.0) -> Answers:
-        """Wait until ``names`` have acknowledged or refused ``version``; who is missing after ``timeout_s`` is named.
+        """Wait until ``names`` have acknowledged or refused ``version``, at most ``timeout_s``.
 
-        Without names: all who listen, which are the env runners, but not the evaluating processes: those acknowledge
+        Without names: all that listen, which are the env runners, but not the evaluating processes: those acknowledge
         when the next evaluation begins.
         """
         answers: Answers = self._ask("answers", version, names, timeout_s)
@@ -224,35 +230,38 @@ class ChannelClient:
         return int(self._ask("enroll", name))
 
     def acknowledge(self, name: str, version: int) -> None:
-        """Tell; do not wait."""
-        self._tell("acknowledge", name, version)
+        """Send that ``name`` adopted ``version``; do not wait."""
+        self._send("acknowledge", name, version)
 
     def refuse(self, name: str, version: int, reason: str) -> None:
-        """Tell; do not wait."""
-        self._tell("refuse", name, version, reason)
+        """Send that ``name`` refuses ``version``; do not wait."""
+        self._send("refuse", name, version, reason)
 
     def leave(self, name: str) -> None:
-        """Tell; do not wait."""
-        self._tell("leave", name)
+        """Send that ``name`` listens no more; do not wait."""
+        self._send("leave", name)
 
     def acknowledgements(self) -> dict[str, int]:
         """By name, the version that each process adopted last."""
+        """The last version that each name acknowledged."""
         return dict(self._ask("acknowledgements"))
 
     def refusals(self) -> dict[str, Refusal]:
         """By name, the version that each process refused last, and the reason."""
+        """The last refusal of each name that ever refused."""
         return dict(self._ask("refusals"))
 
     def births(self) -> dict[str, int]:
         """By name, the number of times that each process was built."""
+        """How often each name was built; more than once: it was restarted."""
         return dict(self._ask("births"))
 
     def report(self, name: str, failure: str) -> None:
-        """``name`` ends with ``failure``, which is the task's."""
+        """Record that ``name`` ends with ``failure``, an error of the task's code."""
         self._ask("report", name, failure)
 
     def failure(self) -> str | None:
-        """The first one that was reported; None if there is none."""
+        """The first failure that was reported; None if there is none."""
         failure: str | None = self._ask("failure")
         return failure
 
@@ -260,7 +269,7 @@ class ChannelClient:
         with self._named():
             return ray.get(getattr(_actor(self.name), method).remote(*args))
 
-    def _tell(self, method: str, *args: Any) -> None:
+    def _send(self, method: str, *args: Any) -> None:
         if ray.is_initialized():  # asking for an actor would start Ray again
             with suppress(ResourceError), self._named():
                 getattr(_actor(self.name), method).remote(*args)

@@ -1,4 +1,4 @@
-"""Follower: keeps whoever pays by a reward source at the channel's newest version."""
+"""Follower: keeps a paid environment at the channel's newest version of the reward source."""
 
 import logging
 import threading
@@ -20,9 +20,10 @@ PATIENCE_S = 5.0
 class Follower:
     """Hands ``adopt`` the channel's newest source under its version, and answers for it by ``name``.
 
-    ``pull`` asks now. ``listen`` starts a thread that hears of a new version at once, whatever its process is doing;
-    it waits at the channel, which has no way to call a runner: sampling holds an RLlib actor's only thread, and the
-    runner in the driver is no actor. While it waits it does not hold the interpreter's lock.
+    ``pull`` asks the channel now. ``listen`` starts a thread that receives a new version at once, also while its
+    process samples. The thread waits in a call to the channel, since the channel cannot call a runner: sampling holds
+    an RLlib actor's only thread, and the runner in the driver is no actor. While it waits it does not hold the
+    interpreter's lock.
 
     A version that cannot be fetched, or for which ``adopt`` raises RewardError, is refused: in the log, and in the
     channel by name and reason. What was adopted before stays, or the newest older one is taken if there was nothing
@@ -47,14 +48,14 @@ class Follower:
 
         Raises ResourceError if the channel is gone, and the last refusal's error if all there is had to be refused.
         """
-        self._take_and_tell(self._channel.offers() if offers is None else offers)
+        self._take_and_acknowledge(self._channel.offers() if offers is None else offers)
         if self._failure is not None and not self.version:
             raise self._failure
 
     def pull(self) -> None:
         """Adopt the channel's newest version if it is another."""
         try:
-            self._take_and_tell(self._channel.offers(self._seen))
+            self._take_and_acknowledge(self._channel.offers(self._seen))
         except ResourceError as error:
             self._lose(error)
 
@@ -68,7 +69,7 @@ class Follower:
         self._closed.set()
         deadline = time.monotonic() + PATIENCE_S
         while self._thread is not None and self._thread.is_alive() and time.monotonic() < deadline:
-            self._channel.leave(self._name)  # again, if it was just about to wait when it was told to leave
+            self._channel.leave(self._name)  # again, in case it began to wait after the last call
             self._thread.join(0.1)
 
     def _follow(self) -> None:
@@ -78,7 +79,7 @@ class Follower:
         except ResourceError as error:
             self._lose(error)
 
-    def _take_and_tell(self, offers: Sequence[Offer]) -> None:
+    def _take_and_acknowledge(self, offers: Sequence[Offer]) -> None:
         if self._take(offers):
             self._channel.acknowledge(self._name, self.version)
 

@@ -14,10 +14,10 @@ VERSION = "reward_version"
 
 
 class Overview:
-    """What the driver last saw of a channel; one that is gone shows what it showed last.
+    """The state of a channel as the driver last read it; it stays as it was once the channel is gone.
 
     Attributes:
-        offers: the versions that somebody may be paid by, newest first.
+        offers: the versions that may still pay, newest first.
         in_use: the same without those that are newer than all that were acknowledged, once the newest was refused.
         acknowledged: the last version that each name acknowledged.
         refused: the last refusal of each name that ever refused.
@@ -32,7 +32,7 @@ class Overview:
         self._lost = False
 
     def look(self) -> None:
-        """Ask the channel what there is, and log refusals that are new."""
+        """Read the channel, and log refusals that are new."""
         try:
             offers, refusals = tuple(self._channel.offers()), self._channel.refusals()
             acknowledged = self._channel.acknowledgements()

@@ -1,1 +1,1 @@
-"""Training on code rewards with RLlib: runners, the reward's broadcast, evaluation and the loop."""
+"""Training on a reward source with RLlib: the loop, its teacher, evaluation, checkpoints and policies."""

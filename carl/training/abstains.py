@@ -1,4 +1,4 @@
-"""Abstains: how many of an iteration's frames may be left unjudged, and how a run says that there were more."""
+"""Abstains: the share of an iteration's frames that may abstain, and the warnings of a run in which more did."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -7,10 +7,10 @@ from typing import Any
 from carl.config import Arm
 
 MAX_SHARE = 0.1
-"""Largest share of the frames judged in an iteration that may abstain; a training of more is not one on the reward."""
+"""Largest share of the judged frames of an iteration that may abstain; above it, the reward was not trained on."""
 
 EXIT_STATUS = 3
-"""Of a command whose run came to its end, though more abstained in one of its iterations."""
+"""Of a command whose run came to its end, but with an iteration of more abstains than MAX_SHARE."""
 
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def sentences(arms: Mapping[Arm, Mapping[str, Any]], names: Mapping[str, str]) -
     """One for each arm with such iterations.
 
     ``arms`` hold, by arm, ``abstaining``, the number of these, and ``iterations``, of all: a point of a curve, what
-    ``live.json`` says, or an arm of ``result.json``; ``names`` are those of the arms.
+    ``live.json`` holds, or an arm of ``result.json``; ``names`` are those of the arms.
     """
     for arm, counts in arms.items():
         if abstaining := int(counts.get("abstaining") or 0):

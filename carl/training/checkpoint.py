@@ -38,7 +38,7 @@ class Progressed:
 
     Attributes:
         env_steps, episodes, succeeded, iterations: counted since its very start; episodes those that ended.
-        counts: what PaidVectorEnv counted since then, by name: judged, abstains, and what its sessions say.
+        counts: what PaidVectorEnv counted since then, by name: judged, abstains, and the counts of its sessions.
         abstaining: iterations in which more than ``carl.training.abstains.MAX_SHARE`` of the judged frames abstained.
         stale_steps: learned from since then, though paid by an older version than the newest at that time.
         rework_steps: environment steps that were trained after a checkpoint, lost in a stop and trained again.
@@ -103,7 +103,7 @@ class Checkpoints:
         return None
 
     def newest(self) -> Path | None:
-        """As ``latest``, without a word."""
+        """As ``latest``, without warnings."""
         return next((path for path in self._newest_first() if self.problem(path) is None), None)
 
     def problem(self, path: Path) -> str | None:

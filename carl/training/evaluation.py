@@ -46,8 +46,16 @@ ROUND = 2 * SLOTS
 
 @dataclass(frozen=True)
 class Outcome:
-    """One episode: the task's word on its last step, its length, its return as training sees it, abstains, the
-    version of the reward that paid it (0 for none), and whether it was cut (see ``carl.task.LONGEST``)."""
+    """One episode that was played.
+
+    Attributes:
+        success: by the task's success rule, on its last step.
+        length: in steps.
+        ret: its return, by the reward that training pays.
+        abstains: its frames that could not be judged.
+        reward_version: the version that paid it; 0 for none.
+        cut: whether it was truncated because the environment would not have ended it, see ``carl.task.LONGEST``.
+    """
 
     success: bool
     length: int
@@ -77,6 +85,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
+        """Sum up one or more episodes."""
         """The summary of at least one outcome, with Wilson's 95 % interval of the success rate."""
         successes = sum(outcome.success for outcome in outcomes)
         return cls(
@@ -92,6 +101,7 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON; the interval is a pair."""
         """The fields as JSON values."""
         return asdict(self)
 
@@ -102,7 +112,7 @@ class Exam:
 
     During training that is the newest of the ``offers`` of its ``channel``, where the evaluating processes answer for
     it by name as env runners do; without a channel it is ``source``, under the number ``version``. ``origin`` is what
-    their logs say they are about.
+    their log records are labelled with.
     """
 
     task: Task
@@ -177,7 +187,7 @@ def play(
 ) -> list[Outcome]:
     """Play one episode per seed to its end, several at a time, each slot its share; in this process, as ``name``.
 
-    ``mark`` tells whoever finds this process dead how far it came.
+    ``mark`` shows how far it came, also once this process is dead.
     """
     slots = min(SLOTS, len(seeds))
     mark = np.full(1, -1) if mark is None else mark
@@ -248,7 +258,7 @@ class Evaluator:
         greedy: bool,
         progress: Progress = silent,
     ) -> Evaluation:
-        """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``; ``progress`` is told how many are over."""
+        """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``; ``progress`` shows how many are over."""
         self._enroll(exam.channel)
         seeds = seeds_of(exam.run_seed, role, episodes)
         shared = ray.put((policy, exam)) if self._workers else None
@@ -275,10 +285,10 @@ class Evaluator:
         return Evaluation.of(outcomes, greedy=greedy)
 
     def _enroll(self, channel: ChannelClient | None) -> None:
-        """Make the processes known to a channel that they have not met."""
+        """Enroll the processes at a channel that is new to them."""
         if channel is not None and channel != self._channel:
             self._channel = channel
-            with suppress(ResourceError):  # a channel that is gone needs to know nobody
+            with suppress(ResourceError):  # a channel that is gone needs no names
                 for name in self._names:
                     channel.enroll(name)
 
@@ -308,7 +318,7 @@ def _got(result: Any, task: Task, mark: Path) -> list[Outcome]:
 
 
 def died(task: Task, mark: Path) -> TaskError:
-    """What to say of an evaluating process that ended and left ``mark``."""
+    """The error of an evaluating process that ended and left ``mark``."""
     seed = int(np.fromfile(mark, np.int64)[0])
     where = f"the episode of seed {seed} or one beside it" if seed >= 0 else "the making of its environments"
     return TaskError(

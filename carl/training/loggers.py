@@ -16,7 +16,7 @@ Log = Callable[[int, Mapping[str, float]], None]
 """Called with the environment steps so far and figures by name."""
 
 MODULES: Mapping[Logger, str] = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
-"""What writes for each."""
+"""The module that writes for each."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ def module_of(logger: Logger) -> Any:
 
 @contextmanager
 def logging_to(loggers: Sequence[Logger], directory: Path, about: Mapping[str, Any]) -> Iterator[Log]:
-    """A function that tells all ``loggers`` of the training in ``directory``; one that fails is told no more.
+    """A function that passes figures of the training in ``directory`` to all ``loggers``; one that fails is dropped.
 
-    ``about`` says what is trained: its ``name``, and what tells it from others. Raises ConfigError where a logger
-    cannot be begun.
+    ``about`` is recorded with the training: its ``name``, settings and labels. Raises ConfigError where a logger cannot
+    be begun.
     """
     logs: dict[Logger, Log] = {}
 
@@ -45,7 +45,7 @@ def logging_to(loggers: Sequence[Logger], directory: Path, about: Mapping[str, A
             try:
                 one(step, figures)
             except Exception as error:  # whatever a tracking server does, the training is worth more
-                _logger.warning("%s fails and is told no more: %s", logger, error)
+                _logger.warning("%s fails and gets no more figures: %s", logger, error)
                 del logs[logger]
 
     with ExitStack() as held:

@@ -33,21 +33,18 @@ def train(
     iteration is published as the next version of the reward.
 
     Raises:
-        ConfigError: a code reward without a source.
+        ConfigError: a reward that needs a source, without one; a directory with a training of something else.
         ResourceError: too few CPUs, or env runners that keep dying.
     """
-    if training.mix.looks and training.source is None:
-        raise ConfigError(
-            "this reward needs a source: hand over a verified program, or train with reward.source=sparse"
-        )
+    _require_source(training)
     latest = training.checkpoints.latest()
     progressed = Progressed.read(latest / STATE) if latest else Progressed()
     training.begin()
     if latest and training.over(progressed):
         return Trained(progressed, latest)
-    progressed = replace(progressed, rework_steps=_rework(training, progressed))
-    if latest:
-        progressed = replace(progressed, generation=progressed.generation + 1)
+    progressed = replace(
+        progressed, rework_steps=_rework(training, progressed), generation=progressed.generation + bool(latest)
+    )
     with reward_channel(_last_version(training, progressed)) as channel:
         if training.mix.looks and training.source is not None:
             channel.publish(training.source)
@@ -69,8 +66,15 @@ def train(
                 forget(training.directory.name)
 
 
+def _require_source(training: Training) -> None:
+    if training.mix.looks and training.source is None:
+        raise ConfigError(
+            "this reward needs a source: hand over a verified program, or train with reward.source=sparse"
+        )
+
+
 def _rework(training: Training, checkpoint: Progressed) -> int:
-    """Steps that were lost in stops, the last one included: it had come as far as it noted in ``LIVE``."""
+    """Environment steps that were lost in stops, the last one included: ``LIVE`` holds how far it had come."""
     path = training.directory / LIVE
     reached = Progressed.read(path) if path.exists() else checkpoint
     return reached.rework_steps + max(0, reached.env_steps - checkpoint.env_steps)

@@ -110,7 +110,7 @@ def test_a_logger_that_fails_is_told_no_more(tmp_path, mlflow, wandb, monkeypatc
     with logging_to(("mlflow", "wandb"), tmp_path, ABOUT) as log:
         log(1, {"x": 1.0})
         log(2, {"x": 2.0})
-    assert caplog.text.count("mlflow fails and is told no more: no server") == 1
+    assert caplog.text.count("mlflow fails and gets no more figures: no server") == 1
     assert [len(told) for told in wandb.told.values()] == [2]
 
 

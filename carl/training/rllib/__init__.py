@@ -1,1 +1,1 @@
-"""What carl puts in place of parts of RLlib; the only room that touches its private parts."""
+"""Env runners, learners and replay buffers on RLlib: the one room that uses its classes, internals and files."""

@@ -37,7 +37,7 @@ _PPOConfig: Any = ppo.PPOConfig
 _APPOConfig: Any = APPOConfig
 _SACConfig: Any = SACConfig
 
-TOLD = ("training", "env_runners", "learners", "rl_module", "fault_tolerance", "reporting", "framework", "debugging")
+OPTIONS = ("training", "env_runners", "learners", "rl_module", "fault_tolerance", "reporting", "framework", "debugging")
 """Methods of AlgorithmConfig that a user may call through ``train.rllib``."""
 
 FIELDS = {
@@ -69,7 +69,7 @@ class PPO(RaisesReported, _PPO):  # type: ignore[misc]
 
 
 def build(setup: RunnerSetup, train: TrainConfig) -> Algorithm:
-    """The task's algorithm, ready to train; raises ResourceError rather than waiting for what never comes, and
+    """The task's algorithm, ready to train; raises ResourceError where the processes do not fit the cluster, and
     TaskError for what the task's code raises."""
     config = configure(setup, train)
     _check_driver(config)
@@ -108,7 +108,7 @@ def configure(setup: RunnerSetup, train: TrainConfig) -> AlgorithmConfig:
         .debugging(seed=seed_of(setup.run_seed, Role.LEARNER), log_level="ERROR")
         .reporting(min_time_s_per_iteration=0)
     )
-    return tell(config, train.rllib)
+    return apply(config, train.rllib)
 
 
 def untrained(task: Task, train: TrainConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
@@ -162,12 +162,13 @@ def _check_driver(config: AlgorithmConfig) -> None:
         )
 
 
-def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> AlgorithmConfig:
+def apply(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> AlgorithmConfig:
     """``config`` with RLlib's own ``settings``, arguments by method; raises ConfigError for what it does not have."""
     for method, arguments in settings.items():
         where = f"train.rllib.{method}"
-        if method not in TOLD:
-            raise ConfigError(f"{where} cannot be set{did_you_mean(method, TOLD) or ';'} there are {', '.join(TOLD)}")
+        if method not in OPTIONS:
+            near = did_you_mean(method, OPTIONS) or ";"
+            raise ConfigError(f"{where} cannot be set{near} there are {', '.join(OPTIONS)}")
         for name in arguments:
             if name in FIELDS or name in OURS:
                 raise ConfigError(f"{where}.{name}: " + (f"set {FIELDS[name]}" if name in FIELDS else "is carl's own"))
@@ -188,7 +189,7 @@ def tell(config: AlgorithmConfig, settings: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _arguments(config: AlgorithmConfig, method: str) -> set[str]:
-    """The names that a method of ``config`` knows: those that it hands on to its base class are that one's."""
+    """The keyword arguments of a method of ``config``, those of its base classes included."""
     own = (vars(kind)[method] for kind in type(config).__mro__ if method in vars(kind))
     return {
         one.name for function in own for one in signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY
@@ -196,7 +197,7 @@ def _arguments(config: AlgorithmConfig, method: str) -> set[str]:
 
 
 def _meant(config: AlgorithmConfig, method: str, name: str) -> str:
-    elsewhere = [other for other in TOLD if name in _arguments(config, other)]
+    elsewhere = [other for other in OPTIONS if name in _arguments(config, other)]
     if elsewhere:
         return f"; it belongs to train.rllib.{elsewhere[0]}"
     return did_you_mean(name, _arguments(config, method) - {*FIELDS, *OURS})
@@ -214,7 +215,7 @@ def _with_our_network(config: Any, arguments: Mapping[str, Any]) -> dict[str, An
 
 def check(train: TrainConfig) -> None:
     """Raise ConfigError for settings in ``train`` that RLlib does not understand."""
-    tell(_tuned(train.algorithm), train.rllib)
+    apply(_tuned(train.algorithm), train.rllib)
 
 
 def _tuned(algorithm: str) -> Any:
@@ -266,7 +267,7 @@ def _appo() -> Any:
             vf_loss_coeff=0.5,
             grad_clip=0.5,
             grad_clip_by="global_norm",
-            timeout_s_sampler_manager=0.02,  # without a pause it asks again and again, with all of a core
+            timeout_s_sampler_manager=0.02,  # without a pause it polls with all of a core
         )
         .env_runners(rollout_fragment_length=16)
         .learners(learner_class=APPOLearner)

@@ -1,4 +1,4 @@
-"""RLlib's APPO, with an end to what it would wait for for ever."""
+"""RLlib's APPO, which ends where RLlib would wait for ever."""
 
 import time
 from typing import Any
@@ -38,10 +38,11 @@ class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
     _failure: Exception | None = None
 
     def update(self, training_data: Any, **kwargs: Any) -> Any:
+        """As RLlib's; raises what its thread raised, and skips a batch whose episodes died with their env runner."""
         """RLlib's update; raises what failed in the learner's thread. Empty for a batch lost with its env runner."""
         training_data.solve_refs()
         if training_data.episodes == []:
-            return {}  # lost with the env runner that sampled and held them
+            return {}
         result = super().update(training_data, **kwargs)
         if self._failure is not None:
             raise self._failure
@@ -50,7 +51,7 @@ class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
     def _update(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super()._update(*args, **kwargs)
-        except Exception as error:  # whatever it is, who waits has to hear of it
+        except Exception as error:  # whatever it is, update raises it
             self._failure = error
             self._agg_event.set()
-            raise SystemExit from error  # ends the thread without a word; update has it
+            raise SystemExit from error  # ends the thread silently; update has the error

@@ -1,4 +1,4 @@
-"""What the training loop asks of an RLlib algorithm: an iteration, the module that acts, its env runners, an end."""
+"""What the training loop does with an RLlib algorithm: iterate, take the acting module, count env runners, stop."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def iterate(algorithm: Any) -> Sampled:
 def acting_module(algorithm: Any) -> Any:
     """The driver's RLModule with the newest weights."""
     if _asynchronous(algorithm):
-        # Its runners fetch the weights for themselves, and nobody gives them to the driver's.
+        # Its env runners fetch the weights themselves; those of the driver's module would be the first ones.
         algorithm.env_runner_group.sync_weights(
             from_worker_or_learner_group=algorithm.learner_group, to_worker_indices=[], inference_only=True
         )
@@ -86,7 +86,8 @@ def stop(algorithm: Any) -> None:
 
 
 def send_weights_to_the_restarted(algorithm: Any) -> None:
-    """Send the learner's weights to runners that have none: RLlib restarts one that died idle and tells nobody."""
+    """Send the learner's weights to runners that have none: RLlib restarts one that died idle and
+    sends it none."""
     group = algorithm.env_runner_group
     blind = [index for index, seeing in group.foreach_env_runner(has_weights, local_env_runner=False) if not seeing]
     if blind:
@@ -101,7 +102,7 @@ def has_weights(runner: Any) -> tuple[int, bool]:
 
 
 def _asynchronous(algorithm: Any) -> bool:
-    """Whether runners are always at work: RLlib then notices that one was restarted, and gives it weights."""
+    """Whether runners are always at work: RLlib then notices that one was restarted, and sends it weights."""
     return isinstance(algorithm, APPO)
 
 

@@ -1,4 +1,4 @@
-"""Numbers that are none: a NaN or an infinity ends a training where it is first seen, and no checkpoint holds one."""
+"""A NaN or an infinity ends a training where it is first seen, and no checkpoint holds one."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +41,7 @@ class FiniteLearner:
         require_finite(list(columns.values()), lambda: names, IN_THE_TASK, together=self._has_others)
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
+        """As RLlib's, after which losses and gradients are checked."""
         """RLlib's gradients; raises TaskError if they or the loss are not finite."""
         gradients = super().compute_gradients(loss_per_module, **kwargs)  # type: ignore[misc]  # RLlib's
         self._check(loss_per_module, gradients)
@@ -66,7 +67,7 @@ class FiniteLearner:
 
     @property
     def _names(self) -> dict[Any, str]:
-        """Names of the networks' parameters, by what RLlib knows them by."""
+        """Names of the networks' parameters, by RLlib's references to them."""
         rllib: Any = self
         modules = [module.unwrapped() for module in rllib.module.values()]
         return {rllib.get_param_ref(one): name for module in modules for name, one in module.named_parameters()}
@@ -77,7 +78,7 @@ def require_finite(
 ) -> None:
     """Raise TaskError, which names the first by ``names``, if one of ``tensors`` holds a number that is not finite.
 
-    ``together`` asks all learners: all of them raise the same if one has to, since the others would wait for the
+    ``together`` includes all learners: all of them raise the same if one has to, since the others would wait for the
     gradients of the one that raises.
     """
     with torch.no_grad():  # sums take a third of the time that a look at each number does
@@ -104,7 +105,7 @@ def diverging() -> Iterator[None]:
     except ValueError as error:
         if "to satisfy the constraint" not in str(error):
             raise
-        raise TaskError(f"what the policy says of finite observations is not finite; {DIVERGED}") from error
+        raise TaskError(f"the policy's outputs for finite observations are not finite; {DIVERGED}") from error
 
 
 def check_weights(algorithm: Any) -> None:

@@ -52,7 +52,7 @@ class _Kept(logging.Handler):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Keep back what RLlib logs, tracebacks of many lines, and drop it where an error of ours says the same."""
+    """Hold back what RLlib logs, tracebacks of many lines; drop it where an error of carl's is raised instead."""
     rllib, kept = logging.getLogger("ray.rllib"), _Kept()
     handlers, propagate = rllib.handlers, rllib.propagate
     rllib.handlers, rllib.propagate = [kept], False

@@ -1,4 +1,4 @@
-"""RLlib's PPO learner without what a small network on a CPU waits for."""
+"""RLlib's PPO learner, faster for small networks on CPUs."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +35,7 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
     _last: tuple[str, Figures, torch.Tensor, torch.Tensor] | None = None
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register Adam, as RLlib does, but fused: all parameters in one kernel."""
         """Register one Adam over all parameters, fused into one kernel."""
         parameters = self.get_parameters(self.module[module_id])
         optimizer = torch.optim.Adam(parameters, fused=True)
@@ -72,7 +73,7 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
         )
 
     def _update_side_by_side(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
-        """RLlib's ``_uncompiled_update`` of such a module: what it is told, and what it returns."""
+        """RLlib's ``_uncompiled_update`` of such a module, with its arguments and results."""
         ((name, rows),) = batch.items()
         for optimizer in self._optimizer_parameters:
             optimizer.zero_grad(set_to_none=True)
@@ -87,7 +88,7 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
 
     def _learn_policy(self, name: str, rows: Any) -> tuple[torch.Tensor, Figures]:
         """Gradients of the clipped surrogate objective and the entropy bonus (Schulman et al. 2017, equation 9)."""
-        config, module = self._told(name)
+        config, module = self._parts(name)
         logits = module.pi(module.encoder.actor_encoder(rows)[ENCODER_OUT])
         actions = module.get_train_action_dist_cls().from_logits(logits)
         ratio = torch.exp(actions.logp(rows[Columns.ACTIONS]) - rows[Columns.ACTION_LOGP])
@@ -100,18 +101,18 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
 
     def _learn_values(self, name: str, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of the values' squared error; returns the loss and the values."""
-        config, module = self._told(name)
+        config, module = self._parts(name)
         values = module.compute_values(rows)
         errors = torch.square(values - rows[Postprocessing.VALUE_TARGETS])
         loss = config.vf_loss_coeff * torch.clamp(errors, 0, config.vf_clip_param).mean()
         loss.backward()
         return loss.detach(), values.detach()
 
-    def after_gradient_based_update(self, **told: Any) -> None:
-        """Tell the figures of the last minibatch, as RLlib does, but without those of all before it."""
+    def after_gradient_based_update(self, **kwargs: Any) -> None:
+        """Log the figures of the last minibatch, as RLlib does, but without those of all before it."""
         if self._last:
             name, figures, values, targets = self._last
-            config, _ = self._told(name)
+            config, _ = self._parts(name)
             errors = torch.square(values - targets)
             figures |= {
                 VF_LOSS_KEY: torch.clamp(errors, 0, config.vf_clip_param).mean(),
@@ -119,9 +120,10 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
                 LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: _explained_variance(targets, values),
             }
             self.metrics.log_dict(figures, key=name, window=1)
-        super().after_gradient_based_update(**told)
+        super().after_gradient_based_update(**kwargs)
 
-    def _told(self, name: str) -> tuple[Any, Any]:
+    def _parts(self, name: str) -> tuple[Any, Any]:
+        """The configuration of a module, and the module."""
         config: Any = self.config
         return config.get_config_for_module(name), self.module[name].unwrapped()
 

@@ -54,7 +54,7 @@ class SACNetworks(_SeesPictures, _SACCatalog):  # type: ignore[misc]
 
 @dataclass
 class PicturesConfig(ModelConfig):
-    """A convolutional encoder for each picture of ``observed``; ``body`` sees what they say and the other numbers."""
+    """A convolutional encoder for each picture of ``observed``; ``body`` takes their outputs and the other numbers."""
 
     observed: Any = None
     eyes: list[Any] = field(default_factory=list)
@@ -62,10 +62,12 @@ class PicturesConfig(ModelConfig):
 
     @property
     def output_dims(self) -> tuple[int, ...]:
+        """Those of ``body``."""
         """The shape of the encoder's output, without the batch."""
         return tuple(self.body.output_dims)
 
     def build(self, framework: str = "torch") -> "PicturesEncoder":
+        """The encoder, in torch."""
         """The encoder; there is one for torch only."""
         assert framework == "torch"
         return PicturesEncoder(self)

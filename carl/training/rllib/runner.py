@@ -35,7 +35,7 @@ from carl.training.rllib.spaces import Actions, Observations
 logger = logging.getLogger(__name__)
 
 MEASURED = (VERSION, "success")
-"""What PaidVectorEnv says about each step and the episodes keep, as ``custom_data``."""
+"""Infos of PaidVectorEnv about each step that episodes keep, as ``custom_data``."""
 
 COUNTS = "reward"
 """Key in RLlib's metrics of what PaidVectorEnv counts, such as abstains."""
@@ -46,7 +46,7 @@ class RunnerSetup:
     """What a runner needs to build its environments; travels in the algorithm's configuration.
 
     ``generation`` counts the starts of this training: a resumed one plays other episodes than its first start.
-    ``origin`` is what the runner's logs say they are about: what the driver's do.
+    ``origin`` is what the runner's log records are labelled with, as the driver's are.
     """
 
     task: Task
@@ -62,7 +62,7 @@ class RunnerSetup:
 
 
 def one_thread() -> None:
-    """Keep torch and cv2 from starting threads of their own; cv2 does whatever OMP_NUM_THREADS says.
+    """Keep torch and cv2 from starting threads of their own; cv2 ignores OMP_NUM_THREADS.
 
     With two, small networks learn a seventh faster on two idle cores, and fifty times slower on busy ones, where
     OpenMP's threads wait for each other by spinning.
@@ -86,13 +86,13 @@ def check_actions(config: Any, actions: Actions) -> None:
 
 
 class PaidRunner(SingleAgentEnvRunner):
-    """Samples from task environments; asks the channel for the reward when built and before it samples, and follows it.
+    """Samples from task environments; takes the reward from the channel when built and before it samples.
 
     A new version is acknowledged when it stands ready: every episode that starts from the next vector step on is paid
     by it. One that cannot be opened is refused, and the runner goes on with what it has.
 
     A runner that RLlib restarted comes back with its first configuration. That names the channel, not the source,
-    so it comes back with the current reward too. It has no weights until someone sends them: see ``has_weights``.
+    so it comes back with the current reward too. It has no weights until the driver sends them: see ``has_weights``.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -152,7 +152,7 @@ class PaidRunner(SingleAgentEnvRunner):
             self.env.close()
 
     def sample(self, **kwargs: Any) -> list[Any]:
-        """As RLlib's, after pulling the current reward. A channel that is gone leaves the last one in charge."""
+        """As RLlib's, after pulling the current reward. If the channel is gone, the last one stays."""
         if self._follower is not None:
             self._follower.pull()
         with reported(self._setup.channel, self._name):
@@ -165,6 +165,7 @@ class PaidRunner(SingleAgentEnvRunner):
         return self._paid.version if self._paid else 0
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """As RLlib's; ``has_weights`` from the first state with weights on."""
         super().set_state(state)
         self.has_weights |= COMPONENT_RL_MODULE in state
 
@@ -228,7 +229,7 @@ class PaidRunner(SingleAgentEnvRunner):
         self._ongoing = Ongoing.begin(self._observations.pack(observations), time.perf_counter())
 
     def _random(self) -> tuple[Any, Columns]:
-        """Random actions for the environment, and the columns that say so."""
+        """Random actions for the environment, and the column of these."""
         assert self.env is not None
         actions = self.env.action_space.sample()
         return actions, {"actions": actions}

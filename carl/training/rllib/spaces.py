@@ -1,4 +1,4 @@
-"""A task's spaces for a policy: whatever is observed in one array, whatever is done out of one."""
+"""A task's spaces for a policy: observations packed into one array, actions unpacked from one."""
 
 from collections.abc import Iterator
 from math import prod
@@ -76,8 +76,8 @@ class Observations:
 class Actions:
     """What a policy draws to act in ``space``, and what the environment makes of it.
 
-    Everything discrete is counted from 0, every bounded number lies in [-1, 1] and is stretched to its bounds; a number
-    that is not bounded on both sides is taken as it is and clipped to the bound there is.
+    Discrete values are counted from 0; bounded numbers lie in [-1, 1] and are stretched to their bounds; numbers that
+    are not bounded on both sides are clipped to the bound there is.
 
     Attributes:
         original: ``space``.

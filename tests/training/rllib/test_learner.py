@@ -13,7 +13,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from carl.errors import TaskError
-from carl.training.rllib.algorithms import _tuned, tell
+from carl.training.rllib.algorithms import _tuned, apply
 from carl.training.rllib.control import iterate
 from carl.training.rllib.divergence import check_weights, require_finite
 from carl.training.rllib.learner import Minibatches, PPOLearner
@@ -75,7 +75,7 @@ POLICY = "default_policy"
 def learner(actions: gym.Space[Any], **settings: Any) -> PPOLearner:
     """Of networks that look at four numbers; the same for the same settings."""
     torch.manual_seed(0)
-    config = tell(_tuned("ppo"), settings)
+    config = apply(_tuned("ppo"), settings)
     config = config.learners(num_learners=0).environment(observation_space=FOUR, action_space=actions)
     built = config.build_learner(spaces={POLICY: (FOUR, actions)})
     assert isinstance(built, PPOLearner)
