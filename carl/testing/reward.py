@@ -60,6 +60,7 @@ class RewardSourceContract:
         return judgements(source, stream)
 
     def test_the_stream_tries_it(self, stream: list[Seen]) -> None:
+        """In some vector step an episode begins while another goes on."""
         assert any(seen.began.any() and not seen.began.all() for seen in stream), (
             "no episode begins while another goes on: play more steps, or an environment whose episodes end sooner"
         )
@@ -67,6 +68,7 @@ class RewardSourceContract:
     def test_it_travels_and_the_copy_judges_the_same(
         self, source: RewardSource, stream: list[Seen], judged: list[Judged]
     ) -> None:
+        """A pickled copy has the same needs and shows, and judges alike."""
         copy = _copied(source)
         assert (copy.needs, copy.shows) == (source.needs, source.shows), "a copy needs or shows something else"
         _assert_same(judged, judgements(copy, stream), "a copy judges otherwise", self.rtol)
@@ -74,6 +76,7 @@ class RewardSourceContract:
     def test_equal_ids_are_equal_rewards(
         self, source: RewardSource, variant: RewardSource | None, stream: list[Seen], judged: list[Judged]
     ) -> None:
+        """Its id is a text that stays, it judges alike twice, and another reward has another id."""
         assert isinstance(source.id, str)
         assert source.id, "an id names the reward; it cannot be empty"
         assert source.id == source.id == _copied(source).id, "the same reward has another id elsewhere"
@@ -82,6 +85,7 @@ class RewardSourceContract:
             assert variant.id != source.id, "another reward has the same id"
 
     def test_what_is_judged_is_arrays_of_the_right_shapes(self, source: RewardSource, stream: list[Seen]) -> None:
+        """Judged has reward ``float64[M]``, shown ``float32[M, S]`` and abstained ``bool[M]``."""
         with _opened(source, self.slots) as session:
             for seen in stream:
                 found, rows = session.look(_copy(seen)), len(seen.slots)
@@ -90,10 +94,12 @@ class RewardSourceContract:
                 _check_array("abstained", found.abstained, (rows,), np.bool_)
 
     def test_what_begins_an_episode_earns_nothing(self, stream: list[Seen], judged: list[Judged]) -> None:
+        """The first row of an episode earns exactly 0."""
         for seen, found in zip(stream, judged, strict=True):
             assert (found.reward[seen.began] == 0).all(), "the first row of an episode has to earn exactly 0"
 
     def test_what_it_could_not_judge_earns_nothing(self, judged: list[Judged]) -> None:
+        """A row that abstained earns exactly 0, unless rows abstain ``in_parts``."""
         if self.in_parts:
             pytest.skip("its rows abstain in part")
         for found in judged:
@@ -102,6 +108,7 @@ class RewardSourceContract:
     def test_it_judges_by_what_it_says_that_it_needs(
         self, source: RewardSource, stream: list[Seen], judged: list[Judged]
     ) -> None:
+        """It judges alike if all of Seen that it does not need is None."""
         assert source.needs <= set(Need), "needs are of carl.rewards.source.Need"
         without: dict[str, Any] = {str(need): None for need in set(Need) - source.needs}
         bare = [replace(seen, **without) for seen in stream]
@@ -112,6 +119,7 @@ class RewardSourceContract:
         _assert_same(judged, found, "it judges otherwise by what it needs alone", self.rtol)
 
     def test_what_is_shown_lies_in_its_box(self, source: RewardSource, judged: list[Judged]) -> None:
+        """``shows`` is a Box of one dimension and of floats, and contains what is shown."""
         shows = source.shows
         if shows is None:
             return
@@ -123,6 +131,7 @@ class RewardSourceContract:
             assert not outside.any(), f"{found.shown[outside][0]} is shown, outside of {shows}"
 
     def test_slots_are_judged_apart(self, source: RewardSource, stream: list[Seen], judged: list[Judged]) -> None:
+        """A slot's rows are judged alike without the other slots."""
         for slot in range(self.slots):
             places = [np.flatnonzero(seen.slots == slot) for seen in stream]
             mine = [_rows(seen, place) for seen, place in zip(stream, places, strict=True) if place.size]
@@ -131,6 +140,7 @@ class RewardSourceContract:
             _assert_same(among, alone, f"slot {slot} is judged otherwise without the others", self.rtol)
 
     def test_rows_are_judged_in_any_order(self, source: RewardSource, stream: list[Seen], judged: list[Judged]) -> None:
+        """Rows of one step are judged alike in reverse order."""
         orders = [np.arange(len(seen.slots))[::-1] for seen in stream]
         found = judgements(source, [_rows(seen, order) for seen, order in zip(stream, orders, strict=True)])
         usual = [_of(each, order) for each, order in zip(judged, orders, strict=True)]
@@ -139,6 +149,7 @@ class RewardSourceContract:
     def test_sessions_and_episodes_do_not_touch_each_other(
         self, source: RewardSource, stream: list[Seen], judged: list[Judged]
     ) -> None:
+        """Neither a second session nor earlier episodes change a judgement."""
         with _opened(source, self.slots) as one, _opened(source, self.slots) as other:
             found = []
             for seen, last in zip(stream, reversed(stream), strict=True):
@@ -149,6 +160,7 @@ class RewardSourceContract:
         _assert_same(judged, again, "what was judged before changes later episodes", self.rtol)
 
     def test_arrays_are_only_lent(self, source: RewardSource, stream: list[Seen], judged: list[Judged]) -> None:
+        """It writes in no array of Seen, and keeps no reference to one."""
         found = []
         with _opened(source, self.slots) as session:
             for seen in stream:
@@ -165,6 +177,7 @@ class RewardSourceContract:
         _assert_same(judged, found, "it keeps arrays that it was lent, which the next frames overwrite", self.rtol)
 
     def test_counts_only_grow(self, source: RewardSource, stream: list[Seen]) -> None:
+        """Counts are ints that never shrink, and stay when the session is closed."""
         with _opened(source, self.slots) as session:
             before = dict(session.counts)
             for seen in stream:
@@ -177,6 +190,7 @@ class RewardSourceContract:
         assert dict(session.counts) == before, "counts change when the session is closed"
 
     def test_closing_twice_is_harmless(self, source: RewardSource, stream: list[Seen]) -> None:
+        """A session can be closed twice, and the source opened again."""
         session = source.open(self.slots)
         session.look(stream[0])
         session.close()
