@@ -34,7 +34,7 @@ from carl.serving.engine import VlmEngine
 from carl.serving.prompt import Prompt, Sampling
 from carl.statistics import wilson_interval
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
-from carl.synthesis.parse import Plan, parse_plan, parse_source
+from carl.synthesis.parse import Plan, parse_code, parse_plan
 from carl.task import Frame, Task
 from carl.tasks import get_task
 from carl.verification import verify
@@ -79,7 +79,7 @@ class Asker:
         wanted = [(row, index) for row, plan in enumerate(plans) if plan for index in range(len(plan.steps))]
         asked = [(scenes[row], _write_line(plans[row], index)) for row, index in wanted]
         written = self._ask(asked, temperature, (seed, 1))
-        sources = {key: _parsed(parse_source, text) for key, text in zip(wanted, written, strict=True)}
+        sources = {key: _parsed(parse_code, text) for key, text in zip(wanted, written, strict=True)}
         return [_program(plan, [sources.get((row, index)) for index in range(8)]) for row, plan in enumerate(plans)]
 
     def _ask(self, asked: Sequence[tuple[Scene, str]], temperature: float, seed: tuple[int, int]) -> list[str]:

@@ -1,7 +1,6 @@
 """Code as reward: a VLM writes a program, and what passes verification is the reward."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -9,22 +8,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carl.artefacts import PROGRAM, SYNTHESIS, VERIFICATION, read_json, whole, write_bytes, write_json, write_text
+from carl.artefacts import (
+    ASKED,
+    CANDIDATES,
+    PAIRS,
+    PROGRAM,
+    SYNTHESIS,
+    VERIFICATION,
+    read_json,
+    whole,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from carl.cluster.logs import about
 from carl.config import EMBEDDED_MODEL, RunConfig
 from carl.errors import ConfigError, ProgramError
 from carl.methods.method import Stage, Stages, Work
-from carl.methods.recorded import Episodes, made, recorded
+from carl.methods.recorded import made, recorded
 from carl.program import RewardProgram
+from carl.synthesis.ledger import Ledger
+from carl.synthesis.search import HELD_OUT_FAILED, Found, HeldOutGate, SearchGate, search
+from carl.synthesis.tried import Budget
+from carl.synthesis.vlm_proposer import VlmProposer
 from carl.task import Frame
+from carl.verification import VerificationReport
+from carl.verification import verify as judge
+from carl.vlm.client import VlmClient, connect
 
 if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
-    from carl.synthesis.search import Candidate, SynthesisResult
-    from carl.verification.report import VerificationReport
-
-VERDICTS = 3
-"""Programs that may fail on held-out episodes before a run gives up."""
 
 
 def collect(work: Work[RunConfig]) -> None:
@@ -33,52 +46,56 @@ def collect(work: Work[RunConfig]) -> None:
 
 
 def synthesize(work: Work[RunConfig]) -> None:
-    """Have the VLM write a program that survives the recorded episodes."""
-    from carl.synthesis.search import synthesize
-    from carl.vlm.client import connect
+    """Have the VLM write a program that survives the episodes of the search, and then held-out ones.
 
+    Raises VlmError if the model fails, and ProgramError if no program survives.
+    """
+    config, ledger = work.config, _ledger(work)
     experts, randoms = recorded(work)
-    shown = islice(experts, work.config.synthesis.pairs)
+    shown = islice(experts, config.synthesis.pairs)
     pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
     _keep_pairs(work, pairs)
-    with connect(work.config.vlm, work.directory / "synthesis", work.progress) as client:
-        result = synthesize(
-            work.task.description,
-            pairs,
-            client,
-            work.config.synthesis,
-            verify=lambda program: _failed_held_out(work, program) or _verdict(work, program, experts, randoms),
-            on_candidate=lambda candidate: _keep_candidate(work, candidate),
-            progress=work.progress,
-            seed=work.config.seed,
+    gate = SearchGate(
+        lambda program: judge(program, experts, randoms, config.verify, work.progress), _held_out_gate(work)
+    )
+    with connect(config.vlm, work.directory / ASKED, work.progress) as client:
+        proposer = VlmProposer(work.task.description, pairs, client, config.synthesis, config.seed, work.progress)
+        found = search([proposer], gate, Budget(calls=config.synthesis.max_requests), ledger.keep)
+    work.progress("asking the VLM", found.spent.calls, found.spent.calls)
+    ledger.reject(found.rejections)
+    _keep_synthesis(work, found, client)
+    if found.program is None:
+        raise (
+            _used_up(ledger)
+            if gate.held_out.used_up
+            else ProgramError(
+                f"{found.outcome}. {ledger.folder} holds what was tried and why it was rejected; try "
+                "another --seed, more synthesis.samples, or a larger model"
+            )
         )
-    _keep_synthesis(work, result)
-    if result.program is None:
-        raise ProgramError(
-            f"{result.outcome}. {work.directory / 'candidates'} holds what was tried and why it was rejected; try "
-            "another --seed, more synthesis.samples, or a larger model"
-        )
-    write_text(work.directory / PROGRAM, result.program.to_json())
+    write_text(work.directory / PROGRAM, found.program.to_json())
 
 
 def verify(work: Work[RunConfig]) -> None:
-    """Judge the accepted program once more, on episodes that synthesis never saw; if it fails, synthesize on."""
-    candidates, path = work.directory / "candidates", work.directory / PROGRAM
-    while (failed := len(list(candidates.glob("held-out-*.json")))) < VERDICTS:
-        if failed and (not path.exists() or _failed_held_out(work, program_of(work))):
-            synthesize(work)
-        program = program_of(work)
-        report = _verdict(work, program, *recorded(work, held_out=failed + 1))
-        write_json(work.directory / VERIFICATION, report.model_dump(mode="json"))
-        if report.accepted:
-            return
-        content = {"program": program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
-        write_json(candidates / f"held-out-{failed + 1}-{program.id}.json", content)
-        path.unlink()
-    raise ProgramError(
-        f"{VERDICTS} programs survived synthesis and failed on fresh episodes; see {candidates}. "
-        "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
-    )
+    """Report how the program in the run's directory was judged on episodes that synthesis never saw.
+
+    A program that synthesis did not judge on them, say an edited one, is judged now. Raises ProgramError if they refuse
+    it: synthesis is not done then, and would find another one.
+    """
+    program, ledger = program_of(work), _ledger(work)
+    verdict = ledger.verdicts().get(program.id)
+    if verdict is None:
+        verdict = _held_out_gate(work).judge(program)
+        if verdict is None:
+            raise _used_up(ledger)
+        if not verdict.report.accepted:
+            ledger.refuse(program, verdict)
+    write_json(work.directory / VERIFICATION, verdict.report.model_dump(mode="json"))
+    if not verdict.report.accepted:
+        raise ProgramError(
+            f"the program in {work.directory / PROGRAM} fails on fresh episodes: {verdict.report.failed[0].message}. "
+            f"Correct it, or run `carl run {work.config.task}`: synthesis then goes on and replaces it"
+        )
 
 
 def program_of(work: Work[RunConfig]) -> RewardProgram:
@@ -119,49 +136,50 @@ def verified(directory: Path) -> str | None:
         return program if report["accepted"] is True and report["program_id"] == program else None
 
 
-def _verdict(
-    work: Work[RunConfig], program: RewardProgram, experts: Episodes, randoms: Episodes
-) -> "VerificationReport":
-    from carl.verification import verify
+def _program_made(directory: Path, _: RunConfig) -> str | None:
+    """Whatever the program is by now, unless held-out episodes refused it: verification finds out which one it is."""
+    path = directory / PROGRAM
+    if not path.exists():
+        return None
+    verdict = Ledger(directory / CANDIDATES).verdicts().get(RewardProgram.load(path).id)
+    return "there" if verdict is None or verdict.report.accepted else None
 
-    return verify(program, experts, randoms, work.config.verify, work.progress)
+
+def _ledger(work: Work[RunConfig]) -> Ledger:
+    return Ledger(work.directory / CANDIDATES)
 
 
-def _failed_held_out(work: Work[RunConfig], program: RewardProgram) -> "VerificationReport | None":
-    """The report that refused ``program`` after synthesis had accepted it; None if there is none."""
-    from carl.verification.report import VerificationReport
+def _held_out_gate(work: Work[RunConfig]) -> HeldOutGate:
+    """The gate on held-out episodes, each set of which is recorded when it is first needed."""
 
-    for path in (work.directory / "candidates").glob(f"held-out-*-{program.id}.json"):
-        with whole(str(path)):
-            return VerificationReport.model_validate(read_json(path, dict)["report"])
-    return None
+    def judge_held_out(program: RewardProgram, number: int) -> VerificationReport:
+        return judge(program, *recorded(work, held_out=number), work.config.verify, work.progress)
+
+    return HeldOutGate(judge_held_out, _ledger(work).refusals())
+
+
+def _used_up(ledger: Ledger) -> ProgramError:
+    return ProgramError(
+        f"{HELD_OUT_FAILED}; see {ledger.folder}. Try more episodes (collect.experts, collect.randoms) in another "
+        "--run-dir"
+    )
 
 
 def _keep_pairs(work: Work[RunConfig], pairs: Sequence[tuple[Frame, Frame]]) -> None:
     packed = BytesIO()
     np.savez_compressed(packed, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
-    write_bytes(work.directory / "synthesis/pairs.npz", packed.getvalue())
+    write_bytes(work.directory / PAIRS, packed.getvalue())
 
 
-def _keep_candidate(work: Work[RunConfig], candidate: "Candidate") -> None:
-    report: VerificationReport = candidate.report  # type: ignore[assignment]  # what _verdict made
-    content = {"program": candidate.program.model_dump(mode="json"), "report": report.model_dump(mode="json")}
-    write_json(work.directory / f"candidates/{candidate.number:02d}-{candidate.program.id}.json", content)
-
-
-def _keep_synthesis(work: Work[RunConfig], result: "SynthesisResult") -> None:
-    for index, rejection in enumerate(result.rejections, 1):
-        content = {"rejected": rejection.reason, **asdict(rejection)}
-        write_json(work.directory / f"candidates/answer-{index:02d}.json", content)
-    usage = {"model": work.config.vlm.model, **result.usage.model_dump(), "wanted": result.wanted}
-    content = {"candidates": len(result.candidates), "stopped": result.stopped, "usage": usage}
+def _keep_synthesis(work: Work[RunConfig], found: Found, client: VlmClient) -> None:
+    usage = {"model": work.config.vlm.model, **client.usage.model_dump(), "wanted": client.wanted}
+    content = {"candidates": len(found.candidates), "stopped": found.stopped, "usage": usage}
     write_json(work.directory / SYNTHESIS, content)
 
 
 STAGES: Stages = (
     Stage("collect", collect, made, settles=("collect",)),
-    # Whatever the program is by now: verification says whether it is the one that was judged.
-    Stage("synthesize", synthesize, lambda at, _: "there" if (at / PROGRAM).exists() else None, settles=("verify",)),
+    Stage("synthesize", synthesize, _program_made, settles=("verify",)),
     Stage("verify", verify, lambda at, _: verified(at), settles=("vlm", "synthesis")),
 )
 """What comes before training on a program."""

@@ -62,7 +62,7 @@ class Notes(list[str]):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One answer of the VLM: a program and what verification said, or the reason why it never became a program."""
+    """One answer of the VLM: a program and the report that decided last, or why it never became a program."""
 
     name: str
     program: RewardProgram | None
@@ -215,8 +215,9 @@ class Run:
                 program = RewardProgram.from_json(json.dumps(data["program"]))
             except ProgramError as error:
                 rejected = rejected or str(error)
+        report = as_record(as_record(data.get("held_out")).get("report")) or as_record(data.get("report"))
         stem = name.rpartition("/")[2].removesuffix(".json")
-        return Candidate(stem, program, as_record(data.get("report")), rejected, str(data.get("answer") or ""))
+        return Candidate(stem, program, report, rejected, str(data.get("answer") or ""))
 
     def _read(self, name: str) -> Any:
         if name not in self._held:

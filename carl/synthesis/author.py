@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -10,7 +9,8 @@ from carl.config import SynthesisConfig
 from carl.console.progress import Progress
 from carl.program import MAX_SUBTASKS
 from carl.seeding import Role, seed_of
-from carl.synthesis.parse import Plan, Unusable, parse_plan, parse_source
+from carl.synthesis.parse import Plan, Unusable, parse_code, parse_plan
+from carl.synthesis.tried import Cost, Rejection, Tried
 from carl.task import Frame
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
@@ -34,33 +34,11 @@ NOTHING = "(nothing that could be used)"
 T = TypeVar("T")
 
 
-class BudgetSpentError(Exception):
-    """All requests that a synthesis may make are made."""
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """An answer that is neither a plan nor a program.
-
-    Attributes:
-        request: counts from 1.
-        sample: counts from 0.
-        reason: why, with what is this answer's own; ``kind`` without, so that equal kinds can be counted.
-    """
-
-    request: int
-    sample: int
-    prompt: str
-    reason: str
-    kind: str
-
-
 class Author:
-    """Asks for plans and programs; every request has its own seed, and at most ``config.max_requests`` are made.
+    """Asks for plans and for code; every request has its own seed. Answers of no use are rejections in ``tried``.
 
     Attributes:
-        requests: how many were made.
-        rejections: every answer that could not be used, and why.
+        requests: how many were made. They raise BudgetSpentError where the search's budget does not cover another one.
     """
 
     def __init__(
@@ -71,8 +49,10 @@ class Author:
         config: SynthesisConfig,
         seed: int,
         progress: Progress,
+        tried: Tried,
     ) -> None:
-        self._client, self._config, self._seed, self._progress = client, config, seed, progress
+        self._client, self._config, self._seed = client, config, seed
+        self._progress, self._tried = progress, tried
         shown = pairs[: config.pairs]
         self._frames = tuple(frame for pair in shown for frame in pair)
         height, width = self._frames[0].shape[:2]
@@ -81,7 +61,6 @@ class Author:
             "height": height, "width": width,
         }  # fmt: skip
         self.requests = 0
-        self.rejections: list[Rejection] = []
 
     def plans(self, rejected: str = "", evidence: str = "") -> list[Plan]:
         """Distinct plans, most votes first; may be empty. ``rejected`` is the plan that failed on ``evidence``."""
@@ -89,10 +68,10 @@ class Author:
         repair = prompt.fill("repair", plan=rejected or NOTHING, evidence=evidence) if evidence else ""
         return self._ask(prompt, parse_plan, lambda plan: plan.key, {"repair": repair, "max_subtasks": MAX_SUBTASKS})
 
-    def sources(self, plan: Plan, index: int, rejected: str = "", evidence: str = "") -> list[str]:
-        """Distinct programs for step ``index`` (from 0) of ``plan``, most votes first; may be empty.
+    def codes(self, plan: Plan, index: int, rejected: str = "", evidence: str = "") -> list[str]:
+        """Distinct codes for step ``index`` (from 0) of ``plan``, most votes first; may be empty.
 
-        ``rejected`` is the source that failed on ``evidence``.
+        ``rejected`` is the code that failed on ``evidence``.
         """
         prompt = prompts.load("write")
         before = plan.steps[index - 1].name if index else ""
@@ -105,11 +84,12 @@ class Author:
             "vision": prompts.vision_reference(),
             "repair": prompt.fill("repair", source=_fenced(rejected), evidence=evidence) if evidence else "",
         }
-        return self._ask(prompt, parse_source, lambda source: source, values)
+        return self._ask(prompt, parse_code, lambda code: code, values)
 
     def complaints(self) -> str:
         """Why answers to the latest request could not be used, each reason once."""
-        return "\n".join(dict.fromkeys(each.reason for each in self.rejections if each.request == self.requests))
+        latest = (each.reason for each in self._tried.rejections if each.request == self._tried.spent.calls)
+        return "\n".join(dict.fromkeys(latest))
 
     def _ask(
         self,
@@ -118,15 +98,16 @@ class Author:
         key: Callable[[T], Hashable],
         values: dict[str, object],
     ) -> list[T]:
-        if self.requests >= self._config.max_requests:
-            raise BudgetSpentError
+        budget, made = self._tried.budget.calls, self._tried.spent.calls
+        self._tried.spend(Cost(calls=1))
         values = {**self._words, **values}
         question = Question(prompt.id, _filled(prompt, "system", values), _filled(prompt, "user", values), self._frames)
-        self._progress("asking the VLM", self.requests, self._config.max_requests)
+        self._progress("asking the VLM", made, budget)
         seed = seed_of(self._seed, Role.SYNTHESIS, self.requests)
         exchange = self._client.exchange(question, self._config.samples, seed)
         self.requests += 1
-        self._progress("asking the VLM", self.requests, self._config.max_requests)
+        self._tried.answers += exchange.usage.samples
+        self._progress("asking the VLM", made + 1, budget)
         return ranked(self._parsed(exchange, parse), key)
 
     def _parsed(self, exchange: Exchange, parse: Callable[[str], T]) -> list[T]:
@@ -137,7 +118,9 @@ class Author:
                     raise Unusable(ENDED[end].format(max_tokens=exchange.draw.max_tokens))
                 parsed.append(parse(answer))
             except Unusable as error:
-                self.rejections.append(Rejection(self.requests, sample, exchange.prompt, str(error), error.kind))
+                request = self._tried.spent.calls
+                rejection = Rejection(request, sample, exchange.prompt, str(error), error.kind)
+                self._tried.rejections.append(rejection)
         return parsed
 
 
@@ -153,5 +136,5 @@ def _filled(prompt: prompts.PromptFile, section: str, values: dict[str, object])
     return re.sub(r"\n{3,}", "\n\n", prompt.fill(section, **values))
 
 
-def _fenced(source: str) -> str:
-    return f"```python\n{source}```" if source else NOTHING
+def _fenced(code: str) -> str:
+    return f"```python\n{code}```" if code else NOTHING

@@ -2,6 +2,6 @@
 
 from carl.synthesis.bare import Unusable
 from carl.synthesis.plan import Plan, Step, parse_plan
-from carl.synthesis.python import parse_source
+from carl.synthesis.python import parse_code
 
-__all__ = ["Plan", "Step", "Unusable", "parse_plan", "parse_source"]
+__all__ = ["Plan", "Step", "Unusable", "parse_code", "parse_plan"]

@@ -1,4 +1,4 @@
-"""The source of ``progress(frame, initial)`` in an answer: in a fence, in several, or as it stands among prose."""
+"""The code of ``progress(frame, initial)`` in an answer: in a fence, in several, or as it stands among prose."""
 
 import ast
 import json
@@ -24,8 +24,8 @@ CUT_OFF = "the answer was cut off"
 """What rejections of answers that did not end begin with."""
 
 
-def parse_source(answer: str) -> str:
-    """The Python source that defines ``progress(frame, initial)``: of several fenced blocks the last that does.
+def parse_code(answer: str) -> str:
+    """The Python code that defines ``progress(frame, initial)``: of several fenced blocks the last that does.
 
     An answer without a fence passes if there is Python between the prose, or in JSON. Raises Unusable, a ProgramError.
     """
@@ -106,8 +106,8 @@ def _among_prose(text: str) -> str:
 
 def _checked(text: str) -> str:
     """``text`` with plain line ends, if it is Python that defines the function; nothing is executed."""
-    source = "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
-    functions = [node for node in _parsed(source).body if isinstance(node, ast.FunctionDef)]
+    code = "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
+    functions = [node for node in _parsed(code).body if isinstance(node, ast.FunctionDef)]
     wanted = [node for node in functions if node.name == FUNCTION]
     if not wanted:
         names = ", ".join(node.name for node in functions) or "no function"
@@ -115,14 +115,14 @@ def _checked(text: str) -> str:
     parameters = [argument.arg for argument in (*wanted[-1].args.posonlyargs, *wanted[-1].args.args)]
     if parameters != ["frame", "initial"]:
         raise Unusable(f"the parameters of {FUNCTION} are {parameters}, not frame and initial")
-    return source
+    return code
 
 
-def _parsed(source: str) -> ast.Module:
+def _parsed(code: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an invalid escape in what the model wrote
-            return ast.parse(source)
+            return ast.parse(code)
     # ast.parse raises the last three on null bytes and on nesting that is too deep
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Unusable("no Python program in the answer", f"{error}: {excerpt(source)}") from error
+        raise Unusable("no Python program in the answer", f"{error}: {excerpt(code)}") from error

@@ -1,79 +1,91 @@
-"""Decompose, write, verify, repair: the search for a program that passes verification."""
+"""The search for a program that passes the gate: on the episodes of the search, and then on held-out ones."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from carl.config import SynthesisConfig
-from carl.console.progress import Progress, silent
-from carl.program import RewardProgram, SubTask
-from carl.synthesis.author import Author, BudgetSpentError, Rejection
-from carl.synthesis.parse import Plan
-from carl.task import Frame
-from carl.vlm.client import VlmClient
-from carl.vlm.exchange import Usage
+from carl.program import RewardProgram
+from carl.synthesis.tried import (
+    Budget,
+    BudgetSpentError,
+    Candidate,
+    Cost,
+    HeldOut,
+    Proposal,
+    Proposer,
+    Rejection,
+    Tried,
+)
+from carl.verification.report import VerificationReport
 
-MAX_REPAIRS = 2
-"""Repair requests for one sub-task before the plan is given up."""
+VERDICTS = 3
+"""Programs that may fail on held-out episodes before a search gives up."""
 
+HELD_OUT_FAILED = f"{VERDICTS} programs survived synthesis and failed on fresh episodes"
+"""Why a search ends then."""
 
-class Check(Protocol):
-    """One check of a report; ``subtask`` (from 0) is the one to blame, None the plan."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def subtask(self) -> int | None: ...
-    @property
-    def message(self) -> str: ...
-
-
-class Report(Protocol):
-    """What a synthesis needs of a VerificationReport."""
-
-    @property
-    def accepted(self) -> bool: ...
-    @property
-    def checks(self) -> Sequence[Check]: ...
-    def evidence(self, subtask: int | None = None) -> str: ...
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A program that was verified, and how that went. ``number`` counts from 1."""
-
-    number: int
-    program: RewardProgram
-    report: Report
-
-
-Verify = Callable[[RewardProgram], Report]
+Judge = Callable[[RewardProgram], VerificationReport]
 OnCandidate = Callable[[Candidate], None]
 
 
+class HeldOutGate:
+    """Verdicts on episodes that the search never saw.
+
+    What survives a set of episodes that refused another program may have been chosen for that: so each refusal takes
+    its set with it, and there are ``VERDICTS`` sets.
+    """
+
+    def __init__(
+        self, judge: Callable[[RewardProgram, int], VerificationReport], refused: Iterable[HeldOut] = ()
+    ) -> None:
+        """``judge`` takes the number of the set, from 1; ``refused`` are the refusals of earlier attempts."""
+        self._judge = judge
+        self._refused = {each.report.program_id: each for each in refused}
+
+    @property
+    def used_up(self) -> bool:
+        """Whether no set is left."""
+        return len(self._refused) >= VERDICTS
+
+    def judge(self, program: RewardProgram) -> HeldOut | None:
+        """The verdict on a program, without judging a refused one again; None if no set is left."""
+        if program.id in self._refused or self.used_up:
+            return self._refused.get(program.id)
+        number = len(self._refused) + 1
+        verdict = HeldOut(number, self._judge(program, number))
+        if not verdict.report.accepted:
+            self._refused[program.id] = verdict
+        return verdict
+
+
 @dataclass(frozen=True)
-class SynthesisResult:
-    """What came of a synthesis: the accepted program or None, all that was tried, and why it ended.
+class SearchGate:
+    """What a program has to pass: the gate on the episodes of the search, and then the one on held-out episodes."""
+
+    judge: Judge
+    held_out: HeldOutGate
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of a search: the accepted program or None, all that was tried, and why it ended.
 
     Attributes:
-        wanted: answers that were asked for; ``usage.samples`` came.
+        answers: how many answers models gave; ``rejections`` are those that could not be used.
+        spent: by all proposers together.
     """
 
     program: RewardProgram | None
     candidates: tuple[Candidate, ...]
     rejections: tuple[Rejection, ...]
-    requests: int
-    usage: Usage
+    answers: int
+    spent: Cost
     stopped: str
-    wanted: int = 0
 
     @property
     def outcome(self) -> str:
         """How it ended, in a sentence, with the commonest reason for which answers or programs were rejected."""
-        found = [_unusable(self.rejections, self.usage.samples)] if self.rejections else []
+        found = [_unusable(self.rejections, self.answers)] if self.rejections else []
         if not self.candidates:
             return "; ".join([f"the model wrote no program that could be tried: {self.stopped}", *found])
         if self.program:
@@ -81,196 +93,70 @@ class SynthesisResult:
         return "; ".join([f"no program survived verification: {self.stopped}", _failed(self.candidates), *found])
 
 
-def _unusable(rejections: Sequence[Rejection], samples: int) -> str:
+def _unusable(rejections: Sequence[Rejection], answers: int) -> str:
     kind, times = Counter(each.kind for each in rejections).most_common(1)[0]
     example = next(each.reason for each in rejections if each.kind == kind)
     often = "all for one reason" if times == len(rejections) else f"most often ({times} times) for this reason"
-    return f"{len(rejections)} of {samples} answers could not be used, {often}: {example}"
+    return f"{len(rejections)} of {answers} answers could not be used, {often}: {example}"
 
 
 def _failed(candidates: Sequence[Candidate]) -> str:
     """The check that most programs failed first, and what it found last."""
-    failed = [next(check for check in each.report.checks if not check.passed) for each in candidates]
+    failed = [each.verdict.failed[0] for each in candidates if each.verdict.failed]
+    if not failed:
+        return "nothing speaks against the last"
     name, times = Counter(check.name for check in failed).most_common(1)[0]
     message = next(check.message for check in reversed(failed) if check.name == name)
     return f"{times} of {len(candidates)} programs failed at {name}: {message}"
 
 
-def synthesize(
-    description: str,
-    pairs: Sequence[tuple[Frame, Frame]],
-    client: VlmClient,
-    config: SynthesisConfig,
-    verify: Verify,
-    on_candidate: OnCandidate = lambda _: None,
-    progress: Progress = silent,
-    seed: int = 0,
-) -> SynthesisResult:
-    """Search for a program that ``verify`` accepts.
+def search(
+    proposers: Sequence[Proposer], gate: SearchGate, budget: Budget, on_candidate: OnCandidate = lambda _: None
+) -> Found:
+    """Judge what ``proposers``, listed cheapest first, propose, each program once, until one is accepted.
 
-    ``pairs`` are the initial and the goal frame of expert episodes, ``uint8[H, W, 3]``; the first ``config.pairs``
-    are shown. Answers that cannot be used are recorded, never raised. Raises VlmError if the model fails; what it
-    answered until then is in the client's recording, so that the next call with the same arguments goes on from there.
+    A proposer is asked when all cheaper ones have nothing more to propose; after each of its proposals those are asked
+    anew, who may build on it. A program that passes on the episodes of the search is judged on held-out ones;
+    a refusal there is evidence as any other. ``on_candidate`` is called with every verdict, so with a program that is
+    judged on held-out episodes twice. Raises what proposers and judges raise, but for BudgetSpentError.
     """
-    author = Author(description, pairs, client, config, seed, progress)
-    search = _Search(author, verify, on_candidate)
-    program, stopped = search.run()
-    progress("asking the VLM", author.requests, author.requests)
-    return SynthesisResult(
-        program,
-        tuple(search.candidates),
-        tuple(author.rejections),
-        author.requests,
-        client.usage,
-        stopped,
-        client.wanted,
-    )
+    tried = Tried(budget)
+    program, stopped = _searched(proposers, gate, tried, on_candidate)
+    return Found(program, tuple(tried.candidates), tuple(tried.rejections), tried.answers, tried.spent, stopped)
 
 
-class _Shelf:
-    """The programs sampled for one sub-task, best first, and the one in use."""
-
-    def __init__(self, sources: Sequence[str]) -> None:
-        self.sources = list(sources)
-        self.position = 0
-        self.repairs = 0
-
-    @property
-    def source(self) -> str:
-        return self.sources[self.position] if self.sources else ""
-
-    def advance(self) -> bool:
-        """Take up the next source; False if there is none."""
-        left = self.position + 1 < len(self.sources)
-        self.position += left
-        return left
-
-    def restock(self, sources: Sequence[str]) -> bool:
-        """Add the sources that are new and take up the first of them; False if none is."""
-        new = [source for source in sources if source not in self.sources]
-        if new:
-            self.position = len(self.sources)
-            self.sources += new
-        return bool(new)
+def _searched(
+    proposers: Sequence[Proposer], gate: SearchGate, tried: Tried, on_candidate: OnCandidate
+) -> tuple[RewardProgram | None, str]:
+    """The accepted program or None, and why the search ended."""
+    try:
+        for proposal in _proposals(proposers, tried):
+            candidate = _judged(proposal, gate, tried, on_candidate)
+            if candidate.accepted:
+                return candidate.program, "accepted"
+            if gate.held_out.used_up and candidate.report.accepted:
+                return None, HELD_OUT_FAILED
+    except BudgetSpentError:
+        return None, f"all {tried.spent.calls} requests are used up"
+    return None, "; ".join(proposer.exhausted for proposer in proposers)
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A plan with a shelf for each of its steps."""
-
-    plan: Plan
-    shelves: tuple[_Shelf, ...]
-
-    def program(self) -> RewardProgram:
-        return RewardProgram(
-            subtasks=tuple(
-                SubTask(name=step.name, description=step.description, code=shelf.source)
-                for step, shelf in zip(self.plan.steps, self.shelves, strict=True)
-            )
-        )
-
-    def variants(self) -> Iterator[RewardProgram]:
-        """Programs with one sub-task's source exchanged for another sample, the last sub-task's first."""
-        for shelf in reversed(self.shelves):
-            chosen = shelf.position
-            for position in range(len(shelf.sources)):
-                shelf.position = position
-                yield self.program()
-            shelf.position = chosen
+def _proposals(proposers: Sequence[Proposer], tried: Tried) -> Iterator[Proposal]:
+    """New programs: the dearest proposer's, each followed by what the cheaper ones propose by then."""
+    if not proposers:
+        return
+    *cheaper, dearest = proposers
+    yield from _proposals(cheaper, tried)
+    for proposal in dearest.propose(tried):
+        if proposal.program not in tried:
+            yield proposal
+            yield from _proposals(cheaper, tried)
 
 
-class _Search:
-    """One synthesis. Programs are verified once each; what fails is replaced where the report says it failed."""
-
-    def __init__(self, author: Author, verify: Verify, on_candidate: OnCandidate) -> None:
-        self._author, self._verify, self._on_candidate = author, verify, on_candidate
-        self._reports: dict[str, Report] = {}
-        self._tried: set[tuple[str, ...]] = set()
-        self._unclear: list[_Draft] = []
-        self._shelves: dict[tuple[int, int, str], _Shelf] = {}
-        self.candidates: list[Candidate] = []
-
-    def run(self) -> tuple[RewardProgram | None, str]:
-        """The accepted program or None, and why the search ended."""
-        try:
-            program = self._over_plans()
-        except BudgetSpentError:
-            program = self._over_variants()
-            return program, "accepted" if program else f"all {self._author.requests} requests are used up"
-        return program, "accepted" if program else "the model names no further plan that could be tried"
-
-    def _over_plans(self) -> RewardProgram | None:
-        rejected, evidence = "", ""
-        stale = 0
-        while stale < 2:
-            plans = [plan for plan in self._author.plans(rejected, evidence) if plan.key not in self._tried]
-            if not plans:
-                stale += 1
-                evidence = evidence or self._author.complaints()
-                if program := self._over_variants():
-                    return program
-            for plan in plans:
-                program, evidence = self._develop(plan)
-                if program:
-                    return program
-                rejected = str(plan)
-        return None
-
-    def _over_variants(self) -> RewardProgram | None:
-        """Where no single sub-task was to blame and no other plan is to be had, other samples may do; asks nothing."""
-        for draft in self._unclear:
-            for program in draft.variants():
-                if self._judged(program).accepted:
-                    return program
-        return None
-
-    def _develop(self, plan: Plan) -> tuple[RewardProgram | None, str]:
-        """Write and mend programs for one plan; returns the accepted program, or None and the evidence against it."""
-        self._tried.add(plan.key)
-        shelves: list[_Shelf] = []
-        for index in range(len(plan.steps)):
-            shelves.append(self._shelf(plan, index))
-            if not shelves[-1].sources:
-                return None, self._author.complaints()
-        draft = _Draft(plan, tuple(shelves))
-        while True:
-            program = draft.program()
-            report = self._judged(program)
-            if report.accepted:
-                return program, ""
-            to_blame = [check.subtask for check in report.checks if not check.passed and check.subtask is not None]
-            if not to_blame:
-                self._unclear.append(draft)
-                return None, report.evidence()
-            index = min(to_blame)  # what comes later was judged on what this one let through
-            evidence = report.evidence(index)
-            if not shelves[index].advance() and not self._repaired(plan, index, shelves[index], evidence):
-                return None, evidence
-
-    def _shelf(self, plan: Plan, index: int) -> _Shelf:
-        """Sources for one step, asked for once: plans that name the same step at the same place share them."""
-        key = (index, len(plan.steps), plan.key[index])
-        if key not in self._shelves:
-            shelf = self._shelves[key] = _Shelf(self._author.sources(plan, index))
-            if not shelf.sources:
-                self._repaired(plan, index, shelf, self._author.complaints())
-        return self._shelves[key]
-
-    def _repaired(self, plan: Plan, index: int, shelf: _Shelf, evidence: str) -> bool:
-        """Ask for a better source; False if the model has nothing new to say."""
-        while shelf.repairs < MAX_REPAIRS:
-            shelf.repairs += 1
-            sources = self._author.sources(plan, index, shelf.source, evidence)
-            if shelf.restock(sources):
-                return True
-            if sources:
-                return False
-        return False
-
-    def _judged(self, program: RewardProgram) -> Report:
-        if program.id not in self._reports:
-            report = self._reports[program.id] = self._verify(program)
-            candidate = Candidate(len(self.candidates) + 1, program, report)
-            self.candidates.append(candidate)
-            self._on_candidate(candidate)
-        return self._reports[program.id]
+def _judged(proposal: Proposal, gate: SearchGate, tried: Tried, on_candidate: OnCandidate) -> Candidate:
+    candidate = tried.add(proposal, gate.judge(proposal.program))
+    on_candidate(candidate)
+    if candidate.report.accepted and (held_out := gate.held_out.judge(candidate.program)):
+        candidate = tried.decide(candidate, held_out)
+        on_candidate(candidate)
+    return candidate

@@ -9,7 +9,7 @@ from carl.nano.answers import NAME_REQUEST, decomposition, describe, program_ans
 from carl.nano.scenes import FAMILIES, Scene, SubGoal, draw
 from carl.sandbox.policy import check_source
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
-from carl.synthesis.parse import parse_plan, parse_source
+from carl.synthesis.parse import parse_code, parse_plan
 
 KEY, DOOR = SubGoal("pick up", "key", "door"), SubGoal("open", "door", "door")
 
@@ -42,7 +42,7 @@ def test_answers_read_back(family: str) -> None:
         names = tuple(step.name for step in parse_plan(decomposition(drawn)).steps)
         assert names == tuple(subgoal_name(drawn, subgoal) for subgoal in drawn.subgoals)
         for subgoal in drawn.subgoals:
-            check_source(parse_source(program_answer(drawn, subgoal)))
+            check_source(parse_code(program_answer(drawn, subgoal)))
 
 
 def judge(source: str) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -59,7 +59,7 @@ def test_the_programs_taught_for_built_in_layouts_are_right_in_nearly_all_scenes
         if drawn.family not in ("goal", "doorkey", "unlock", "unlockpickup"):
             continue
         for subgoal in drawn.subgoals:
-            progress = judge(parse_source(program_answer(drawn, subgoal)))
+            progress = judge(parse_code(program_answer(drawn, subgoal)))
             for initial, goal in zip(drawn.frames[::2], drawn.frames[1::2], strict=True):
                 begun = subgoal.verb != "put down" and progress(initial, initial) >= 1.0
                 right.append(progress(goal, initial) == 1.0 and not begun)

@@ -14,7 +14,7 @@ from carl.seeding import Role, seeds_of
 from carl.serving.engine import VlmEngine
 from carl.serving.prompt import Prompt, PromptError, Sampling
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
-from carl.synthesis.parse import parse_plan, parse_source
+from carl.synthesis.parse import parse_code, parse_plan
 from carl.task import Frame
 from carl.tasks import get_task
 
@@ -99,7 +99,7 @@ def test_it_answers_both_stages(engine: VlmEngine) -> None:
     frames = shown("DoorKey-5x5")
     steps = names(engine, frames)
     lines = [WRITE_LINE.format(index=index, count=len(steps), name=name) for index, name in enumerate(steps, 1)]
-    sources = [parse_source(answer.text) for answer in engine.generate([prompt(frames, line) for line in lines])]
+    sources = [parse_code(answer.text) for answer in engine.generate([prompt(frames, line) for line in lines])]
     assert len(set(sources)) == 3
     assert all("def progress(frame, initial)" in source for source in sources)
 

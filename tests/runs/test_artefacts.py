@@ -19,7 +19,6 @@ from carl.config import RunConfig, SweepConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import CarlError, ConfigError, StoreError
-from carl.methods import code
 from carl.runs.directory import ORDER, RunDirectory
 from carl.runs.files import Files
 from carl.runs.pipeline import Pipeline
@@ -30,6 +29,7 @@ from carl.runs.result import assemble
 from carl.runs.screen import picture
 from carl.runs.storage import Storage
 from carl.runs.watch import look
+from carl.synthesis.ledger import Ledger
 from carl.tasks import get_task
 from carl.training.abstains import EXIT_STATUS
 from carl.training.checkpoint import Checkpoints, Progressed, check
@@ -41,7 +41,10 @@ from tests.runs.report.sample import PROGRAM, TASK, traced, write_run
 
 ARM = "training/code"
 CHECKPOINT = f"{ARM}/checkpoints/{9:012d}"
+JUDGED = "candidates/03-good.json"
 HELD_OUT = f"candidates/held-out-1-{PROGRAM.id}.json"
+"""A verdict on held-out episodes as an older carl left it."""
+
 REPORT = VerificationReport(
     program_id=PROGRAM.id, accepted=True, checks=(), experts=3, randoms=2, frames=9, seconds=1.0
 ).model_dump(mode="json")
@@ -71,6 +74,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(path, "synthesis.json", {"candidates": 3, "stopped": "accepted", "usage": EXCHANGE["usage"]})
     write(path, "verification.json", REPORT)
     write(path, HELD_OUT, {"program": PROGRAM.model_dump(mode="json"), "report": REPORT})
+    verdict = {"program": PROGRAM.model_dump(mode="json"), "report": REPORT, "held_out": {"set": 1, "report": REPORT}}
+    write(path, JUDGED, verdict)
     write(path, "copy.json", {"copies": 1})
     run = RunDirectory(RunConfig(task=TASK, seed=7, run_dir=path))
     with run.stage("verify"):
@@ -99,12 +104,12 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 MAPPINGS = (
     *("config.json", "stages.json", "program.json", "verification.json", "result.json", "synthesis.json", "copy.json"),
-    *(f"{ARM}/live.json", f"{ARM}/training.json", f"{CHECKPOINT}/{STATE}", HELD_OUT),
+    *(f"{ARM}/live.json", f"{ARM}/training.json", f"{CHECKPOINT}/{STATE}", JUDGED, HELD_OUT),
     "trajectories/expert/manifest.json",
 )
 LINES = ("synthesis/exchanges.jsonl", f"{ARM}/curve.jsonl")
 BINARY = ("trajectories/expert/*.parquet", f"{CHECKPOINT}/algorithm/weights")
-PATIENT = ("synthesis/pairs.npz", "candidates/03-good.json")
+PATIENT = ("synthesis/pairs.npz", "candidates/02-naive.json")
 """Files that the report alone reads."""
 
 
@@ -160,7 +165,7 @@ def readers(run: Path) -> Iterator[Callable[[], object]]:
     checkpoints = Checkpoints(run / ARM / "checkpoints", run / ARM / "curve.jsonl")
     yield begin_training
     yield lambda: pipeline._check_program("code")
-    yield lambda: code._failed_held_out(pipeline._work, PROGRAM)
+    yield Ledger(run / "candidates").verdicts
     yield lambda: assemble(pipeline.task, pipeline.config, pipeline.dir, arms)  # type: ignore[arg-type]
     yield lambda: Recording(run / "synthesis/exchanges.jsonl")
     yield lambda: TrajectoryStore(run / "trajectories/expert").read()

@@ -1,7 +1,7 @@
 """All stages on a corridor, with a scripted model: what is left behind, and going on after a stop."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,9 @@ from carl.methods import code
 from carl.program import RewardProgram, SubTask
 from carl.runs.pipeline import STAGES, Pipeline
 from carl.runs.trial import Trial
+from carl.synthesis.ledger import Ledger
 from carl.task import Frame, Task
+from carl.verification import VerificationReport
 from tests.fakes.corridor import Corridor
 from tests.fakes.scripted_vlm import Asked, ScriptedVlm
 
@@ -236,45 +238,152 @@ def test_demonstrations_are_halved_between_search_and_verdict(
         Pipeline(config(tmp_path / "few", vlm.base_url)).run(("collect",))
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["straight on", "stopped before the program is put away"])
-def test_a_program_that_fails_on_fresh_episodes_sends_synthesis_on(
-    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stopped: bool
-) -> None:
-    other = PROGRAM.format(length=f"{LENGTH}.0")
+def several(*programs: str) -> ScriptedVlm:
+    """A model that names one sub-task, and writes these programs for it in one answer."""
+    return ScriptedVlm(lambda asked: [PLAN] * asked.n if "name the" in asked.task else [*programs][: asked.n])
 
-    def two_programs(asked: Asked) -> list[str]:
-        return [PLAN] * asked.n if "name the" in asked.task else [PROGRAM.format(length=LENGTH), other][: asked.n]
 
-    verdicts: list[str] = []
-    judge = code._verdict
+FIRST, SECOND, THIRD = (PROGRAM.format(length=length) for length in (LENGTH, f"{LENGTH}.0", f"{LENGTH}.00"))
 
-    def strict(work: Any, program: Any, experts: Any, randoms: Any) -> Any:
-        report = judge(work, program, experts, randoms)
-        verdicts.append(program.id)
-        if verdicts.count(program.id) == 2 and len(set(verdicts)) == 1:
+
+class HeldOutRefuses:
+    """The judge, but that the first ``count`` programs fail on held-out episodes; notes what it judges."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self._judge, self._count = code.judge, count
+        self.judged: list[str] = []
+        monkeypatch.setattr(code, "judge", self)
+
+    def __call__(self, program: RewardProgram, *episodes: Any) -> VerificationReport:
+        report = self._judge(program, *episodes)
+        self.judged.append(program.id)
+        if self.judged.count(program.id) == 2 and len(set(self.judged)) <= self._count:
             failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
             return report.model_copy(update={"accepted": False, "checks": (failed,)})
         return report
 
-    monkeypatch.setattr(code, "_verdict", strict)
-    server = ScriptedVlm(two_programs)
-    unlink = Path.unlink
-    stops = [stopped]
 
-    def interrupted(path: Path, missing_ok: bool = False) -> None:
-        if path.name == "program.json" and stops and stops.pop():
+SEARCH = ("collect", "synthesize", "verify")
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, when: Callable[..., bool]) -> None:
+    """Ctrl-C after the first call of that function for which ``when`` holds."""
+    function, left = getattr(module, name), [True]
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        result = function(*args, **more)
+        if left and when(*args):
+            left.pop()
             raise KeyboardInterrupt
-        unlink(path, missing_ok)
+        return result
 
-    monkeypatch.setattr(Path, "unlink", interrupted)
-    stages = ("collect", "synthesize", "verify")
-    with server.running():
-        if stopped:
+    monkeypatch.setattr(module, name, interrupted)
+
+
+STOPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
+    "after the refusal is noted": (Ledger, "keep", lambda _, candidate: candidate.held_out is not None),
+    "before the second program is judged": (Ledger, "keep", lambda _, candidate: candidate.number == 2),
+    "before the program is written": (code, "_keep_synthesis", lambda *_: True),
+    "in the middle of verify": (code, "program_of", lambda *_: True),
+}
+
+
+@pytest.mark.parametrize("stop", [None, *STOPS])
+def test_a_program_that_fails_on_fresh_episodes_sends_the_search_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str | None
+) -> None:
+    strict = HeldOutRefuses(monkeypatch, 1)
+    with several(FIRST, SECOND).running() as server:
+        if stop:
+            interrupting(monkeypatch, *STOPS[stop])
             with pytest.raises(KeyboardInterrupt):
-                Pipeline(config(tmp_path, server.base_url)).run(stages)
-        Pipeline(config(tmp_path, server.base_url)).run(stages)
-    first, again, second, held_out = verdicts
-    assert first == again != second == held_out
-    assert json.loads((tmp_path / "verification.json").read_text())["program_id"] == second
+                Pipeline(config(tmp_path, server.base_url)).run(SEARCH)
+        Pipeline(config(tmp_path, server.base_url)).run(SEARCH)
+    first, second = dict.fromkeys(strict.judged)
+    if not stop:
+        assert strict.judged == [first, first, second, second], "each once on either kind of episodes"
+    report = VerificationReport.load(tmp_path / "verification.json")
+    assert (report.accepted, report.program_id) == (True, second)
+    assert RewardProgram.load(tmp_path / "program.json").id == second
     assert (tmp_path / "trajectories/held-out-2-expert").exists(), "the second verdict has episodes of its own"
+    assert not (tmp_path / "trajectories/held-out-3-expert").exists()
     assert len(server.asked) == 2, "the other sample was already there"
+    verdicts = Ledger(tmp_path / "candidates").verdicts()
+    assert {name: (each.number, each.report.accepted) for name, each in verdicts.items()} == {
+        first: (1, False),
+        second: (2, True),
+    }
+
+
+def test_a_refusal_that_an_older_carl_noted_in_a_file_name_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with several(FIRST, SECOND).running() as server:
+        Pipeline(config(tmp_path, server.base_url)).run(SEARCH)
+        first = RewardProgram.load(tmp_path / "program.json")
+        for path in (tmp_path / "candidates").iterdir():
+            path.unlink()
+        report = json.loads((tmp_path / "verification.json").read_text()) | {"accepted": False}
+        report["checks"][0] |= {"passed": False, "subtask": 0}
+        content = {"program": first.model_dump(mode="json"), "report": report}
+        (tmp_path / f"candidates/held-out-1-{first.id}.json").write_text(json.dumps(content))
+        for name in ("program.json", "verification.json"):
+            (tmp_path / name).unlink()
+        Pipeline(config(tmp_path, server.base_url)).run(SEARCH)
+    second = RewardProgram.load(tmp_path / "program.json")
+    assert second != first
+    assert Ledger(tmp_path / "candidates").verdicts()[second.id].number == 2
+    assert len(server.asked) == 2
+
+
+def test_after_three_refusals_a_run_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = HeldOutRefuses(monkeypatch, 3)
+    settings = {"synthesis": {"samples": 4, "max_requests": 3}}
+    fourth = PROGRAM.format(length=f"{LENGTH}.000")
+    with several(FIRST, SECOND, THIRD, fourth).running() as server:
+        for _ in range(2):
+            with pytest.raises(ProgramError, match=r"3 programs survived synthesis and failed on fresh .*collect\.exp"):
+                Pipeline(config(tmp_path, server.base_url, **settings)).run(SEARCH)
+    assert len(set(strict.judged)) == 3
+    assert not (tmp_path / "program.json").exists()
+    assert len(server.asked) == 2
+
+
+def edited(path: Path, old: str, new: str) -> RewardProgram:
+    program = RewardProgram.load(path)
+    subtask = program.subtasks[0].model_copy(update={"code": program.subtasks[0].code.replace(old, new)})
+    changed = RewardProgram(subtasks=(subtask,))
+    path.write_text(changed.to_json())
+    return changed
+
+
+def test_verify_reports_what_the_search_found_and_judges_what_was_edited(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = HeldOutRefuses(monkeypatch, 0)
+    settings, path = config(tmp_path, vlm.base_url), tmp_path / "program.json"
+    Pipeline(settings).run(("collect", "synthesize"))
+    original = RewardProgram.load(path)
+    Pipeline(settings).run(("verify",))
+    assert strict.judged == [original.id, original.id], "verify judged nothing"
+    assert VerificationReport.load(tmp_path / "verification.json").program_id == original.id
+
+    better = edited(path, str(LENGTH), f"({LENGTH})")
+    Pipeline(settings).run(SEARCH)
+    assert strict.judged[2:] == [better.id]
+    assert VerificationReport.load(tmp_path / "verification.json").program_id == better.id
+
+    worse = edited(path, f"({LENGTH})", "99")
+    for _ in range(2):
+        with pytest.raises(ProgramError, match=r"program\.json fails on fresh episodes: sub-task 1 .* run `carl run"):
+            Pipeline(settings).run(("verify",))
+        with pytest.raises(ConfigError, match="no verified program"):
+            Pipeline(settings).run(("train",))
+    assert strict.judged[3:] == [worse.id], "once"
+    assert not VerificationReport.load(tmp_path / "verification.json").accepted
+    assert RewardProgram.load(path) == worse
+
+    Pipeline(settings).run(SEARCH)
+    assert RewardProgram.load(path) == original, "synthesis goes on from what it was answered"
+    assert VerificationReport.load(tmp_path / "verification.json").accepted
+    assert len(vlm.asked) == 2

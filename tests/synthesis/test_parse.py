@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carl.errors import ProgramError
-from carl.synthesis.parse import Step, parse_plan, parse_source
+from carl.synthesis.parse import Step, parse_code, parse_plan
 
 GOOD = "def progress(frame, initial):\n    return 1.0\n"
 
@@ -100,7 +100,7 @@ def test_what_is_no_plan(answer: str, reason: str) -> None:
     ],
 )
 def test_sources(answer: str) -> None:
-    assert parse_source(answer) == GOOD
+    assert parse_code(answer) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_sources(answer: str) -> None:
 )
 def test_what_is_no_source(answer: str, reason: str) -> None:
     with pytest.raises(ProgramError, match=reason):
-        parse_source(answer)
+        parse_code(answer)
 
 
 FRAGMENTS = [
@@ -152,6 +152,6 @@ FRAGMENTS = [
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
 @settings(max_examples=100)
 def test_whatever_is_answered_is_read_or_rejected(answer: str) -> None:
-    for parse in (parse_plan, parse_source):
+    for parse in (parse_plan, parse_code):
         with suppress(ProgramError):
             parse(answer)

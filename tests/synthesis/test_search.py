@@ -1,8 +1,9 @@
 """The whole loop against a server that speaks the protocol and mends its answers from what it is told."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,40 +11,38 @@ import pytest
 
 from carl.config import SynthesisConfig, VlmConfig
 from carl.errors import VlmError
-from carl.program import RewardProgram
-from carl.synthesis.search import Candidate, SynthesisResult, synthesize
-from carl.vlm.client import connect
+from carl.program import RewardProgram, SubTask
+from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
+from carl.synthesis.tried import Budget, Candidate, Cost, HeldOut, Proposal, Tried
+from carl.synthesis.vlm_proposer import VlmProposer
+from carl.verification import Check, VerificationReport
+from carl.vlm.client import VlmClient, connect
+from carl.vlm.exchange import Usage
 from tests.fakes.scripted_vlm import Asked, Script, ScriptedVlm, Status, completion, scripted
 
 PAIRS = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8))] * 3
 NAME = "Task: name the sub-tasks."
 
 
-@dataclass(frozen=True)
-class FakeCheck:
-    passed: bool
-    subtask: int | None
-    name: str = "threshold"
-    message: str = "it misses a threshold"
+Judge = Callable[[RewardProgram], VerificationReport]
 
 
-@dataclass(frozen=True)
-class FakeReport:
+def refusal(program: RewardProgram, blamed: tuple[int | None, ...], told: str) -> VerificationReport:
     """Blames one sub-task, or the plan, or nobody."""
+    failed = [
+        Check(name="threshold", passed=False, subtask=index, message=f"it misses a threshold: {told} [{index}]")
+        for index in blamed
+    ]
+    return VerificationReport(
+        program_id=program.id,
+        accepted=not blamed,
+        checks=(Check(name="static_policy", passed=True, message="fine"), *failed),
+        **{"experts": 1, "randoms": 1, "frames": 9, "seconds": 0.0},
+    )
 
-    blamed: tuple[int | None, ...] = ()
-    told: str = ""
-    checks: Sequence[FakeCheck] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "checks", [FakeCheck(True, 0), *(FakeCheck(False, each) for each in self.blamed)])
-
-    @property
-    def accepted(self) -> bool:
-        return not self.blamed
-
-    def evidence(self, subtask: int | None = None) -> str:
-        return f"{self.told} [{subtask}]"
+def passes(program: RewardProgram, number: int = 1) -> VerificationReport:
+    return refusal(program, (), "")
 
 
 def source(value: str) -> str:
@@ -54,38 +53,48 @@ def fenced(value: str) -> str:
     return f"Here:\n```python\n{source(value)}```"
 
 
-def wants(*values: str) -> Callable[[RewardProgram], FakeReport]:
+def wants(*values: str, where: str = "") -> Judge:
     """A gate that accepts a program whose sub-tasks return these values, and tells which threshold it missed."""
 
-    def verify(program: RewardProgram) -> FakeReport:
+    def verify(program: RewardProgram) -> VerificationReport:
         if len(program.subtasks) != len(values):
-            return FakeReport((None,), f"there should be {len(values)} sub-tasks")
+            return refusal(program, (None,), f"there should be {len(values)} sub-tasks")
         pairs = zip(program.subtasks, values, strict=True)
         wrong = [index for index, (each, value) in enumerate(pairs) if each.code != source(value)]
-        return FakeReport(tuple(wrong), f"expected {values[wrong[0]]}" if wrong else "")
+        return refusal(program, tuple(wrong), f"expected {values[wrong[0]]}{where}" if wrong else "")
 
     return verify
 
 
 @dataclass
 class Run:
-    result: SynthesisResult
+    result: Found
     candidates: list[Candidate]
     server: ScriptedVlm
+    usage: Usage
 
     @property
     def tasks(self) -> list[str]:
         return [asked.task for asked in self.server.asked]
 
 
+def proposer(client: VlmClient, samples: int) -> VlmProposer:
+    return VlmProposer("do it", PAIRS, client, SynthesisConfig(samples=samples))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Run]:
-    def run(script: Script, verify: Callable[[RewardProgram], FakeReport], **changes: int) -> Run:
-        config = SynthesisConfig(**{"samples": 4, **changes})  # type: ignore[arg-type]
-        seen: list[Candidate] = []
+    def run(
+        script: Script,
+        verify: Judge,
+        samples: int = 4,
+        max_requests: int = 10,
+        held_out: Callable[[RewardProgram, int], VerificationReport] = passes,
+    ) -> Run:
+        seen: dict[int, Candidate] = {}
         verified: list[str] = []
 
-        def verify_once(program: RewardProgram) -> FakeReport:
+        def verify_once(program: RewardProgram) -> VerificationReport:
             assert program.id not in verified
             verified.append(program.id)
             return verify(program)
@@ -93,10 +102,17 @@ def run(tmp_path: Path) -> Callable[..., Run]:
         with scripted(script) as server:
             settings = VlmConfig(base_url=server.base_url, timeout_s=5, max_retries=0)
             with connect(settings, tmp_path) as client:
-                result = synthesize("do it", PAIRS, client, config, verify_once, seen.append)
-        assert [each.program.id for each in seen] == verified
-        assert result.candidates == tuple(seen)
-        return Run(result, seen, server)
+                gate = SearchGate(verify_once, HeldOutGate(held_out))
+                result = search(
+                    [proposer(client, samples)],
+                    gate,
+                    Budget(calls=max_requests),
+                    lambda candidate: seen.update({candidate.number: candidate}),
+                )
+        candidates = list(seen.values())
+        assert [each.program.id for each in candidates] == verified
+        assert result.candidates == tuple(candidates)
+        return Run(result, candidates, server, client.usage)
 
     return run
 
@@ -111,9 +127,9 @@ def test_the_first_choice_passes(run: Callable[..., Run]) -> None:
     assert done.result.program is not None
     assert [subtask.name for subtask in done.result.program.subtasks] == ["a", "b"]
     assert done.result.stopped == "accepted"
-    assert done.result.requests == 3
-    assert done.result.usage.calls == 3
-    assert done.result.usage.samples == 12
+    assert done.result.spent.calls == 3
+    assert done.usage.calls == 3
+    assert done.usage.samples == 12
     assert done.tasks[1:] == [
         f"Task: write the program for sub-task {k} of 2: {name}." for k, name in ((1, "a"), (2, "b"))
     ]
@@ -128,7 +144,7 @@ def test_the_next_sample_is_tried_where_the_report_blames(run: Callable[..., Run
     assert [each.program.subtasks[1].code for each in done.candidates] == [source(x) for x in ("0.1", "0.2", "0.3")]
     assert {each.program.subtasks[0].code for each in done.candidates} == {source("0.1")}
     assert [each.number for each in done.candidates] == [1, 2, 3]
-    assert done.result.requests == 3
+    assert done.result.spent.calls == 3
 
 
 def test_a_program_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:
@@ -179,7 +195,7 @@ def test_after_two_repairs_the_next_plan_is_tried(run: Callable[..., Run]) -> No
     assert [each.program.subtasks[0].code for each in done.candidates] == [
         source(value) for value in ("0.1", "0.2", "0.3", "1.0")
     ]
-    assert done.result.requests == 5
+    assert done.result.spent.calls == 5
 
 
 def test_a_model_with_nothing_new_to_say_is_asked_once(run: Callable[..., Run]) -> None:
@@ -208,9 +224,9 @@ def test_other_samples_are_tried_where_nobody_is_to_blame(run: Callable[..., Run
     def script(asked: Asked) -> list[str]:
         return ["1. a\n2. b"] if asked.task == NAME else [fenced("0.0"), fenced("1.0")]
 
-    def verify(program: RewardProgram) -> FakeReport:
+    def verify(program: RewardProgram) -> VerificationReport:
         wanted = [source("1.0"), source("0.0")]
-        return FakeReport(() if [each.code for each in program.subtasks] == wanted else (None,), "too easy")
+        return refusal(program, () if [each.code for each in program.subtasks] == wanted else (None,), "too easy")
 
     done = run(script, verify)
     assert done.result.program is not None
@@ -234,7 +250,7 @@ def test_answers_that_are_no_program_are_recorded_rejections(run: Callable[..., 
     assert done.result.rejections[0].prompt.startswith("write/")
     assert reason in done.server.asked[2].text
     assert done.result.stopped == "the model names no further plan that could be tried"
-    assert done.result.requests <= 6
+    assert done.result.spent.calls <= 6
 
 
 def test_a_model_that_learns_its_form_from_the_rejection(run: Callable[..., Run]) -> None:
@@ -295,7 +311,7 @@ def test_the_outcome_names_the_check_that_most_programs_failed(run: Callable[...
 def test_prose_only_ends_with_a_reason(run: Callable[..., Run]) -> None:
     done = run(lambda _: ["I am a language model."], wants("1.0"))
     assert done.result.program is None
-    assert done.result.requests == 2
+    assert done.result.spent.calls == 2
     assert "no numbered sub-tasks" in done.result.rejections[0].reason
 
 
@@ -303,9 +319,9 @@ def test_the_budget_is_kept(run: Callable[..., Run]) -> None:
     def script(asked: Asked) -> list[str]:
         return [f"1. {len(asked.text)}"] if asked.task == NAME else [fenced(f"0.{len(asked.text)}")]
 
-    done = run(script, lambda program: FakeReport((0,), "wrong " * len(program.subtasks[0].code)), max_requests=5)
+    done = run(script, lambda program: refusal(program, (0,), "wrong " * len(program.subtasks[0].code)), max_requests=5)
     assert done.result.program is None
-    assert done.result.requests == len(done.server.asked) == 5
+    assert done.result.spent.calls == len(done.server.asked) == 5
     assert done.result.stopped == "all 5 requests are used up"
 
 
@@ -317,16 +333,136 @@ def test_a_stopped_synthesis_goes_on_without_asking_again(tmp_path: Path) -> Non
             return ["1. a\n2. b"]
         return Status(500) if dead and asked.task.endswith("b.") else [fenced("1.0")]
 
-    config = SynthesisConfig(samples=2)
+    gate = SearchGate(wants("1.0", "1.0"), HeldOutGate(passes))
     with scripted(script) as server:
         settings = VlmConfig(base_url=server.base_url, timeout_s=5, max_retries=0)
         dead = True
         with connect(settings, tmp_path) as client, pytest.raises(VlmError, match="failed"):
-            synthesize("do it", PAIRS, client, config, wants("1.0", "1.0"))
+            search([proposer(client, 2)], gate, Budget(calls=10))
         assert len(server.asked) == 3
         dead = False
         with connect(settings, tmp_path) as client:
-            result = synthesize("do it", PAIRS, client, config, wants("1.0", "1.0"))
+            result = search(
+                [proposer(client, 2)], SearchGate(wants("1.0", "1.0"), HeldOutGate(passes)), Budget(calls=10)
+            )
         assert len(server.asked) == 4
     assert result.program is not None
-    assert result.usage.calls == 3
+    assert client.usage.calls == 3
+
+
+def test_held_out_episodes_are_evidence_as_any_other(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a\n2. b"]
+        return [fenced("0.75" if "expected 0.75 on fresh episodes [1]" in asked.text else "0.5")]
+
+    def judge_held_out(program: RewardProgram, number: int) -> VerificationReport:
+        sets.append(number)
+        return wants("0.5", "0.75", where=" on fresh episodes")(program)
+
+    sets: list[int] = []
+    done = run(script, passes, held_out=judge_held_out)
+    assert done.result.program is not None
+    assert done.result.program.subtasks[1].code == source("0.75")
+    assert sets == [1, 2], "each refusal takes its set with it"
+    assert [each.accepted for each in done.candidates] == [False, True]
+    assert [each.report.accepted for each in done.candidates] == [True, True]
+    assert [each.cost for each in done.candidates] == [Cost(calls=3), Cost(calls=1)]
+
+
+def test_three_refusals_on_held_out_episodes_end_the_search(run: Callable[..., Run]) -> None:
+    def refuses(program: RewardProgram, number: int) -> VerificationReport:
+        return refusal(program, (0,), f"set {number}")
+
+    def script(asked: Asked) -> list[str]:
+        return ["1. a"] if asked.task == NAME else [fenced(f"0.{digit}") for digit in range(1, 9)]
+
+    done = run(script, passes, held_out=refuses, samples=8)
+    assert done.result.program is None
+    assert done.result.stopped == "3 programs survived synthesis and failed on fresh episodes"
+    assert [each.held_out and each.held_out.number for each in done.candidates] == [1, 2, 3]
+    assert "3 of 3 programs failed at threshold: it misses a threshold: set 3" in done.result.outcome
+
+
+def test_a_program_that_was_refused_before_is_refused_unseen() -> None:
+    one, two, three = (of(f"0.{digit}") for digit in (1, 2, 3))
+    refused = HeldOut(1, refusal(one, (0,), "then"))
+    gate = HeldOutGate(passes, [refused])
+    assert gate.judge(one) == refused
+    assert gate.judge(two) == HeldOut(2, passes(two))
+    used_up = HeldOutGate(passes, [HeldOut(n, refusal(of(f"1.{n}"), (0,), "then")) for n in (1, 2, 3)])
+    assert (used_up.used_up, used_up.judge(three)) == (True, None)
+    found = search([Listed("list", one, two)], SearchGate(passes, used_up), Budget(calls=0))
+    assert (found.program, found.candidates[0].program) == (None, one)
+    assert found.stopped.startswith("3 programs survived")
+
+
+def of(*values: str) -> RewardProgram:
+    return RewardProgram(subtasks=tuple(SubTask(name=value, code=source(value)) for value in values))
+
+
+@dataclass
+class Listed:
+    """Proposes the programs of a list."""
+
+    exhausted: str
+    programs: tuple[RewardProgram, ...]
+
+    def __init__(self, name: str, *programs: RewardProgram) -> None:
+        self.exhausted, self.programs = f"the {name} is at its end", programs
+
+    def propose(self, tried: Tried) -> Iterator[Proposal]:
+        for program in self.programs:
+            yield Proposal(program)
+            assert not tried.verdict(program).accepted
+
+
+class Pooled:
+    """Proposes what sub-tasks did best: here, all pairs of sub-tasks of the programs that were tried. Asks nobody."""
+
+    exhausted = "no further pair is to be had"
+
+    def propose(self, tried: Tried) -> Iterator[Proposal]:
+        single = [each.program.subtasks[0] for each in tried.candidates if len(each.program.subtasks) == 1]
+        for first, second in combinations(single, 2):
+            yield Proposal(RewardProgram(subtasks=(first, second)))
+
+
+def test_cheaper_proposers_are_asked_anew_after_each_of_a_dearer_ones_proposals() -> None:
+    judged: list[str] = []
+
+    def verify(program: RewardProgram) -> VerificationReport:
+        judged.append("+".join(subtask.name for subtask in program.subtasks))
+        return wants("0.2", "0.3")(program)
+
+    dear = Listed("list", of("0.1"), of("0.2"), of("0.1"), of("0.3"), of("0.4"))
+    found = search([Pooled(), dear], SearchGate(verify, HeldOutGate(passes)), Budget(calls=0))
+    assert judged == ["0.1", "0.2", "0.1+0.2", "0.3", "0.1+0.3", "0.2+0.3"]
+    assert found.program == of("0.2", "0.3")
+    assert found.spent == Cost()
+
+
+def test_a_search_without_success_names_what_every_proposer_lacked() -> None:
+    found = search([Pooled(), Listed("list", of("0.1"))], SearchGate(wants("1"), HeldOutGate(passes)), Budget(calls=0))
+    assert found.stopped == "no further pair is to be had; the list is at its end"
+
+
+class Spender:
+    """Pays for each program."""
+
+    exhausted = "never"
+
+    def __init__(self, first: int, calls: int) -> None:
+        self._first, self._calls = first, calls
+
+    def propose(self, tried: Tried) -> Iterator[Proposal]:
+        for number in range(self._first, self._first + 10):
+            tried.spend(Cost(calls=self._calls))
+            yield Proposal(of(f"{number}.0"), Cost(calls=self._calls))
+
+
+def test_all_proposers_share_one_budget() -> None:
+    gate = SearchGate(wants("none"), HeldOutGate(passes))
+    found = search([Listed("list", of("0.1")), Spender(10, 2)], gate, Budget(calls=5))
+    assert [each.program.subtasks[0].name for each in found.candidates] == ["0.1", "10.0", "11.0"]
+    assert (found.spent, found.stopped) == (Cost(calls=4), "all 4 requests are used up")

@@ -7,6 +7,7 @@ from carl.console.progress import silent
 from carl.synthesis import author as authors
 from carl.synthesis.author import Author, ranked
 from carl.synthesis.parse import Plan, Step
+from carl.synthesis.tried import Budget, Tried
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
 from carl.vlm.exchange import Draw, Exchange, Question, Recording
@@ -36,14 +37,14 @@ def listener(tmp_path: object) -> Listener:
 def author(listener: Listener) -> Author:
     frames = [np.full((48, 64, 3), shade, np.uint8) for shade in range(6)]
     pairs = [(frames[0], frames[1]), (frames[2], frames[3]), (frames[4], frames[5])]
-    return Author("get out {of here}", pairs, listener, SynthesisConfig(samples=2), 0, silent)
+    return Author("get out {of here}", pairs, listener, SynthesisConfig(samples=2), 0, silent, Tried(Budget(calls=10)))
 
 
 def test_the_last_line_stands_for_itself(author: Author, listener: Listener) -> None:
     author.plans()
     author.plans("1. go", "it failed")
-    author.sources(PLAN, 0)
-    author.sources(PLAN, 1, "def progress(frame, initial): ...\n", "it failed")
+    author.codes(PLAN, 0)
+    author.codes(PLAN, 1, "def progress(frame, initial): ...\n", "it failed")
     assert [question.user.splitlines()[-1] for question in listener.questions] == [
         authors.NAME_LINE,
         authors.NAME_LINE,
@@ -55,7 +56,7 @@ def test_the_last_line_stands_for_itself(author: Author, listener: Listener) -> 
 
 
 def test_the_frames_come_in_pairs_and_the_text_says_so(author: Author, listener: Listener) -> None:
-    author.sources(PLAN, 1)
+    author.codes(PLAN, 1)
     [question] = listener.questions
     assert [int(frame[0, 0, 0]) for frame in question.frames] == [0, 1, 2, 3]
     assert "4 frames of 2 expert episodes" in question.user
@@ -63,7 +64,7 @@ def test_the_frames_come_in_pairs_and_the_text_says_so(author: Author, listener:
 
 
 def test_what_a_request_for_a_program_says(author: Author, listener: Listener) -> None:
-    author.sources(
+    author.codes(
         PLAN, 1, "def progress(frame, initial):\n    return 0.5\n", "frame 7 of episode 3: expected 1, got 0.5"
     )
     [question] = listener.questions
@@ -81,7 +82,7 @@ def test_what_a_request_for_a_program_says(author: Author, listener: Listener) -
 
 def test_without_evidence_nothing_is_said_of_repair(author: Author, listener: Listener) -> None:
     author.plans()
-    author.sources(PLAN, 0)
+    author.codes(PLAN, 0)
     assert not any("asked before" in question.user for question in listener.questions)
     assert "from the episode's first frame on" in listener.questions[1].user
 
