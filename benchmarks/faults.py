@@ -62,8 +62,8 @@ class Watched:
     def train(self) -> Progressed:
         build = training.build
 
-        def built(*told: Any) -> Any:
-            self.algorithm = build(*told)
+        def built(*arguments: Any) -> Any:
+            self.algorithm = build(*arguments)
             step = self.algorithm.train
             self.algorithm.train = lambda: self._iterate(step)
             return self.algorithm
@@ -183,19 +183,19 @@ def node() -> dict[str, Any]:
 
 
 def drain() -> dict[str, Any]:
-    """A node is told that it will be taken away in ten seconds, as a spot instance is, and then is."""
+    """A node gets notice, as a spot instance does, and is taken away ten seconds later."""
     moments: dict[str, float] = {}
 
     def disturb(number: int, _: Watched) -> None:
         if number == 10:
-            moments["told"] = time.monotonic()
+            moments["notice"] = time.monotonic()
             told_to_drain(machines.address, machines.workers[1].node_id, 10.0)
             threading.Timer(10.0, machines.remove_node, [machines.workers[1]], {"allow_graceful": False}).start()
 
     with cluster(2, 2, 2) as machines:
         watched = Watched(4, 400_000, disturb)
         watched.train()
-    after = [one for one in watched.iterations if one.ended > moments["told"]]
+    after = [one for one in watched.iterations if one.ended > moments["notice"]]
     return {
         "longest_iteration_s": round(max(one.seconds for one in after), 1),
         "fewest_runners": min(one.runners for one in after),

@@ -58,12 +58,12 @@ class Machines:
         command += map(str, [*where, *ports, *more])
         node = psutil.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.nodes.append(node)
-        said = ""
+        printed = ""
         for line in node.stdout:
-            said += line
+            printed += line
             if "Ray runtime started" in line:
                 return
-        raise RuntimeError(f"a node did not start: {said}")
+        raise RuntimeError(f"a node did not start: {printed}")
 
     @property
     def gcs(self) -> str:
@@ -84,7 +84,7 @@ class Machines:
 @contextmanager
 def machines() -> Iterator[Machines]:
     """Two nodes that ask for a token. What they started is dead afterwards, even if its parents died before it."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever loses its parent becomes our child
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # a process that loses its parent becomes our child
     # Without PYTHONPATH: the job has the carl that is sent.
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RAY_ADDRESS")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -157,7 +157,7 @@ def node_joined(many: Machines) -> dict[str, Any]:
 
 
 def node_drained(many: Machines) -> dict[str, Any]:
-    """The newest node is told that it will be gone in ten seconds, as a spot instance is, and then is."""
+    """The newest node gets notice, as a spot instance does, and is gone ten seconds later."""
     (raylet,) = (line.split() for line in named(RAYLET, many.nodes[-1]).values())
     (node_id,) = (word.removeprefix("--node_id=") for word in raylet if word.startswith("--node_id="))
     told_to_drain(many.gcs, node_id, 10.0, many.environment)
@@ -173,7 +173,7 @@ def driver_killed(many: Machines) -> dict[str, Any]:
 
 
 def cluster_restarted(many: Machines) -> dict[str, Any]:
-    """The head is lost, with the driver and all that Ray knows of jobs, and with it the other node; both come anew."""
+    """The head is lost, with driver and Ray's records of jobs, and the other node with it; both start again."""
     processes = [each for node in many.nodes for each in (node, *node.children(recursive=True))]
     many.nodes.clear()
     kill(processes)
@@ -220,8 +220,8 @@ def measured(attempts: list[Faults], *settings: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, machines() as many:
         path = Path(folder) / "run"
         settings = (*settings, f"run_dir={path}", f"train.env_runners={RUNNERS}")
-        told = [followed(many, faults, settings) for faults in attempts]
-        return {"submitted": told, **outcome(path)}
+        submitted = [followed(many, faults, settings) for faults in attempts]
+        return {"submitted": submitted, **outcome(path)}
 
 
 def followed(many: Machines, faults: Faults, settings: tuple[str, ...]) -> dict[str, Any]:
@@ -247,11 +247,11 @@ def followed(many: Machines, faults: Faults, settings: tuple[str, ...]) -> dict[
 
 
 def trained(line: str) -> int | None:
-    """The environment steps that a line tells of; 0 if it tells of other work, None if it is no line of progress."""
+    """The environment steps in a line; 0 if it is of other work, None if it is no line of progress."""
     if not line.startswith(MARK):
         return None
-    told = json.loads(line.removeprefix(MARK))
-    return int(told["done"]) if told["label"].startswith("training") else 0
+    progress = json.loads(line.removeprefix(MARK))
+    return int(progress["done"]) if progress["label"].startswith("training") else 0
 
 
 def outcome(path: Path) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def arrive(
         evaluation=EvaluationConfig(curve_episodes=16),
     )
 
-    def told(_: str, done: float, total: float | None = None) -> None:
+    def note(_: str, done: float, total: float | None = None) -> None:
         progress(f"{task} {arm} {seed}", done, total)
 
-    progressed = train(training, told).progressed
+    progressed = train(training, note).progressed
     steps = min(progressed.env_steps, training.env_steps)
     return {"steps": steps, "seconds": round(progressed.seconds, 1), "reached": progressed.solved}
 

@@ -39,11 +39,11 @@ def solved(task: str, seed: int, directory: Path, progress: Progress, *, baselin
         train=TrainConfig(baselines=baselines, evaluate_every=20),
     )
 
-    def told(label: str, done: float, total: float | None = None) -> None:
+    def note(label: str, done: float, total: float | None = None) -> None:
         progress(f"{task} {seed} {label}", done, total)
 
     try:
-        result = Pipeline(config, told).run()
+        result = Pipeline(config, note).run()
     except ProgramError as error:
         return {"success_rate": 0.0, "episodes": config.evaluation.episodes, "why": str(error)}
     assert result is not None
