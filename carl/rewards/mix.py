@@ -9,6 +9,7 @@ import numpy as np
 from carl.config import RewardConfig
 from carl.errors import RewardError
 from carl.rewards.latch import PROGRESS
+from carl.rewards.session import SOURCE
 from carl.rewards.source import RewardSource, width
 
 
@@ -46,8 +47,8 @@ class Mix:
         """Raise RewardError if ``source`` shows something else than what environments of this mix are built for."""
         if self.shows is not None and source.shows != self.shows:
             raise RewardError(
-                f"reward {source.id} shows {source.shows}, and these environments were built for {self.shows}: publish "
-                "a source that shows the same, or begin another training"
+                f"{SOURCE}{source.id} shows {source.shows}, and these environments were built for {self.shows}: "
+                "publish a source that shows the same, or begin another training"
             )
 
     @property

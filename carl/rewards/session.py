@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from carl.errors import RewardError, TaskError, briefly
 from carl.rewards.source import Judged, RewardSource, Seen, blank
 
+SOURCE = "reward "
+"""How the message of an error that is a source's fault begins, before the source's id."""
+
 WINDOW = 1_000
 MAX_ABSTAINS = 50
 """More abstains than this among the last ``WINDOW`` judged rows (5 %) put a source into quarantine."""
@@ -27,7 +30,7 @@ def blaming_source(name: str, doing: str) -> Iterator[None]:
         raise
     except Exception as error:  # a source is code of others, or a model's client: it may raise anything
         raise RewardError(
-            f"reward {name}: {doing} raised {type(error).__name__}: {briefly(error)}; mend the source and publish it "
+            f"{SOURCE}{name}: {doing} raised {type(error).__name__}: {briefly(error)}; mend the source and publish it "
             "again"
         ) from error
 
@@ -44,8 +47,8 @@ class SourceSession:
         quarantined: whether the source is in quarantine.
 
     Raises:
-        RewardError: the source cannot be opened; from ``look``: its session raised, or answered arrays of another
-            shape.
+        RewardError: the source cannot be opened; from ``look``: its session raised, answered arrays of another shape,
+            or shows NaN or infinities.
     """
 
     def __init__(self, source: RewardSource, slots: int) -> None:
@@ -70,14 +73,14 @@ class SourceSession:
             return self._abstaining(seen)
         try:
             judged = self._session.look(seen)
+            self._check(judged, len(seen.slots))
         except (RewardError, TaskError):
             raise
         except Exception as error:  # as in blaming_source, without the time that a context manager takes
             raise RewardError(
-                f"reward {self.id}: judging raised {type(error).__name__}: {briefly(error)}; mend the source, and have "
-                "it abstain from what it cannot judge"
+                f"{SOURCE}{self.id}: judging raised {type(error).__name__}: {briefly(error)}; mend the source, and "
+                "have it abstain from what it cannot judge"
             ) from error
-        self._check(judged, len(seen.slots))
         self._shown[seen.slots] = judged.shown
         self._note(judged.abstained, judged.reason)
         return judged
@@ -99,9 +102,11 @@ class SourceSession:
         asked = (rows,), (rows, self._shown.shape[1]), (rows,)
         if found != asked:
             raise RewardError(
-                f"reward {self.id} answered reward, shown and abstained of the shapes {found} instead of {asked}: mend "
-                "its session's look()"
+                f"{SOURCE}{self.id} answered reward, shown and abstained of the shapes {found} instead of {asked}: "
+                "mend its session's look()"
             )
+        if not np.isfinite(judged.shown).all():
+            raise RewardError(f"{SOURCE}{self.id} shows NaN or an infinity: mend its session's look()")
 
     def _note(self, abstained: NDArray[np.bool_], reason: str) -> None:
         """Count the abstains among these rows; too many of them lead to quarantine."""

@@ -75,7 +75,8 @@ class RewardSession(Protocol):
     def look(self, seen: Seen) -> Judged:
         """Judge one vector step: the rows that begin an episode and those that go on, together.
 
-        Every slot's first row begins an episode. A slot may be left out of a step.
+        Every slot's first row begins an episode. A slot may be left out of a step. What cannot be judged is an abstain;
+        an exception ends the training.
         """
 
     def close(self) -> None:

@@ -294,6 +294,18 @@ def test_judgements_of_another_shape_are_refused(part: str) -> None:
         paid(source, 20, 20).reset(seed=0)
 
 
+def test_what_shows_no_number_is_refused_before_a_policy_sees_it() -> None:
+    shows = gym.spaces.Box(0.0, 1.0, (1,))
+    source = Witness(shows=shows, judge=lambda seen, right: replace(right, shown=np.full((1, 1), np.nan)))
+    with pytest.raises(RewardError, match="reward witness shows NaN or an infinity"):
+        paid(source, 20).reset(seed=0)
+
+
+def test_what_is_no_judgement_is_refused() -> None:
+    with pytest.raises(RewardError, match="reward witness: judging raised AttributeError"):
+        paid(Witness(judge=lambda seen, right: None), 20).reset(seed=0)
+
+
 def test_a_session_that_cannot_be_closed_is_logged(caplog: Any) -> None:
     class Stuck(Witness):
         def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a task's code raises in an env runner: reported at the reward channel, and raised in the driver."""
+"""What a task's or a reward source's code raises in an env runner: reported at the channel, raised in the driver."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from carl.broadcast.channel import ChannelClient
 from carl.cluster.core import clearly
 from carl.cluster.session import on
-from carl.errors import CarlError, ResourceError, TaskError
+from carl.errors import BoxError, CarlError, ResourceError, RewardError, TaskError
+from carl.rewards.session import SOURCE
 from carl.task import Task
 
 DEATHS = 3
@@ -23,11 +24,14 @@ SETUP = "carl"
 
 @contextmanager
 def reported(channel: ChannelClient, name: str) -> Iterator[None]:
-    """Report a TaskError at ``channel`` on its way: RLlib keeps it in Ray's logs, and restarts the env runner ``name``.
-    What is not the task's is not reported, and restarts it too."""
+    """Report a TaskError or a RewardError at ``channel`` on its way: RLlib keeps it in Ray's logs, and restarts the env
+    runner ``name``. What is another's fault restarts it too and is not reported, such as a BoxError: another process
+    may run the program."""
     try:
         yield
-    except TaskError as error:
+    except BoxError:
+        raise
+    except (TaskError, RewardError) as error:
         with suppress(ResourceError):  # without the channel it is raised all the same
             channel.report(name, str(error))
         raise
@@ -38,7 +42,7 @@ def raise_reported(channel: ChannelClient) -> None:
     with suppress(ResourceError):
         failure = channel.failure()
         if failure is not None:
-            raise TaskError(failure)
+            raise RewardError(failure) if failure.startswith(SOURCE) else TaskError(failure)
 
 
 class _Kept(logging.Handler):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from carl.errors import TaskError
+from carl.errors import BoxError, RewardError, TaskError
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.training.rllib.failures import DEATHS, SETUP, RaisesReported, one_sentence, reported
@@ -46,10 +46,19 @@ def test_what_was_reported_is_raised_where_a_runner_is_down():
         algorithm.restore()
 
 
-def test_what_is_not_the_tasks_is_not_reported():
+def test_what_a_reward_source_raises_is_raised_too():
     algorithm = Algorithm()
-    with pytest.raises(OSError, match="a machine"), reported(algorithm.channel, "runner-2"):
-        raise OSError("a machine failed")
+    with pytest.raises(RewardError, match="broken"), reported(algorithm.channel, "runner-2"):
+        raise RewardError("reward x: judging raised ValueError: broken")
+    with pytest.raises(RewardError, match="reward x: judging raised ValueError: broken"):
+        algorithm.restore()
+
+
+@pytest.mark.parametrize("error", [OSError("a machine failed"), BoxError("a machine failed")], ids=["machine", "box"])
+def test_what_is_not_the_tasks_is_not_reported(error):
+    algorithm = Algorithm()
+    with pytest.raises(type(error), match="a machine"), reported(algorithm.channel, "runner-2"):
+        raise error
     assert algorithm.restore() == ["restored"]
 
 
