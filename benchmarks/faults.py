@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 from common import run
-from reward_path import MIX, PROGRAM
+from doorkey import MIX, PROGRAM
 
 from carl.artefacts import LIVE, STAGES
 from carl.cluster.session import ray_running

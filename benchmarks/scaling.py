@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from common import run
+from doorkey import MIX, PROGRAM, TASK, seconds
 from light import Light, words
-from reward_path import MIX, PROGRAM, TASK, published, seconds
+from reward_swap import published
 
 from carl.broadcast.channel import reward_channel
 from carl.cluster.session import ray_running
@@ -126,7 +127,7 @@ def control() -> dict[str, Any]:
 def canned() -> tuple[bytes, int]:
     """What an env runner answers to a call, and the steps in it."""
     import ray
-    from reward_path import started_runner
+    from reward_swap import started_runner
 
     with reward_channel() as channel:
         channel.publish(ProgramReward(PROGRAM))
