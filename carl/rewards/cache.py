@@ -77,18 +77,20 @@ class JudgementCache:
         ]
         values = np.array([self._known.get(key, self._missing) for key in keys], dtype=np.float64)
         values = values.reshape(len(keys), *np.shape(self._missing))
-        unknown = np.flatnonzero(_unanswered(values))
+        unanswered = _unanswered(values)
+        unknown = np.flatnonzero(unanswered)
         self.hits += len(keys) - len(unknown)
         self.misses += len(unknown)
         if unknown.size:
             values[unknown] = ask(unknown)
-        self._keep(keys, values)
+            unanswered = _unanswered(values)
+        self._keep(keys, values, unanswered)
         return values
 
-    def _keep(self, keys: list[Key], values: NDArray[np.float64]) -> None:
+    def _keep(self, keys: list[Key], values: NDArray[np.float64], unanswered: NDArray[np.bool_]) -> None:
         rows = values.tolist() if values.ndim == 1 else [row.copy() for row in values]
-        for key, row, unanswered in zip(keys, rows, _unanswered(values).tolist(), strict=True):
-            if not unanswered:
+        for key, row, missing in zip(keys, rows, unanswered.tolist(), strict=True):
+            if not missing:
                 self._known[key] = row
                 self._known.move_to_end(key)
         while len(self._known) > self._entries:

@@ -50,6 +50,10 @@ class Payers:
         _close(unused)
         return sessions
 
+    def source_id(self, slot: int) -> str:
+        """The id of the source that pays ``slot``."""
+        return self._sessions[int(self.versions[slot])].id
+
     @property
     def counts(self) -> Counter[str]:
         """What all sessions counted so far, closed ones included."""

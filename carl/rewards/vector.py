@@ -9,12 +9,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from carl.errors import TaskError
+from carl.errors import RewardError, TaskError
 from carl.rewards.finite import check_finite, finite
 from carl.rewards.infos import RawInfos
 from carl.rewards.mix import Mix
 from carl.rewards.payers import Payers
-from carl.rewards.session import SourceSession, blaming_source
+from carl.rewards.session import SOURCE, SourceSession, blaming_source
 from carl.rewards.shown import observed, space_with
 from carl.rewards.source import RewardSource, blank
 from carl.rewards.views import Views
@@ -51,8 +51,9 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
 
     Raises:
         TaskError: the environment resets in another mode, hides its sub-environments' infos, or has observations with a
-            part "progress" of their own; from ``reset`` and ``step``: an observation or a reward is NaN or infinite.
-        RewardError: see ``set_source``; from ``reset`` and ``step``: the source failed while it judged.
+            part "progress" of their own; from ``reset`` and ``step``: an observation or its reward is NaN or infinite.
+        RewardError: see ``set_source``; from ``reset`` and ``step``: the source failed while it judged, or paid
+            NaN or an infinity.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
         rewards = self.mix.source * earned + self.mix.env * np.where(stepped, env_rewards, 0.0)
         if not finite(rewards):
             check_finite(self.task.name, "the environment's reward", env_rewards, self._lengths)
-            check_finite(self.task.name, "the source's reward", earned, self._lengths)
+            self._check_earned(earned)
         success = self._success(stepped & ~self.idle, env_rewards, terminated, truncated)
         self._ended = terminated | truncated
         return (
@@ -158,6 +159,13 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
         """Close all sessions and the environment."""
         self._payers.close()
         super().close(**kwargs)
+
+    def _check_earned(self, earned: NDArray[np.float64]) -> None:
+        for slot in np.flatnonzero(~np.isfinite(earned)).tolist():
+            raise RewardError(
+                f"{SOURCE}{self._payers.source_id(slot)}: the source's reward of slot {slot} is {earned[slot]} in step "
+                f"{self._lengths[slot]} of its episode; nothing can be learned from that: mend its session's look()"
+            )
 
     def _cut(self, terminated: Mask, truncated: Mask) -> Mask:
         """Truncate episodes of which the environment sees no end; returns where."""

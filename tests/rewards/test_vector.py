@@ -434,7 +434,10 @@ def test_a_source_that_pays_a_number_that_is_none_is_named():
     env, _ = code_reward(4, 4, source=Furthest(scale=np.inf))
     with np.errstate(all="ignore"):
         env.reset(seed=0)
-    with np.errstate(all="ignore"), pytest.raises(TaskError, match=r"source's reward of slot 0 is (nan|inf) in step 1"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(RewardError, match=r"furthest-inf: the source's reward of slot 0 is (nan|inf) in step 1"),
+    ):
         env.step(np.array([RIGHT, RIGHT]))
 
 
