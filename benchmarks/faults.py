@@ -26,7 +26,7 @@ from carl.artefacts import LIVE, STAGES
 from carl.cluster.session import ray_running
 from carl.config import EvaluationConfig, TrainConfig
 from carl.rewards.program import ProgramReward
-from carl.runs.directory import ORDER
+from carl.runs.stages import ORDER
 from carl.tasks import get_task
 from carl.training import train as training
 from carl.training.checkpoint import Progressed

@@ -22,11 +22,12 @@ import typer
 from PIL import Image
 
 from carl.cli import bars
-from carl.config import EMBEDDED_MODEL, RunConfig, VerifyConfig
+from carl.config import EMBEDDED_MODEL, VerifyConfig
 from carl.console.progress import Progress
 from carl.episodes.play import made, play
 from carl.episodes.trajectory import Trajectory
 from carl.errors import ProgramError
+from carl.methods.code import CodeConfig
 from carl.program import RewardProgram, SubTask
 from carl.runs.resolve import resolved
 from carl.seeding import Role, seed_of, seeds_of
@@ -141,7 +142,7 @@ def measure(
 ) -> dict[str, Any]:
     """Figures of one task."""
     judging = list(episodes(task, seeds_of(seed, Role.EXPERT, experts)))
-    plan = resolved(RunConfig(task=task.name), task).collect
+    plan = resolved(CodeConfig(task=task.name), task).collect
     cut = math.ceil(plan.random_cut * max(len(episode) for episode in judging))
     judge = Judge(judging, list(episodes(task, seeds_of(seed, Role.RANDOM, randoms), cut)))
     shown = [(each.frames[0], each.frames[-1]) for each in episodes(task, seeds_of(seed, Role.HELD_OUT, 2 * scenes))]

@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from carl.cli import bars
 from carl.cluster.logs import quiet
 from carl.cluster.session import ray_running
-from carl.config import Arm, EvaluationConfig, RewardConfig, RunConfig, TrainConfig
+from carl.config import EvaluationConfig, RewardConfig, TrainConfig
 from carl.console.progress import Progress
+from carl.methods.arms import arm_of, mix_of
+from carl.methods.code import CodeConfig
 from carl.program import RewardProgram
-from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
 from carl.runs.pipeline import Pipeline
 from carl.runs.resolve import resolved
@@ -40,7 +41,7 @@ from carl.tasks import get_task
 from carl.tasks.minigrid import TASKS
 
 GOAL = 0.95
-ARMS: tuple[Arm, ...] = ("code", "sparse+progress")
+ARMS = ("code", "sparse+progress")
 BUDGET = {"DoorKey-16x16": 600_000, "UnlockPickup": 900_000}
 DEFAULT_BUDGET = 300_000
 SEEDS = {"Empty-8x8": 15}
@@ -50,13 +51,13 @@ DEFAULT_SEEDS = 5
 
 def program_of(task: str, directory: Path, progress: Progress) -> tuple[RewardProgram, float]:
     """The verified program of a run of the first stages, seed 0, and the seconds they took."""
-    pipeline = Pipeline(RunConfig(task=task, run_dir=directory / task / "program"), progress)
+    pipeline = Pipeline(CodeConfig(task=task, run_dir=directory / task / "program"), progress)
     pipeline.run(("collect", "synthesize", "verify"))
     return RewardProgram.load(pipeline.dir / "program.json"), round(sum(pipeline.dir.seconds.values()), 1)
 
 
 def arrive(
-    task: str, program: RewardProgram, arm: Arm, seed: int, directory: Path, progress: Progress
+    task: str, program: RewardProgram, arm: str, seed: int, directory: Path, progress: Progress
 ) -> dict[str, Any]:
     """Train until the goal or the budget; returns steps, seconds and whether the goal was reached."""
     from carl.training.train import train
@@ -64,11 +65,11 @@ def arrive(
 
     spec = get_task(task)
     steps = {"env_steps": BUDGET.get(task, DEFAULT_BUDGET), "evaluate_every": 50, "stop_at_success": GOAL}
-    config = resolved(RunConfig(task=task, reward=RewardConfig(source=arm), train=TrainConfig(**steps)), spec)
+    config = resolved(CodeConfig(task=task, reward=RewardConfig(method=arm), train=TrainConfig(**steps)), spec)
     training = Training(
         task=spec,
         source=ProgramReward(program),
-        mix=Mix.of(config.reward),
+        mix=mix_of(config, arm_of(arm)),
         run_seed=seed,
         directory=directory / task / f"{program.id}-{arm}-{seed}",
         train=config.train,
@@ -120,7 +121,7 @@ def main(
                 "program_id": program.id,
                 "program_seconds": seconds,
                 "seeds": count,
-                "env_reward_weight": resolved(RunConfig(task=name), get_task(name)).reward.env_reward_weight,
+                "env_reward_weight": resolved(CodeConfig(task=name), get_task(name)).reward.env_reward_weight,
                 "budget": BUDGET.get(name, DEFAULT_BUDGET),
             } | compared(arrivals)
     setting = {

@@ -19,9 +19,10 @@ import typer
 from carl.cli import bars
 from carl.cluster.logs import quiet
 from carl.cluster.session import ray_running
-from carl.config import RunConfig, TrainConfig
+from carl.config import TrainConfig
 from carl.console.progress import Progress
 from carl.errors import ProgramError
+from carl.methods.code import CodeConfig
 from carl.runs.pipeline import Pipeline
 from carl.runs.result import versions
 from carl.statistics import wilson_interval
@@ -32,7 +33,7 @@ CURVES = "DoorKey-16x16"
 
 def solved(task: str, seed: int, directory: Path, progress: Progress, *, baselines: bool) -> dict[str, Any]:
     """One run's final evaluation, and what it took; success 0 if no program survived verification."""
-    config = RunConfig(
+    config = CodeConfig(
         task=task,
         seed=seed,
         run_dir=directory / f"{task}-{seed}",

@@ -25,6 +25,7 @@ from carl.console.progress import LINES, MARK, Progress, silent
 from carl.console.terminal import Terminal
 from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.runs.settings import settings, sweep_of, work_of
+from carl.runs.stages import BUILT_IN, ORDER
 from carl.training.abstains import EXIT_STATUS
 
 app = typer.Typer(
@@ -99,13 +100,13 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     Raises typer.Exit: 130 after Ctrl-C, and EXIT_STATUS of ``carl.training.abstains`` where the reward could too often
     not judge.
     """
-    from carl.runs.pipeline import STAGES, Pipeline
+    from carl.runs.pipeline import Pipeline
     from carl.runs.screen import summary
 
     try:
         with bars() as progress:
             pipeline = Pipeline(config, progress)
-            result = pipeline.run(stages or STAGES)
+            result = pipeline.run(stages)
     except KeyboardInterrupt:
         errors.print("Stopped. The same command continues from here.")
         raise typer.Exit(130) from None
@@ -113,7 +114,7 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
         with whole(str(config.directory / RESULT)):
             console.print(summary(result))
     console.print(f"Everything of this run is in {config.directory}")
-    if pipeline.abstaining and {"train", "evaluate"} & set(stages or STAGES):
+    if pipeline.abstaining and {"train", "evaluate"} & set(stages or ORDER):
         if result is None:  # its summary would say so
             errors.print(*pipeline.abstaining, sep="\n", style="bold red", markup=False, highlight=False)
         raise typer.Exit(EXIT_STATUS)
@@ -156,14 +157,8 @@ def _add_command(name: str, text: str, stages: tuple[str, ...] | None = None) ->
 _add_command(
     "run", "Run all stages, from pictures to a trained policy. Stop it anywhere; the same command continues it."
 )
-_add_command("collect", "Record expert and random episodes.", ("collect",))
-_add_command(
-    "synthesize", "Ask the VLM for a reward program, and reject what fails on the recorded episodes.", ("synthesize",)
-)
-_add_command("verify", "Judge the accepted program on episodes that synthesis never saw.", ("verify",))
-_add_command("train", "Train on the program's reward, and on the sparse baselines.", ("train",))
-_add_command("evaluate", "Evaluate what was trained on seeds that nothing else uses.", ("evaluate",))
-_add_command("report", "Write the report, one HTML file.", ("report",))
+for stage in BUILT_IN:
+    _add_command(stage.name, stage.help, (stage.name,))
 
 
 @app.command()

@@ -1,11 +1,8 @@
 """Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
 
-import re
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -15,13 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from carl.errors import briefly, closest
+from carl.errors import closest
 
 EMBEDDED_MODEL = "carl-nano"
 
@@ -140,23 +136,26 @@ class VerifyConfig(Section):
     memory_mb: int = Field(default=1024, gt=0, description="Address space of the process that runs a program, in MiB.")
 
 
-Arm = Literal["code", "sparse+progress", "sparse"]
-"""What a policy is trained on: the code reward, the sparse reward with the same observation, or that alone."""
-
-
-BASELINES: tuple[Arm, ...] = ("sparse+progress", "sparse")
-"""What is trained for comparison."""
-
-
 class RewardConfig(Section):
-    source: Arm = Field(
-        default="code", description="code: the verified program; sparse: the environment's own reward (a baseline)."
+    method: str = Field(
+        default="code",
+        description="What pays the policy. code: the verified program; sparse: the environment's own reward "
+        "(a baseline); or a method of an installed package.",
     )
     progress_in_observation: bool = Field(default=True, description="Show the policy what has been paid.")
     env_reward_weight: float = Field(
         default=0.0, ge=0, description="Weight of the environment's own reward beside the method's."
     )
     cache: bool = Field(default=True, description="Never judge the same frame of an episode twice.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def source_is_the_older_name_of_method(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "source" not in values:
+            return values
+        if values.get("method") not in (None, values["source"]):
+            raise ValueError("source is the older name of method: give one of them")
+        return {key: value for key, value in values.items() if key != "source"} | {"method": values["source"]}
 
 
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -212,7 +211,7 @@ class EvaluationConfig(Section):
 
 
 class RunConfig(Section):
-    """One run: a task, a seed, and what differs from the defaults."""
+    """One run: a task, a seed, and what differs from the defaults. Methods of reward design add sections."""
 
     task: str = Field(description="Name of a registered task, or module:attribute.")
     seed: int = Field(default=0, ge=0, description="All other seeds are spawned from it.")
@@ -221,34 +220,9 @@ class RunConfig(Section):
         default=None,
         description="pyarrow.fs URI that they are copied to, and that a run which is not here goes on from.",
     )
-    vlm: VlmConfig = VlmConfig()
-    synthesis: SynthesisConfig = SynthesisConfig()
-    collect: CollectConfig = CollectConfig()
-    verify: VerifyConfig = VerifyConfig()
     reward: RewardConfig = RewardConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    @model_validator(mode="after")
-    def enough_random_episodes(self) -> Self:
-        if self.collect.randoms < self.verify.min_randoms:
-            raise ValueError(
-                f"collect.randoms ({self.collect.randoms}) is below verify.min_randoms ({self.verify.min_randoms})"
-            )
-        return self
-
-    @property
-    def learns_from_code(self) -> bool:
-        """Whether the run needs a program: to be paid by it, or to see its progress."""
-        return self.reward.source != "sparse"
-
-    @property
-    def arms(self) -> tuple[Arm, ...]:
-        """What is trained: the reward of the run, and the sparse baselines beside a code reward."""
-        main = self.reward.source
-        if main != "code" or not self.train.baselines:
-            return (main,)
-        return (main, *BASELINES) if self.reward.progress_in_observation else (main, "sparse")
 
     @property
     def directory(self) -> Path:
@@ -271,6 +245,20 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves
+
+
+def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with the names of today: ``reward.source`` was ``reward.method``.
+
+    Each tree is renamed before it is merged with another, so that the later one wins whichever name it uses.
+    """
+    if isinstance(base := tree.get("base"), dict):  # of a sweep
+        tree = {**tree, "base": renamed(base)}
+    reward = tree.get("reward")
+    if not isinstance(reward, dict) or "source" not in reward:
+        return dict(tree)
+    rest = {key: value for key, value in reward.items() if key != "source"}
+    return {**tree, "reward": rest | {"method": reward["source"]}}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,10 +301,10 @@ def names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from names(field.annotation, f"{prefix}{name}.")
 
 
-def nearest(name: str, kind: type[BaseModel]) -> str:
-    """What ``name`` may have been meant for, as words: a field of its section, or one elsewhere."""
+def nearest(name: str, among: Iterable[str]) -> str:
+    """What ``name`` may have been meant for, as words: of ``among``, one in its section or one elsewhere."""
     section, dot, leaf = name.rpartition(".")
-    known = [one.rpartition(".") for one in names(kind)]
+    known = [one.rpartition(".") for one in among]
     beside = closest(leaf, [field for where, _, field in known if where == section])
     if beside:
         return f"; did you mean {section}{dot}{beside}?"
@@ -329,69 +317,3 @@ def below(uri: str, name: str) -> str:
     """The URI of ``name`` in the folder at ``uri``, whose query stays."""
     parts = urlsplit(uri)
     return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
-
-
-class SweepConfig(Section):
-    """Runs that differ in a few settings and in their seed."""
-
-    base: RunConfig = Field(description="What the runs share.")
-    grid: dict[str, tuple[Any, ...]] = Field(
-        default={}, description="Values of fields, as section.field: [value, ...]; every combination is a setting."
-    )
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every setting runs on each.")
-    max_concurrent: int = Field(default=1, ge=1, description="Runs at a time; the cluster has to have room for them.")
-    directory: LocalPath | None = Field(
-        default=None, description="Where runs, table and plot go; none: runs/sweep-<task>."
-    )
-    storage: StorageUri | None = Field(
-        default=None, description="pyarrow.fs URI that they are copied to, and that runs which are not here go on from."
-    )
-
-    @field_validator("grid", mode="before")
-    @classmethod
-    def fields_by_full_name(cls, grid: Any) -> Any:
-        """``{train: {lr: [1, 2]}}`` means ``{train.lr: [1, 2]}``."""
-        return flat(grid) if isinstance(grid, dict) else grid
-
-    @model_validator(mode="after")
-    def every_run_is_one(self) -> Self:
-        for field in ("seed", "run_dir", "storage"):
-            if field in self.grid or field in self.base.model_fields_set:
-                raise ValueError(f"{field} is the sweep's own: set seeds, directory or storage")
-        try:
-            names = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
-        except ValidationError as error:
-            raise ValueError(f"grid: {briefly(error, lambda name: nearest(name, RunConfig))}") from None
-        if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("grid or seeds hold the same value twice")
-        return self
-
-    def trials(self) -> "list[Trial]":
-        """All runs, setting by setting; raises ValidationError, which names the field, for a value that is wrong."""
-        base = self.base.model_dump(mode="json", exclude_unset=True)
-        return [
-            Trial.of(base, dict(zip(self.grid, values, strict=True)), seed, self.path, self.storage)
-            for values in product(*self.grid.values())
-            for seed in self.seeds
-        ]
-
-    @property
-    def path(self) -> Path:
-        return self.directory or Path("runs") / f"sweep-{self.base.task.replace(':', '.')}"
-
-
-class Trial(NamedTuple):
-    """One run of a sweep, and the name of its setting."""
-
-    setting: str
-    config: RunConfig
-
-    @classmethod
-    def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path, storage: str | None) -> Self:
-        tree = deepcopy(base)
-        for key, value in values.items():
-            put(tree, key, value)
-        setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
-        folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}-seed-{seed}"
-        own = {"seed": seed, "run_dir": directory / folder, "storage": below(storage, folder) if storage else None}
-        return cls(setting, RunConfig.model_validate(tree | own))

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from carl.cli import app, settings, sweep_of
-from carl.config import RunConfig, SweepConfig
 from carl.errors import ConfigError
+from carl.methods.code import CodeConfig
+from carl.runs.grid import SweepConfig
 from carl.tasks import get_task
 from tests.fakes.finished import leave
 
@@ -29,7 +30,7 @@ def test_the_sweep_parses_and_its_trials_differ_in_what_it_says():
     assert len(trials) == 8
     assert len({trial.config.directory for trial in trials}) == 8
     assert {get_task(trial.config.task).name for trial in trials} == {"DoorKey-5x5"}
-    told = {(t.config.reward.source, t.config.train.rllib["training"]["lr"], t.config.seed) for t in trials}
+    told = {(t.config.reward.method, t.config.train.rllib["training"]["lr"], t.config.seed) for t in trials}
     assert told == {(source, lr, seed) for source in ("code", "sparse") for lr in (0.001, 0.0003) for seed in (0, 1)}
 
 
@@ -57,7 +58,7 @@ def test_every_field_says_what_it_is() -> None:
             name for section in sections if isinstance(section, type) for name in fields(section)
         ]
 
-    assert fields(RunConfig) == []
+    assert fields(CodeConfig) == []
     assert fields(SweepConfig) == []
 
 
@@ -89,7 +90,7 @@ def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) 
     from carl.artefacts import STAGES, write_json
     from carl.runs.directory import RunDirectory
 
-    config = RunConfig(task="DoorKey-8x8", run_dir=tmp_path)
+    config = CodeConfig(task="DoorKey-8x8", run_dir=tmp_path)
     older = config.model_dump(mode="json")
     for name in ("learners", "rllib", "loggers", "gpus_per_learner", "cpus_per_runner", "gpus_per_runner"):
         del older["train"][name]
@@ -104,7 +105,7 @@ def test_rllib_settings_that_were_added_or_taken_away_are_named(tmp_path: Path) 
 def test_a_directory_is_not_used_for_a_run_that_was_told_otherwise(tmp_path: Path) -> None:
     from carl.runs.directory import RunDirectory
 
-    RunDirectory(RunConfig(task="DoorKey-8x8", seed=1, run_dir=tmp_path))
+    RunDirectory(CodeConfig(task="DoorKey-8x8", seed=1, run_dir=tmp_path))
     with pytest.raises(ConfigError, match="seed=1 there, 2 now"):
         RunDirectory(settings("DoorKey-8x8", 2, tmp_path, None, []))
     assert settings("DoorKey-8x8", None, tmp_path, None, []).seed == 1

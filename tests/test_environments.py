@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from carl.config import RunConfig
+from carl.methods.code import CodeConfig
 from carl.runs.pipeline import Pipeline
 from carl.task import Task
 from docs import environments
@@ -64,7 +64,7 @@ def test_every_task_of_the_page_goes_through_all_stages(name: str, tmp_path: Pat
                 "rllib": ONE_ITERATION[task.defaults.get("train.algorithm", "ppo")],
             },
         }
-        result = Pipeline(RunConfig.model_validate(FEW | settings)).run()
+        result = Pipeline(CodeConfig.model_validate(FEW | settings)).run()
     assert result is not None
     assert set(result["seconds"]) == {"collect", "synthesize", "verify", "train", "evaluate"}
     assert result["env_steps"] >= 64

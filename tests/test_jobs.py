@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from carl import cli
-from carl.runs.directory import ORDER
+from carl.runs.stages import ORDER
 
 JOBS = Path(__file__).parents[1] / "jobs"
 DEMO = str(JOBS / "demo.yaml")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from carl.artefacts import (
     ASKED,
@@ -22,36 +23,66 @@ from carl.artefacts import (
     write_text,
 )
 from carl.cluster.logs import about
-from carl.config import EMBEDDED_MODEL, RunConfig
-from carl.errors import ConfigError, ProgramError
-from carl.methods.method import Stage, Stages, Work
-from carl.methods.recorded import made, recorded
-from carl.program import RewardProgram
-from carl.synthesis.ledger import Ledger
-from carl.synthesis.search import HELD_OUT_FAILED, Found, HeldOutGate, SearchGate, search
-from carl.synthesis.tried import Budget
-from carl.synthesis.vlm_proposer import VlmProposer
-from carl.task import Frame
-from carl.verification import VerificationReport
-from carl.verification import verify as judge
-from carl.vlm.client import VlmClient, connect
+from carl.config import EMBEDDED_MODEL, CollectConfig, RunConfig, SynthesisConfig, VerifyConfig, VlmConfig
+from carl.console.progress import Progress
+from carl.errors import ConfigError, ProgramError, TaskError, shown
+from carl.methods.method import Method, Stage, Work
+from carl.methods.recorded import Episodes, made, recorded
+from carl.program import RewardProgram, SubTask
+from carl.rewards.latch import PROGRESS
+from carl.rewards.source import Need
+from carl.task import Frame, Task
 
 if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
+    from carl.synthesis.ledger import Ledger
+    from carl.synthesis.search import Found, HeldOutGate
+    from carl.verification import VerificationReport
+    from carl.vlm.client import VlmClient
+
+NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", code="def progress(frame, initial):\n    return 0.0\n"),))
+"""A program that judges any frame."""
 
 
-def collect(work: Work[RunConfig]) -> None:
+class CodeConfig(RunConfig):
+    """A run whose reward is a program that a VLM writes."""
+
+    vlm: VlmConfig = VlmConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    collect: CollectConfig = CollectConfig()
+    verify: VerifyConfig = VerifyConfig()
+
+    @model_validator(mode="after")
+    def enough_random_episodes(self) -> Self:
+        if self.collect.randoms < self.verify.min_randoms:
+            raise ValueError(
+                f"collect.randoms ({self.collect.randoms}) is below verify.min_randoms ({self.verify.min_randoms})"
+            )
+        return self
+
+
+def collect(work: Work[CodeConfig]) -> None:
     """Record the expert and random episodes that synthesis is judged on."""
-    recorded(work)
+    _episodes(work)
 
 
-def synthesize(work: Work[RunConfig]) -> None:
+def _episodes(work: Work[CodeConfig], held_out: int = 0) -> tuple[Episodes, Episodes]:
+    """Expert and random episodes: those to search with, or the n-th held-out ones."""
+    return recorded(work, work.config.collect, work.config.synthesis.pairs, held_out)
+
+
+def synthesize(work: Work[CodeConfig]) -> None:
     """Have the VLM write a program that survives the episodes of the search, and then held-out ones.
 
     Raises VlmError if the model fails, and ProgramError if no program survives.
     """
+    from carl.synthesis.search import SearchGate, search
+    from carl.synthesis.tried import Budget
+    from carl.synthesis.vlm_proposer import VlmProposer
+    from carl.vlm.client import connect
+
     config, ledger = work.config, _ledger(work)
-    experts, randoms = recorded(work)
+    experts, randoms = _episodes(work)
     shown = islice(experts, config.synthesis.pairs)
     pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
     _keep_pairs(work, pairs)
@@ -76,7 +107,7 @@ def synthesize(work: Work[RunConfig]) -> None:
     write_text(work.directory / PROGRAM, found.program.to_json())
 
 
-def verify(work: Work[RunConfig]) -> None:
+def verify(work: Work[CodeConfig]) -> None:
     """Report how the program in the run's directory was judged on episodes that synthesis never saw.
 
     A program that synthesis did not judge on them, say an edited one, is judged now. Raises ProgramError if they refuse
@@ -98,7 +129,7 @@ def verify(work: Work[RunConfig]) -> None:
         )
 
 
-def program_of(work: Work[RunConfig]) -> RewardProgram:
+def program_of(work: Work[CodeConfig]) -> RewardProgram:
     """The program in the run's directory, whether it was verified or not; logs are about it from now on.
 
     Raises ConfigError if there is none, and ProgramError if it is malformed.
@@ -110,14 +141,69 @@ def program_of(work: Work[RunConfig]) -> RewardProgram:
     return program
 
 
-def source(work: Work[RunConfig]) -> "ProgramReward":
-    """The reward of the program in the run's directory; raises as ``program_of``."""
+def source(work: Work[CodeConfig]) -> "ProgramReward":
+    """The reward of the verified program; raises ConfigError unless the program there is the one that was verified."""
     from carl.rewards.program import ProgramReward
 
-    return ProgramReward.of(program_of(work), work.config.verify, cache=work.config.reward.cache)
+    program = _checked(work)
+    return ProgramReward.of(program, work.config.verify, cache=work.config.reward.cache)
 
 
-def check_model(work: Work[RunConfig]) -> None:
+def _checked(work: Work[CodeConfig]) -> RewardProgram:
+    path, verify = work.directory / PROGRAM, f"`carl verify {work.config.task}`"
+    program = program_of(work) if path.exists() else None
+    if program and verified(work.directory):
+        return program
+    judged = _read(work.directory, VERIFICATION).get("program_id")
+    if program and judged and program.id != judged:
+        raise ConfigError(
+            f"{path} is not the program that was verified ({program.id}, not {judged}): put that one back, or "
+            f"run {verify}, which judges the one that is there"
+        )
+    raise ConfigError(f"there is no verified program yet; run {verify} first")
+
+
+def check_frames(task: Task, config: CodeConfig, frames: Frame) -> None:
+    """Raise TaskError if a program that does nothing cannot judge ``frames``, ``uint8[N, H, W, 3]``, within the limits;
+    BoxError if no box starts here."""
+    from carl.sandbox.box import Box, Limits
+
+    limits = Limits(deadline_s=config.verify.deadline_s, memory_mb=config.verify.memory_mb)
+    with Box(NOTHING, limits) as box:
+        judgement = box.judge(frames, frames, np.zeros(len(frames), dtype=np.intp))
+    for reason in judgement.reasons.values():
+        raise TaskError(
+            f"task {task.name!r}: a program that does nothing cannot judge its frames, uint8"
+            f"{list(frames.shape[1:])}: {reason}; raise verify.deadline_s or memory_mb, or take smaller frames"
+        )
+
+
+def found(directory: Path) -> dict[str, Any]:
+    """What ``result.json`` has of the VLM, of the programs that were tried, and of the one that was verified; raises
+    ConfigError for a damaged file."""
+    synthesis = _read(directory, SYNTHESIS, usage=dict, candidates=int)
+    verification = _read(directory, VERIFICATION, program_id=str)
+    return {
+        "program_id": verification.get("program_id"),
+        "vlm": synthesis.get("usage"),
+        "candidates": synthesis.get("candidates", 0),
+        "verification": verification or None,
+    }
+
+
+def _read(directory: Path, name: str, **kinds: type) -> dict[str, Any]:
+    """The content of a file with values of these kinds; empty if there is no such file. Raises ConfigError."""
+    if not (directory / name).exists():
+        return {}
+    content = read_json(directory / name, dict)
+    with whole(str(directory / name)):
+        for key, kind in kinds.items():
+            if not isinstance(content[key], kind):
+                raise TypeError(f"{key} is {shown(content[key])}")
+    return content
+
+
+def check_model(work: Work[CodeConfig]) -> None:
     """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames."""
     from carl.episodes.play import first_frame
     from carl.nano.known import check
@@ -136,8 +222,19 @@ def verified(directory: Path) -> str | None:
         return program if report["accepted"] is True and report["program_id"] == program else None
 
 
-def _program_made(directory: Path, _: RunConfig) -> str | None:
+def judge(
+    program: RewardProgram, experts: Episodes, randoms: Episodes, config: VerifyConfig, progress: Progress
+) -> "VerificationReport":
+    """What verification makes of ``program`` on these episodes; raises BoxError."""
+    from carl.verification import verify
+
+    return verify(program, experts, randoms, config, progress)
+
+
+def _program_made(directory: Path, _: CodeConfig) -> str | None:
     """Whatever the program is by now, unless held-out episodes refused it: verification finds out which one it is."""
+    from carl.synthesis.ledger import Ledger
+
     path = directory / PROGRAM
     if not path.exists():
         return None
@@ -145,41 +242,83 @@ def _program_made(directory: Path, _: RunConfig) -> str | None:
     return "there" if verdict is None or verdict.report.accepted else None
 
 
-def _ledger(work: Work[RunConfig]) -> Ledger:
+def _ledger(work: Work[CodeConfig]) -> "Ledger":
+    from carl.synthesis.ledger import Ledger
+
     return Ledger(work.directory / CANDIDATES)
 
 
-def _held_out_gate(work: Work[RunConfig]) -> HeldOutGate:
+def _held_out_gate(work: Work[CodeConfig]) -> "HeldOutGate":
     """The gate on held-out episodes, each set of which is recorded when it is first needed."""
 
-    def judge_held_out(program: RewardProgram, number: int) -> VerificationReport:
-        return judge(program, *recorded(work, held_out=number), work.config.verify, work.progress)
+    from carl.synthesis.search import HeldOutGate
+
+    def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
+        return judge(program, *_episodes(work, held_out=number), work.config.verify, work.progress)
 
     return HeldOutGate(judge_held_out, _ledger(work).refusals())
 
 
-def _used_up(ledger: Ledger) -> ProgramError:
+def _used_up(ledger: "Ledger") -> ProgramError:
+    from carl.synthesis.search import HELD_OUT_FAILED
+
     return ProgramError(
         f"{HELD_OUT_FAILED}; see {ledger.folder}. Try more episodes (collect.experts, collect.randoms) in another "
         "--run-dir"
     )
 
 
-def _keep_pairs(work: Work[RunConfig], pairs: Sequence[tuple[Frame, Frame]]) -> None:
+def _keep_pairs(work: Work[CodeConfig], pairs: Sequence[tuple[Frame, Frame]]) -> None:
     packed = BytesIO()
     np.savez_compressed(packed, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
     write_bytes(work.directory / PAIRS, packed.getvalue())
 
 
-def _keep_synthesis(work: Work[RunConfig], found: Found, client: VlmClient) -> None:
+def _keep_synthesis(work: Work[CodeConfig], found: "Found", client: "VlmClient") -> None:
     usage = {"model": work.config.vlm.model, **client.usage.model_dump(), "wanted": client.wanted}
     content = {"candidates": len(found.candidates), "stopped": found.stopped, "usage": usage}
     write_json(work.directory / SYNTHESIS, content)
 
 
-STAGES: Stages = (
-    Stage("collect", collect, made, settles=("collect",)),
-    Stage("synthesize", synthesize, _program_made, settles=("verify",)),
-    Stage("verify", verify, lambda at, _: verified(at), settles=("vlm", "synthesis")),
+def _max_failed(config: CodeConfig) -> float:
+    return config.collect.max_failed
+
+
+CODE = Method(
+    "code",
+    words="code reward",
+    config=CodeConfig,
+    stages=(
+        Stage(
+            "collect",
+            collect,
+            made,
+            settles=("collect",),
+            help="Record expert and random episodes.",
+            max_failed=_max_failed,
+        ),
+        Stage(
+            "synthesize",
+            synthesize,
+            _program_made,
+            settles=("verify",),
+            help="Ask the VLM for a reward program, and reject what fails on the recorded episodes.",
+            check=check_model,
+            max_failed=_max_failed,
+        ),
+        Stage(
+            "verify",
+            verify,
+            lambda directory, _: verified(directory),
+            settles=("vlm", "synthesis"),
+            help="Judge the accepted program on episodes that synthesis never saw.",
+            max_failed=_max_failed,
+        ),
+    ),
+    source=source,
+    shows=lambda _: PROGRESS,
+    noun="program",
+    needs=frozenset({Need.FRAMES}),
+    check_frames=check_frames,
+    found=found,
 )
-"""What comes before training on a program."""

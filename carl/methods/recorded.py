@@ -5,34 +5,35 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from carl.artefacts import read_json, whole
-from carl.config import RunConfig
+from carl.artefacts import MANIFEST, read_json, whole
+from carl.config import CollectConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
 from carl.methods.method import Work
 from carl.seeding import Role, seeds_after, seeds_of
+from carl.task import Task
 
 STORES = ("expert", "random")
-MANIFEST = "manifest.json"
 
 Episodes = Iterable[Trajectory]
 """Each is read when it is looked at: together they may be larger than the memory."""
 
 
-def recorded(work: Work[RunConfig], held_out: int = 0) -> tuple[Episodes, Episodes]:
+def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 0) -> tuple[Episodes, Episodes]:
     """Expert and random episodes to search with, or the n-th held-out ones, n from 1; recorded unless they are there.
 
-    Raises TaskError for what the task's code raises, or if it brings too few demonstrations.
+    Raises TaskError for what the task's code raises, and if it brings less than twice ``fewest`` demonstrations.
     """
     from carl.episodes.collect import collect, read_in_parallel
 
-    plan, seed = work.config.collect, work.config.seed
+    seed = work.config.seed
     prefix = f"held-out-{held_out}-" if held_out else ""
     expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
     experts = TrajectoryStore(work.directory / f"trajectories/{prefix}expert")
     if not experts.exists():
-        count, skip = _share_of_experts(work, held_out > 0)
+        count, skip = _share_of_experts(work.task, plan, fewest, held_out > 0)
         experts = collect(
             work.task,
             seeds_of(seed, expert, count, 2 * held_out),
@@ -52,23 +53,22 @@ def recorded(work: Work[RunConfig], held_out: int = 0) -> tuple[Episodes, Episod
     return read_in_parallel(experts), read_in_parallel(randoms)
 
 
-def _share_of_experts(work: Work[RunConfig], held_out: bool) -> tuple[int, int]:
+def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bool) -> tuple[int, int]:
     """How many expert episodes, and how many to pass over: recorded demonstrations are halved between both uses."""
-    task, wanted, pairs = work.task, work.config.collect.experts, work.config.synthesis.pairs
     if task.demonstrations is None:
-        return wanted, 0
+        return plan.experts, 0
     from carl.episodes.demonstrations import Demonstrations
 
-    half = len(Demonstrations.of(task, work.config.collect.max_failed).usable) // 2
-    if half < pairs:
+    half = len(Demonstrations.of(task, plan.max_failed).usable) // 2
+    if half < fewest:
         raise TaskError(
             f"task {task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
-            f"other half what was accepted; record at least {2 * pairs}, better {2 * wanted}"
+            f"other half what was accepted; record at least {2 * fewest}, better {2 * plan.experts}"
         )
-    return min(wanted, half), half if held_out else 0
+    return min(plan.experts, half), half if held_out else 0
 
 
-def made(directory: Path, _: RunConfig) -> str | None:
+def made(directory: Path, _: Any) -> str | None:
     """A digest of the episodes' lengths, since those of the same seeds are recorded again just so; None if a store is
     missing. Raises ConfigError for a damaged manifest."""
     manifests = [directory / "trajectories" / store / MANIFEST for store in STORES]

@@ -1,12 +1,11 @@
 """What a step is worth and what the policy is shown, whatever the source."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from carl.config import RewardConfig
 from carl.errors import RewardError
 from carl.rewards.latch import PROGRESS
 from carl.rewards.session import SOURCE
@@ -30,13 +29,6 @@ class Mix:
         box = self.shows
         if box is not None and not (len(box.shape) == 1 and np.issubdtype(box.dtype, np.floating)):
             raise RewardError(f"a source shows a Box of one dimension and of floats, not {box}")
-
-    @classmethod
-    def of(cls, config: RewardConfig) -> Self:
-        """The mix that ``config`` asks for."""
-        if config.source == "code":
-            return cls(1.0, config.env_reward_weight, PROGRESS if config.progress_in_observation else None)
-        return cls(0.0, 1.0, PROGRESS if config.source == "sparse+progress" else None)
 
     @property
     def looks(self) -> bool:

@@ -10,28 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from carl.artefacts import CONFIG, STAGES, read_json, whole, write_json
+from carl.artefacts import CONFIG, STAGES, read_json, write_json
 from carl.cluster.metrics import record
-from carl.config import RunConfig, flat, nearest
+from carl.config import RunConfig, flat, names, nearest, renamed
 from carl.errors import ConfigError, ResourceError, briefly
-from carl.runs.stages import made
-
-ORDER = ("collect", "synthesize", "verify", "train", "evaluate", "report")
-"""The stages of a run."""
-
-OPEN_UNTIL = {
-    "collect": "collect",
-    "verify": "synthesize",
-    "vlm": "verify",
-    "synthesis": "verify",
-    "reward": "train",
-    "train": "train",
-    "evaluation": "evaluate",
-}
-"""Sections of the configuration that may still change, and the stage that settles each: what it and the
-stages before it made follows from that section. All else is settled at once."""
+from carl.methods import config_class, run_config
+from carl.runs.noted import checked, seconds_of
+from carl.runs.stages import known, made, settled_by, stages_of
 
 BEAT_S = 10.0
 """Seconds between two signs of life of a stage that runs: the time at which STAGES was changed."""
@@ -62,13 +49,14 @@ class RunDirectory:
         self.path = config.directory
         self.config = config
         if (self.path / CONFIG).exists():
-            self._check_same(read_json(self.path / CONFIG, dict), default or RunConfig(task=""))
+            self._check_same(renamed(read_json(self.path / CONFIG, dict)), default or type(config)(task=""))
         check(self)
         self.write(CONFIG, config.model_dump(mode="json"))
 
     def _check_same(self, before: dict[str, Any], default: RunConfig) -> None:
         """``before`` may be wrong, or of an older carl: what it lacks, or holds null for, had its default."""
-        settled = {name for name in RunConfig.model_fields if name not in OPEN_UNTIL or self.done(OPEN_UNTIL[name])}
+        kind, by = type(self.config), settled_by(self.config)
+        settled = {name for name in kind.model_fields if name not in by or self.done(by[name])}
         compared = settled - {"run_dir", "storage"}  # a run may be moved
         new = self.config.model_dump(mode="json", include=compared)
         held = _filled(before, default.model_dump(mode="json", include=compared))
@@ -97,12 +85,12 @@ class RunDirectory:
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """What is noted of each stage; raises ConfigError."""
-        return stages_of(self.read(STAGES, {}), str(self.path / STAGES))
+        return checked(self.read(STAGES, {}), str(self.path / STAGES), known(self.config))
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds that each stage has taken, over all the times that it was started and came to an end."""
-        return {name: stage["seconds"] for name, stage in self.stages().items() if "seconds" in stage}
+        return seconds_of(self.path)
 
     def done(self, stage: str) -> bool:
         """Whether a stage came to its end, and what it made then is still there; raises CarlError for damaged files."""
@@ -114,7 +102,8 @@ class RunDirectory:
 
     def _undo_after(self, name: str) -> None:
         stages = self.stages()
-        later = ORDER[ORDER.index(name) + 1 :]
+        order = [stage.name for stage in stages_of(self.config)]
+        later = order[order.index(name) + 1 :]
         undone = {key: _without(stage, "failed") | {"done": False} for key, stage in stages.items() if key in later}
         self.write(STAGES, stages | undone)
 
@@ -196,39 +185,12 @@ def read_config(path: Path) -> RunConfig:
 def config_of(tree: dict[str, Any], where: str) -> RunConfig:
     """The configuration in ``config.json``; raises ConfigError that names the file, ``where``."""
     try:
-        return RunConfig.model_validate(tree)
+        return run_config(tree)
     except ValidationError as error:
-        wrong = briefly(error, lambda name: nearest(name, RunConfig))
+        wrong = briefly(error, lambda name: nearest(name, names(config_class(tree))))
         raise ConfigError(
             f"{where} is not what this carl wrote: {wrong}. Correct it there, or run again with --set"
         ) from error
-
-
-def stages_of(tree: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """The content of ``stages.json``; raises ConfigError that names the file, ``where``, if it is something else."""
-    with whole(where):
-        if unknown := tree.keys() - set(ORDER):
-            raise ValueError(f"{min(unknown)} is no stage")
-        return {name: _Stage.model_validate(stage).model_dump(exclude_unset=True) for name, stage in tree.items()}
-
-
-class _Failed(BaseModel):
-    error: str
-    message: str
-    time: float
-
-
-class _Stage(BaseModel):
-    """An entry of ``stages.json``: whether the stage is done, the seconds it took, when it began if it runs, how it
-    failed, and what it made."""
-
-    model_config = ConfigDict(extra="allow")
-
-    done: bool = False
-    seconds: float = 0.0
-    since: float = 0.0
-    failed: _Failed = _Failed(error="", message="", time=0.0)
-    made: str | None = None
 
 
 def _filled(before: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

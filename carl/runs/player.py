@@ -7,13 +7,11 @@ from pathlib import Path
 
 from gymnasium.vector import SyncVectorEnv
 
-from carl.artefacts import PROGRAM
+from carl.artefacts import CHECKPOINTS, of_arm
 from carl.episodes.record import Play, Recorder
 from carl.errors import ConfigError
-from carl.methods.code import verified
-from carl.program import RewardProgram
-from carl.rewards.mix import Mix
-from carl.rewards.program import ProgramReward
+from carl.methods import Work, method_of
+from carl.methods.arms import main_arm, mix_of
 from carl.rewards.vector import PaidVectorEnv
 from carl.runs.directory import read_config
 from carl.runs.resolve import resolved
@@ -33,18 +31,13 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
     config = read_config(run_dir)
     if (task := get_task(config.task)).name != recorder.task.name:
         raise ConfigError(f"{run_dir} holds a run of {task.name}, not of {recorder.task.name}")
-    checkpoint = Checkpoints(run_dir / "training" / config.reward.source / "checkpoints").latest()
+    checkpoint = Checkpoints(run_dir / of_arm(config.reward.method, CHECKPOINTS)).latest()
     if checkpoint is None:
         raise ConfigError(f"{run_dir} holds no trained policy yet; run `carl train {config.task}` first")
-    policy, mix = Policy.of(checkpoint), Mix.of(resolved(config, task).reward)
-    source = None
-    if mix.looks:
-        program = RewardProgram.load(run_dir / PROGRAM)
-        if verified(run_dir) != program.id:
-            raise ConfigError(
-                f"{run_dir / PROGRAM} is not the program that was verified; run `carl verify {config.task}`"
-            )
-        source = ProgramReward.of(program, config.verify, cache=config.reward.cache)
+    config = resolved(config, task)
+    arm, method = main_arm(config), method_of(config.reward.method)
+    policy, mix = Policy.of(checkpoint), mix_of(config, arm)
+    source = method.source(Work(task, config, run_dir)) if method.source and arm.looks else None
     env = SyncVectorEnv([lambda: recorder.env])
     world = FilmedSlot(PaidVectorEnv(env, recorder.task, source, mix=mix))
 

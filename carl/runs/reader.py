@@ -25,8 +25,10 @@ from carl.artefacts import (
     VERIFICATION,
     of_arm,
 )
+from carl.config import renamed
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import CarlError, ProgramError
+from carl.methods.arms import arms_in
 from carl.program import RewardProgram
 from carl.runs.files import Files
 from carl.task import Frame
@@ -93,6 +95,16 @@ class Run:
     def config(self) -> Record:
         """The configuration, as it was written."""
         return self._mapping(CONFIG)
+
+    @property
+    def method(self) -> str:
+        """The name of the method that the run was configured for; that of the default if it holds none."""
+        return str(as_record(renamed(self.config).get("reward")).get("method") or "code")
+
+    @property
+    def arms(self) -> Sequence[str]:
+        """Names of the arms that the run may have trained, its method's first, unless that is a baseline."""
+        return [arm.name for arm in arms_in(self.config)]
 
     @property
     def stages(self) -> Record:

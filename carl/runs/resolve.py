@@ -4,15 +4,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from carl.config import RunConfig, given, merged, nearest, put
+from carl.config import RunConfig, given, merged, names, nearest, put
 from carl.errors import ConfigError, TaskError, briefly
+from carl.methods import Config
+from carl.methods.code import CodeConfig
 from carl.task import Task
 
 OWN = ("task", "seed", "run_dir", "storage")
 """Settings that no task has a default for."""
 
 
-def resolved(config: RunConfig, task: Task) -> RunConfig:
+def resolved(config: Config, task: Task) -> Config:
     """``config`` with the defaults of ``task`` in place of what was not given for it.
 
     A configuration that is resolved already stays as it is. Raises TaskError for defaults that are wrong, and
@@ -32,7 +34,10 @@ def task_defaults(task: Task, kind: type[RunConfig]) -> dict[str, Any]:
     """The defaults of ``task`` as nested settings of a configuration of class ``kind``; raises TaskError."""
     tree: dict[str, Any] = {}
     try:
+        elsewhere = CodeConfig.model_fields.keys() - kind.model_fields.keys()
         for name, value in task.defaults.items():
+            if name.partition(".")[0] in elsewhere:
+                continue  # another method's section
             if name in OWN:
                 raise ValueError(f"{name} is the run's own")
             put(tree, name, value)
@@ -50,4 +55,4 @@ def by_default(task: Task, kind: type[RunConfig]) -> RunConfig:
 
 
 def _briefly(error: ValidationError, kind: type[RunConfig]) -> str:
-    return briefly(error, lambda name: nearest(name, kind))
+    return briefly(error, lambda name: nearest(name, names(kind)))

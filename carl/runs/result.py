@@ -6,13 +6,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from carl.artefacts import SYNTHESIS, VERIFICATION, whole
-from carl.config import Arm, RunConfig
 from carl.episodes.trajectory import TrajectoryStore
-from carl.errors import shown
-from carl.rewards.mix import Mix
-from carl.runs.directory import RunDirectory
-from carl.task import Task
+from carl.methods import Work, method_of
+from carl.methods.arms import main_arm, mix_of
+from carl.runs.noted import seconds_of
 
 PACKAGES = (
     "code-as-reward",
@@ -26,33 +23,29 @@ PACKAGES = (
 )
 
 
-def assemble(task: Task, config: RunConfig, run_dir: RunDirectory, arms: Mapping[Arm, Any]) -> dict[str, Any]:
-    """The content of ``result.json``.
+def assemble(work: Work[Any], arms: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``result.json``; raises ConfigError for a damaged file.
 
-    ``arms`` holds, for each arm, its final evaluation as ``carl.training.final.examine`` returns it.
+    ``arms`` holds, by name, each arm's final evaluation as ``carl.training.final.examine`` returns it.
     """
-    main = arms[config.reward.source]
-    synthesis = _read(run_dir, SYNTHESIS, usage=dict, candidates=int)
-    verification = _read(run_dir, VERIFICATION, program_id=str)
-    mix = Mix.of(config.reward)
+    task, config, directory = work.task, work.config, work.directory
+    method, arm = method_of(config.reward.method), main_arm(config)
+    main, mix = arms[arm.name], mix_of(config, arm)
     return {
         "task": task.name,
         "seed": config.seed,
         "algorithm": config.train.algorithm,
         "reward": {
-            "kind": config.reward.source,
+            "kind": method.name,
             "env_reward_weight": mix.env,
-            "env_reward_reason": task.env_reward_reason if mix.source and mix.env else "",
-            "progress_in_observation": mix.shows is not None,
+            "env_reward_reason": task.env_reward_reason if arm.pays and mix.env else "",
+            "progress_in_observation": arm.shows,
         },
-        "experts": experts(run_dir.path),
-        "program_id": verification["program_id"] if verification else None,
-        "vlm": synthesis["usage"] if synthesis else None,
-        "candidates": synthesis["candidates"] if synthesis else 0,
-        "verification": verification,
+        "experts": experts(directory),
+        **method.found(directory),
         "env_steps": main["env_steps"],
         "env_steps_per_s": main["env_steps_per_s"],
-        "seconds": run_dir.seconds,
+        "seconds": seconds_of(directory),
         "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
         "cut": main.get("cut", 0),
@@ -69,18 +62,6 @@ def experts(run_dir: Path) -> dict[str, int]:
         "recorded": sum(len(store) for store in stores),
         "failed": sum(store.manifest.failed for store in stores),
     }
-
-
-def _read(run_dir: RunDirectory, name: str, **kinds: type) -> dict[str, Any] | None:
-    """The content of a file with values of these kinds; None if there is no such file. Raises ConfigError."""
-    content: dict[str, Any] | None = run_dir.read(name)
-    if content is None:
-        return None
-    with whole(str(run_dir / name)):
-        for key, kind in kinds.items():
-            if not isinstance(content[key], kind):
-                raise TypeError(f"{key} is {shown(content[key])}")
-    return content
 
 
 def versions() -> dict[str, str]:

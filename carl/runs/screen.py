@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from carl.artefacts import RESULT, whole
+from carl.config import RunConfig
 from carl.console.plain import plain
-from carl.runs.directory import ORDER
+from carl.methods.arms import arm_of
 from carl.runs.reader import Record
+from carl.runs.stages import stages_of
 from carl.runs.watch import Glance, Trained
-from carl.runs.words import ARM_NAMES, asking, cached, with_interval
+from carl.runs.words import asking, cached, with_interval
 from carl.task import LONGEST
 from carl.training.abstains import sentences
 
@@ -41,16 +43,21 @@ def picture(glance: Glance) -> RenderableType:
     head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
     parts: list[RenderableType] = [Text(plain(head), style="bold"), _stages(glance)]
     if glance.asked:
-        parts.append(Text(plain(asking(glance.config.vlm.model, glance.asked))))
+        parts.append(Text(plain(asking(_model(glance.config), glance.asked))))
     if glance.arms:
         parts.append(_arms(glance))
-    now = {arm: trained.now for arm, trained in glance.arms.items()}
-    parts += [Text(sentence, style="bold red") for sentence in sentences(now, ARM_NAMES)]
+    now = {arm_of(arm).short: trained.now for arm, trained in glance.arms.items()}
+    parts += [Text(sentence, style="bold red") for sentence in sentences(now)]
     if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
     if ended := _ended(glance):
         parts += [Text(plain(ended), style="bold red"), Text(_to_go_on(glance))]
     return Group(*parts)
+
+
+def _model(config: RunConfig) -> str:
+    vlm = config.model_dump().get("vlm")
+    return str(vlm["model"]) if vlm else "the VLM"
 
 
 def _age(seconds: float) -> str:
@@ -79,8 +86,9 @@ def _to_go_on(glance: Glance) -> str:
 
 
 def _stages(glance: Glance) -> Table:
-    table = Table(*ORDER, box=None, header_style="bold")
-    table.add_row(*(_stage(glance.stages.get(name, {})) for name in ORDER))
+    names = [stage.name for stage in stages_of(glance.config)]
+    table = Table(*names, box=None, header_style="bold")
+    table.add_row(*(_stage(glance.stages.get(name, {})) for name in names))
     return table
 
 
@@ -97,7 +105,7 @@ def _arms(glance: Glance) -> Table:
     columns = ("env steps", "steps/s", "training", "success", "return", "version", "cached", "faults")
     table = Table("trained on", *columns, box=None, header_style="bold")
     for arm, trained in glance.arms.items():
-        table.add_row(ARM_NAMES[arm], *_figures(trained))
+        table.add_row(arm_of(arm).short, *_figures(trained))
     return table
 
 
@@ -121,7 +129,7 @@ def _figures(trained: Trained) -> tuple[str, ...]:
 def _subtasks(glance: Glance) -> Table:
     """How often each sub-task got done: lately by steps, since episodes take long, and in all by episodes."""
     arms = {arm: trained for arm, trained in glance.arms.items() if trained.at(*BEGUN)}
-    columns = (f"{ARM_NAMES[arm]}: {what}" for arm in arms for what in ("done per 1,000 steps", "of all episodes"))
+    columns = (f"{arm_of(arm).short}: {what}" for arm in arms for what in ("done per 1,000 steps", "of all episodes"))
     table = Table("sub-task", *columns, box=None, header_style="bold")
     for number, name in enumerate(glance.subtasks, 1):
         cells = (cell for trained in arms.values() for cell in _fired(trained, number))
@@ -143,7 +151,7 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
     table = Table(*columns, box=None, header_style="bold")
     for name, arm in arms.items():
         table.add_row(
-            ARM_NAMES[name],
+            arm_of(name).short,
             *(_rate(arm.get(mode)) for mode in ("sampled", "greedy")),
             f"{arm[arm['headline']]['mean_length']:.1f}",
             f"{arm['env_steps']:,}",
@@ -151,7 +159,10 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
             f"{arm['seconds']:.0f} s",
         )
     head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
-    warnings = (Text(sentence, style="bold red") for sentence in sentences(arms, ARM_NAMES))
+    warnings = (
+        Text(sentence, style="bold red")
+        for sentence in sentences({arm_of(name).short: arm for name, arm in arms.items()})
+    )
     lines = (_experts(result), plain(_vlm(result)), *_cut(arms), _seconds(result))
     return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
 

@@ -1,7 +1,7 @@
 """The settings of a run or a sweep as people write them: a YAML file and ``--set``, over what a directory holds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,8 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from carl.artefacts import CONFIG, read_json
-from carl.config import RunConfig, SweepConfig, merged, nearest, put
+from carl.config import RunConfig, merged, names, nearest, put, renamed
 from carl.errors import ConfigError, briefly
+from carl.methods import config_class
+from carl.runs.grid import SweepConfig
 
 NUMBERS = ("int", "float", "timestamp", "value")
 """What YAML 1.1 reads otherwise than people write it: 1e-4 as text, 1:30 as 90, 010 as 8, a day as a date."""
@@ -74,22 +76,27 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
     where = {key: tree[key] for key in named if key in tree}
     directory = _valid(RunConfig, where, WRONG).directory
     if not (directory / CONFIG).exists():
-        return _valid(RunConfig, tree, WRONG)
-    both = merged(read_json(directory / CONFIG, dict), tree) | {"run_dir": directory}
+        return _valid(config_class(tree), tree, WRONG)
+    before = renamed(read_json(directory / CONFIG, dict))
+    kind = config_class(merged(before, tree))
+    both = merged(_shared(before, kind), tree) | {"run_dir": directory}
     try:
-        return RunConfig.model_validate(both)
+        return kind.model_validate(both)
     except ValidationError as error:
         if all(problem["loc"] and _has(tree, problem["loc"]) for problem in error.errors()):
-            raise _wrong(WRONG, error, RunConfig) from None
+            raise _wrong(WRONG, error, [*names(kind)]) from None
         there = (
             f"{directory / CONFIG} and the command line together are wrong (correct the file, or --set what is wrong)"
         )
-        raise _wrong(there, error, RunConfig) from None
+        raise _wrong(there, error, [*names(kind)]) from None
 
 
 def sweep_of(path: Path, sets: list[str]) -> SweepConfig:
     """The sweep that a YAML file and settings mean; raises ConfigError."""
-    return _valid(SweepConfig, _tree(path, sets), f"the sweep {path} is wrong")
+    tree = _tree(path, sets)
+    base = tree.get("base")
+    of_base = names(config_class(base), "base.") if isinstance(base, dict) else ()
+    return _valid(SweepConfig, tree, f"the sweep {path} is wrong", of_base)
 
 
 def work_of(path: Path, sets: list[str]) -> RunConfig | SweepConfig:
@@ -109,15 +116,25 @@ def value_of(text: str) -> Any:
     return loader.construct_object(node)
 
 
-def _valid(kind: type[Kind], tree: Mapping[str, Any], wrong: str) -> Kind:
+def _valid(kind: type[Kind], tree: Mapping[str, Any], wrong: str, known: Iterable[str] = ()) -> Kind:
+    """``tree`` as a configuration; its error names the nearest of ``kind``'s names and those ``known`` besides."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise _wrong(wrong, error, kind) from None
+        raise _wrong(wrong, error, [*names(kind), *known]) from None
 
 
-def _wrong(what: str, error: ValidationError, kind: type[BaseModel]) -> ConfigError:
-    return ConfigError(f"{what}: {briefly(error, lambda name: nearest(name, kind))}")
+def _wrong(what: str, error: ValidationError, known: Sequence[str]) -> ConfigError:
+    return ConfigError(f"{what}: {briefly(error, lambda name: nearest(name, known))}")
+
+
+def _shared(before: Mapping[str, Any], kind: type[RunConfig]) -> Mapping[str, Any]:
+    """``before`` without the sections of its own method, where another one is configured as ``kind`` now."""
+    try:
+        left_out = config_class(before).model_fields.keys() - kind.model_fields.keys()
+    except ConfigError:  # the method that there was is no more
+        left_out = before.keys() - kind.model_fields.keys()
+    return {name: value for name, value in before.items() if name not in left_out}
 
 
 def _has(tree: Any, path: tuple[int | str, ...]) -> bool:
@@ -126,9 +143,10 @@ def _has(tree: Any, path: tuple[int | str, ...]) -> bool:
 
 
 def _tree(file: Path | None, sets: list[str]) -> dict[str, Any]:
-    tree = _read_yaml(file) if file else {}
+    tree = renamed(_read_yaml(file)) if file else {}
     for setting in sets:
         _set(tree, setting)
+        tree = renamed(tree)
     return tree
 
 

@@ -1,54 +1,154 @@
-"""What each stage of a run leaves behind, and so whether it is done: a short text that changes with it, None if not."""
+"""The stages of a run in one table: those of its method, then train, evaluate and report."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import CURVE, RESULT, STATE, read_json
+from carl.artefacts import CHECKPOINTS, CURVE, EPISODE, MANIFEST, RESULT, STATE, of_arm, read_json, write_json
+from carl.cluster.logs import for_a_while
 from carl.config import RunConfig
-from carl.methods.code import STAGES as BEFORE
-from carl.methods.recorded import MANIFEST
+from carl.console.progress import Progress
+from carl.errors import ConfigError
+from carl.methods import Stage, Work, method_of
+from carl.methods.arms import Arm, arms_of, mix_of
+from carl.methods.code import CODE
+from carl.runs.noted import seconds_of
 from carl.training.checkpoint import Checkpoints
 
-Made = Callable[[Path, RunConfig], str | None]
+if TYPE_CHECKING:
+    from carl.training.training import Training
+
+Stages = tuple[Stage[Any], ...]
+
+
+@contextmanager
+def training(work: Work[Any], arm: Arm) -> Iterator["Training"]:
+    """The training of an arm; meanwhile logs are about the source that it looks at, if it does. Raises CarlError if
+    that is missing."""
+    from carl.training.training import Training
+
+    config, method = work.config, method_of(work.config.reward.method)
+    source = method.source(work) if method.source and arm.looks else None
+    with for_a_while(program=source.id if source else None):
+        yield Training(
+            task=work.task,
+            source=source,
+            mix=mix_of(config, arm),
+            run_seed=config.seed,
+            directory=work.directory / of_arm(arm.name, ""),
+            train=config.train,
+            evaluation=config.evaluation,
+            settings=config.model_dump(mode="json"),
+        )
+
+
+def train(work: Work[Any]) -> None:
+    """Train every arm of the run, each for as many steps; the method's teacher follows the training of its own arm."""
+    from carl.training.train import train
+
+    method = method_of(work.config.reward.method)
+    for arm in arms_of(work.config):
+        teacher = method.teacher(work) if method.teacher and arm.name == method.name else None
+        with training(work, arm) as what:
+            train(what, _labelled(work.progress, arm), evaluator=work.evaluator(), teacher=teacher)
+
+
+def evaluate(work: Work[Any]) -> None:
+    """Examine every arm on seeds that nothing else uses, record an episode of each, and sum up the run."""
+    from carl.runs.result import assemble
+    from carl.training.final import examine
+
+    outcomes = {}
+    for arm in arms_of(work.config):
+        with training(work, arm) as what:
+            outcomes[arm.name] = examine(what, work.evaluator(), _labelled(work.progress, arm))
+    write_json(work.directory / RESULT, assemble(work, outcomes))
+
+
+def report(work: Work[Any]) -> None:
+    """Write the report; raises ConfigError if there is nothing to report."""
+    from carl.runs.report import build_report
+
+    seconds = seconds_of(work.directory)
+    if not seconds:
+        raise ConfigError(f"{work.directory} holds nothing to report yet; run `carl run {work.config.task}`")
+    if (work.directory / RESULT).exists():
+        write_json(work.directory / RESULT, read_json(work.directory / RESULT, dict) | {"seconds": seconds})
+    build_report(work.directory)
+
+
+def _labelled(progress: Progress, arm: Arm) -> Progress:
+    return lambda label, done, total=None: progress(f"{label} ({arm.name})", done, total)
 
 
 def _trainings(directory: Path, config: RunConfig) -> str | None:
+    """The newest checkpoints of all arms, with a digest of their counters."""
     found = []
-    for arm in config.arms:
-        folder = directory / "training" / arm
-        newest = Checkpoints(folder / "checkpoints", folder / CURVE).newest()
-        if newest is None or not (folder / CURVE).exists():
+    for arm in arms_of(config):
+        curve = directory / of_arm(arm.name, CURVE)
+        newest = Checkpoints(directory / of_arm(arm.name, CHECKPOINTS), curve).newest()
+        if newest is None or not curve.exists():
             return None
-        found.append(f"{arm} {newest.name} {hashlib.sha256((newest / STATE).read_bytes()).hexdigest()[:8]}")
+        found.append(f"{arm.name} {newest.name} {hashlib.sha256((newest / STATE).read_bytes()).hexdigest()[:8]}")
     return ", ".join(found)
 
 
 def _result(directory: Path, config: RunConfig) -> str | None:
-    episodes = [directory / "training" / arm / "episode" / MANIFEST for arm in config.arms]
+    episodes = [directory / of_arm(arm.name, f"{EPISODE}/{MANIFEST}") for arm in arms_of(config)]
     if not all(path.exists() for path in (directory / RESULT, *episodes)):
         return None
     read_json(directory / RESULT, dict)
     return "there"
 
 
-def _always(_: Path, __: RunConfig) -> str | None:
-    return "anew each time"
+LAST: Stages = (
+    Stage(
+        "train",
+        train,
+        _trainings,
+        settles=("reward", "train"),
+        help="Train on the program's reward, and on the sparse baselines.",
+    ),
+    Stage(
+        "evaluate",
+        evaluate,
+        _result,
+        settles=("evaluation",),
+        help="Evaluate what was trained on seeds that nothing else uses.",
+    ),
+    Stage("report", report, lambda *_: "anew each time", help="Write the report, one HTML file.", alone=True),
+)
+"""What every run ends with."""
+
+BUILT_IN: Stages = (*CODE.stages, *LAST)
+ORDER = tuple(stage.name for stage in BUILT_IN)
+"""Names of the stages that have a command. Those that the method of a run lacks have nothing to do there."""
 
 
-MADE: Mapping[str, Made] = {
-    **{stage.name: stage.made for stage in BEFORE},
-    "train": _trainings,
-    "evaluate": _result,
-    "report": _always,
-}
+def stages_of(config: RunConfig) -> Stages:
+    """The stages of a run, in their order; raises ConfigError for a method that there is not."""
+    return (*method_of(config.reward.method).stages, *LAST)
 
-FOR_A_PROGRAM = tuple(stage.name for stage in BEFORE)
-"""Stages that have nothing to do in a run without a program."""
+
+def known(config: RunConfig) -> set[str]:
+    """Names of stages that ``stages.json`` may hold: an older carl noted those of code in every run."""
+    return {stage.name for stage in (*BUILT_IN, *stages_of(config))}
+
+
+def settled_by(config: RunConfig) -> dict[str, str]:
+    """Sections of the configuration that may change until a stage is done, and that stage: what it and the stages
+    before made follows from the section. All else is settled at once.
+
+    Sections of the method that none of its stages settles are settled by the training.
+    """
+    own = type(config).model_fields.keys() - RunConfig.model_fields.keys()
+    return dict.fromkeys(own, "train") | {
+        section: stage.name for stage in stages_of(config) for section in stage.settles
+    }
 
 
 def made(stage: str, directory: Path, config: RunConfig) -> str | None:
     """What ``stage`` left in ``directory``; None if it is not there. Raises CarlError where a file is damaged."""
-    if stage in FOR_A_PROGRAM and not config.learns_from_code:
-        return "nothing"
-    return MADE[stage](directory, config)
+    return next(one for one in stages_of(config) if one.name == stage).made(directory, config)

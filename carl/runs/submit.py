@@ -27,9 +27,10 @@ import yaml
 import carl
 from carl.cluster.logs import LOG, structured
 from carl.cluster.network import is_loopback
-from carl.config import RunConfig, SweepConfig
+from carl.config import RunConfig
 from carl.console.progress import LINES, MARK, Progress
 from carl.errors import ConfigError, ResourceError
+from carl.runs.grid import SweepConfig
 from carl.runs.holding import held
 from carl.runs.storage import Storage
 

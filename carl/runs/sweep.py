@@ -19,10 +19,11 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from carl.artefacts import CONFIG, RESULT
 from carl.cluster.logs import quiet
 from carl.cluster.session import here, ray_running
-from carl.config import RunConfig, SweepConfig, Trial, below
+from carl.config import RunConfig, below
 from carl.console.progress import Progress, silent
 from carl.errors import CarlError, ResourceError
-from carl.runs.directory import ORDER
+from carl.methods import Stage, method_of, run_config
+from carl.runs.grid import SweepConfig, Trial
 from carl.runs.holding import held
 from carl.runs.pipeline import Pipeline
 from carl.runs.report.sweep import COMPARISON, write_sweep
@@ -33,10 +34,6 @@ from carl.tasks import get_task
 
 _ray: Any = ray  # Ray leaves these untyped
 _Reporter: Any = TrialProgressCallback
-
-PROGRAM_STAGES = ORDER[: ORDER.index("train")]
-MADE_BY = ("task", "seed", "collect", "vlm", "synthesis", "verify")
-"""What of a configuration the verified program follows from."""
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -70,15 +67,16 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
         config = trial.config
         try:
             config = resolved(config, get_task(config.task))
-            if config.reward.source == "sparse":
+            before = method_of(config.reward.method).stages
+            if not before:
                 continue
-            made = _made_by(config, sweep.path / "programs")
+            made = _made_by(config, before, sweep.path / "programs")
             if config.storage:
                 with held(config.directory):
                     Storage(config.storage).pull(config.directory)
             if (config.directory / CONFIG).exists():
                 continue
-            Pipeline(made, progress).run(PROGRAM_STAGES)
+            Pipeline(made, progress).run(tuple(stage.name for stage in before))
         except CarlError as error:
             failed[config.directory] = f"{type(error).__name__}: {error}"
             continue
@@ -89,11 +87,13 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
     return failed
 
 
-def _made_by(config: RunConfig, programs: Path) -> RunConfig:
-    """The run in ``programs`` that makes the program of ``config`` and of those that differ in training alone."""
-    held = config.model_dump(mode="json", include=set(MADE_BY))
-    digest = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:8]
-    return RunConfig.model_validate(held | {"run_dir": programs / f"seed-{config.seed}-{digest}"})
+def _made_by(config: RunConfig, stages: Sequence[Stage[Any]], folder: Path) -> RunConfig:
+    """The run in ``folder`` that does the stages before training for all trials in which the same follows from them."""
+    sections = {section for stage in stages for section in stage.settles}
+    told = config.model_dump(mode="json", include={"task", "seed", *sections})
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    method = {"reward": {"method": config.reward.method}}
+    return run_config(told | method | {"run_dir": folder / f"seed-{config.seed}-{digest}"})
 
 
 def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> dict[Path, str]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +25,12 @@ from carl.config import TrainConfig
 from carl.episodes.demonstrations import Demonstrations
 from carl.episodes.play import attempt, made
 from carl.errors import TaskError
-from carl.program import RewardProgram, SubTask
 from carl.rewards.frames import Frames
 from carl.rewards.mix import Mix
 from carl.rewards.source import width
 from carl.rewards.vector import PaidVectorEnv
-from carl.sandbox.box import Box, Limits
 from carl.seeding import Role, seed_of, seeds_of
-from carl.task import Environment, Task, blaming, closed
+from carl.task import Environment, Frame, Task, blaming, closed
 
 STEPS = 16
 """Steps of random play, and of the untrained policy, that are tried."""
@@ -45,9 +43,6 @@ EXPERTS_S = 20.0
 
 DEATH_S = 60.0
 """Seconds for which it is awaited whether the environment ends its process."""
-
-NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", code="def progress(frame, initial):\n    return 0.0\n"),))
-"""A program that judges any frame."""
 
 CHILD = "import pickle, sys; path, call = pickle.load(sys.stdin.buffer); sys.path[:] = path; pickle.loads(call)()"
 GOODBYE = b"alive"
@@ -75,8 +70,8 @@ def _undisturbed() -> Iterator[None]:
 @dataclass(frozen=True)
 class Trial:
     """What is tried of ``task`` for a run with ``run_seed``: its spaces with every one of ``mixes`` under the algorithm
-    of ``train``, and its frames, if a mix looks at them, in a box of ``limits``. Of recorded demonstrations at most the
-    share ``max_failed`` may fail.
+    of ``train``, and its frames, if ``films``, by ``judge``, which raises TaskError for what it cannot judge. Of
+    recorded demonstrations at most the share ``max_failed`` may fail.
 
     Nothing that is played counts, and no generator of random numbers is left at another state. All methods raise
     TaskError, and BoxError if no box starts here.
@@ -86,7 +81,8 @@ class Trial:
     run_seed: int
     train: TrainConfig
     mixes: Sequence[Mix]
-    limits: Limits
+    films: bool = False
+    judge: Callable[[Frame], None] | None = None
     max_failed: float = 0.0
 
     def hold(self, *, expert: bool) -> None:
@@ -119,7 +115,7 @@ class Trial:
         self._check_reset(envs.envs[0], seeds[0])
         for env in paid:
             self._step(env, seeds)
-        if any(env.mix.looks for env in paid):
+        if self.films and any(env.mix.looks for env in paid):
             self._judge(Frames(self.task, envs.envs))
 
     def _make(self) -> Environment:
@@ -166,13 +162,8 @@ class Trial:
     def _judge(self, frames: Frames) -> None:
         with blaming(self.task, "the taking of a frame"):
             taken = frames.take(np.arange(2))
-        with Box(NOTHING, self.limits) as box:
-            judgement = box.judge(taken, taken, np.zeros(2, dtype=np.intp))
-        for reason in judgement.reasons.values():
-            raise TaskError(
-                f"task {self.task.name!r}: a program that does nothing cannot judge its frames, uint8"
-                f"{list(taken.shape[1:])}: {reason}; raise verify.deadline_s or memory_mb, or take smaller frames"
-            )
+        if self.judge:
+            self.judge(taken)
 
     @_undisturbed()
     def check_expert(self) -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from carl.artefacts import CONFIG, RESULT, STAGES, watched
-from carl.config import Arm, RunConfig
+from carl.config import RunConfig
 from carl.errors import ConfigError, StoreError
-from carl.runs.directory import config_of, stages_of
+from carl.methods.arms import arms_in
+from carl.runs.directory import config_of
 from carl.runs.files import Files
+from carl.runs.noted import checked
 from carl.runs.reader import Record, Run
-from carl.runs.words import ARMS
+from carl.runs.stages import known
 
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
@@ -67,7 +69,7 @@ class Glance:
     config: RunConfig
     stages: Mapping[str, Record]
     subtasks: tuple[str, ...]
-    arms: Mapping[Arm, Trained]
+    arms: Mapping[str, Trained]
     asked: Mapping[str, float]
     result: Record | None
     changed: float
@@ -109,16 +111,18 @@ def look(run: str) -> Glance:
     read = Run(files)
     if not files.holds(CONFIG):
         raise ConfigError(f"{run} holds no run: there is no {CONFIG} in it")
-    arms = {arm: Trained(read.curve(arm), read.live(arm)) for arm in ARMS}
+    config = config_of(dict(read.config), files.where(CONFIG))
+    names = [arm.name for arm in arms_in(read.config)]
+    arms = {name: Trained(read.curve(name), read.live(name)) for name in names}
     return Glance(
         run=run,
-        config=config_of(dict(read.config), files.where(CONFIG)),
-        stages=stages_of(dict(read.stages), files.where(STAGES)),
+        config=config,
+        stages=checked(dict(read.stages), files.where(STAGES), known(config)),
         subtasks=read.subtasks,
         arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
         asked=read.asked,
         result=read.result if files.holds(RESULT) else None,
-        changed=files.changed(watched(ARMS)),
+        changed=files.changed(watched(names)),
     )
 
 

@@ -1,27 +1,8 @@
-"""The words for arms, and the figures, that the report, the screens and a sweep's tables share."""
+"""The figures that the report, the screens and a sweep's tables share."""
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
-
-from carl.config import Arm
-
-ARMS: tuple[Arm, ...] = get_args(Arm)
-"""What a run may have trained on, in the order in which it is shown."""
-
-ARM_NAMES: Mapping[str, str] = {
-    "code": "code reward",
-    "sparse+progress": "sparse, same observation",
-    "sparse": "sparse, no progress shown",
-}
-"""Arms in a table of a terminal."""
-
-ARM_PHRASES: Mapping[str, str] = {
-    "code": "code reward",
-    "sparse+progress": "sparse reward with the same observation",
-    "sparse": "sparse reward without progress in it",
-}
-"""Arms in a sentence."""
+from typing import Any
 
 
 def number(value: Any) -> float | None:

@@ -2,21 +2,21 @@
 
 import pickle
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carl.config import RunConfig
 from carl.episodes.demonstrations import demonstrations
 from carl.episodes.play import attempt, made, play, rollout
 from carl.episodes.trajectory import Trajectory
+from carl.methods.arms import main_arm, mix_of
+from carl.methods.code import CodeConfig, check_frames
 from carl.rewards.frames import Frames
-from carl.rewards.mix import Mix
 from carl.runs.resolve import resolved
 from carl.runs.trial import Trial
-from carl.sandbox.box import Limits
 from carl.task import Task
 
 
@@ -69,8 +69,9 @@ class TaskContract:
 
     def test_a_policy_takes_its_spaces_and_a_program_its_frames(self, task: Task) -> None:
         """Two slots are stepped by an untrained policy, and a box judges their frames."""
-        config = resolved(RunConfig(task=task.name), task)
-        Trial(task, 0, config.train, [Mix.of(config.reward)], Limits()).check_policies()
+        config = resolved(CodeConfig(task=task.name), task)
+        mix, judged = mix_of(config, main_arm(config)), partial(check_frames, task, config)
+        Trial(task, 0, config.train, [mix], films=True, judge=judged).check_policies()
 
     def test_a_seed_fixes_the_episode(self, task: Task) -> None:
         """The same seed and actions give the same rewards and frames."""
@@ -137,7 +138,7 @@ class TaskContract:
 
     def test_its_defaults_are_settings_of_a_run(self, task: Task) -> None:
         """``defaults`` name settings that there are, with valid values."""
-        weight = resolved(RunConfig(task=task.name), task).reward.env_reward_weight
+        weight = resolved(CodeConfig(task=task.name), task).reward.env_reward_weight
         assert weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
 
     @staticmethod

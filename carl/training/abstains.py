@@ -4,8 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from carl.config import Arm
-
 MAX_SHARE = 0.1
 """Largest share of the judged frames of an iteration that may abstain; above it, the reward was not trained on."""
 
@@ -40,16 +38,16 @@ class Spells:
         return self._going
 
 
-def sentences(arms: Mapping[Arm, Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[str]:
+def sentences(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """One for each arm with such iterations.
 
-    ``arms`` hold, by arm, ``abstaining``, the number of these, and ``iterations``, of all: a point of a curve, what
-    ``live.json`` holds, or an arm of ``result.json``; ``names`` are those of the arms.
+    ``arms`` hold, by what the arms are called, ``abstaining``, the number of these, and ``iterations``, of all: a point
+    of a curve, what ``live.json`` holds, or an arm of ``result.json``.
     """
     for arm, counts in arms.items():
         if abstaining := int(counts.get("abstaining") or 0):
             yield (
-                f"{names[arm]}: in {abstaining} of {counts.get('iterations', '?')} training iterations more than "
+                f"{arm}: in {abstaining} of {counts.get('iterations', '?')} training iterations more than "
                 f"{MAX_SHARE:.0%} of the frames could not be judged and earned nothing. Do not trust what was trained; "
                 "the log says why they could not"
             )

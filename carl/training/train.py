@@ -69,7 +69,7 @@ def train(
 def _require_source(training: Training) -> None:
     if training.mix.looks and training.source is None:
         raise ConfigError(
-            "this reward needs a source: hand over a verified program, or train with reward.source=sparse"
+            "this reward needs a source: hand over a verified program, or train with reward.method=sparse"
         )
 
 

@@ -15,8 +15,8 @@ from ray._private import worker
 from carl.cluster import core
 from carl.cluster import session as cluster
 from carl.cluster.core import Core, CoreLostError, clearly, lost, watched
-from carl.config import RunConfig
 from carl.errors import ResourceError, TaskError
+from carl.methods.code import CodeConfig
 from carl.runs import pipeline
 from carl.runs.directory import STAGES
 from carl.runs.pipeline import Pipeline
@@ -151,7 +151,7 @@ def rays(monkeypatch) -> list[str]:
 
 @pytest.mark.parametrize("losses", [1, 2])
 def test_a_run_goes_on_with_another_ray_once(tmp_path: Path, rays: list[str], losses: int) -> None:
-    run = Pipeline(RunConfig(task="DoorKey-5x5", run_dir=tmp_path))
+    run = Pipeline(CodeConfig(task="DoorKey-5x5", run_dir=tmp_path))
     tries: list[str] = []
 
     def collect() -> None:

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from carl.cluster import logs
-from carl.config import RunConfig
+from carl.methods.code import CodeConfig
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +58,9 @@ def test_extras_are_fields_and_exceptions_are_told() -> None:
 
 
 def test_a_run_is_named_by_task_seed_and_a_directory_of_another_name() -> None:
-    assert RunConfig(task="DoorKey-8x8", seed=2).id == "DoorKey-8x8-2"
-    assert RunConfig(task="my.tasks:ICE", seed=2).id == "my.tasks.ICE-2"
-    assert RunConfig(task="DoorKey-8x8", run_dir=Path("/tmp/again")).id == "DoorKey-8x8-0/again"
+    assert CodeConfig(task="DoorKey-8x8", seed=2).id == "DoorKey-8x8-2"
+    assert CodeConfig(task="my.tasks:ICE", seed=2).id == "my.tasks.ICE-2"
+    assert CodeConfig(task="DoorKey-8x8", run_dir=Path("/tmp/again")).id == "DoorKey-8x8-0/again"
 
 
 def test_an_error_of_the_command_is_a_json_line_and_nothing_else_is_said() -> None:

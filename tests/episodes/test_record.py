@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from carl.cli import app
-from carl.config import RunConfig
 from carl.episodes.collect import collect
 from carl.episodes.keyboard import Keyboard, Player, key_actions, legend, picture
 from carl.episodes.record import Recorder, by, record
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, StoreError, TaskError
+from carl.methods.code import CodeConfig
 from carl.runs.directory import RunDirectory
 from carl.runs.player import policy_of
 from carl.tasks import get_task
@@ -164,7 +164,7 @@ class Rightwards:
 
 
 def test_the_policy_of_a_run_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig(task="tests.episodes.test_record:WALKER", run_dir=tmp_path / "run", reward={"source": "sparse"})
+    config = CodeConfig(task="tests.episodes.test_record:WALKER", run_dir=tmp_path / "run", reward={"method": "sparse"})
     RunDirectory(config)
     with Recorder(WALKER, tmp_path / "shown", role="policy") as env:
         with pytest.raises(ConfigError, match="no trained policy yet"), policy_of(tmp_path / "run", env):
@@ -179,7 +179,7 @@ def test_the_policy_of_a_run_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_policy_of_another_task_is_refused(tmp_path: Path) -> None:
-    RunDirectory(RunConfig(task="Empty-8x8", run_dir=tmp_path / "run"))
+    RunDirectory(CodeConfig(task="Empty-8x8", run_dir=tmp_path / "run"))
     with (
         Recorder(WALKER, tmp_path / "shown") as env,
         pytest.raises(ConfigError, match="a run of Empty-8x8, not of corridor"),

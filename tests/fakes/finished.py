@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carl.config import RunConfig
+from carl.methods.arms import arms_of
 from carl.program import RewardProgram, SubTask
 from carl.training.checkpoint import Checkpoints, Progressed
 
@@ -39,12 +40,12 @@ def leave(stage: str, config: RunConfig) -> None:
         case "verify":
             write(directory, "verification.json", {"accepted": True, "program_id": PROGRAM.id})
         case "train":
-            for arm in config.arms:
-                leave_training(directory / "training" / arm)
+            for arm in arms_of(config):
+                leave_training(directory / "training" / arm.name)
         case "evaluate":
             write(directory, "result.json", {"task": config.task})
-            for arm in config.arms:
-                write(directory, f"training/{arm}/episode/manifest.json", MANIFEST)
+            for arm in arms_of(config):
+                write(directory, f"training/{arm.name}/episode/manifest.json", MANIFEST)
 
 
 def leave_training(folder: Path, steps: int = 5, points: int = 1) -> Path:

@@ -9,8 +9,9 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 import carl
-from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError
+from carl.methods.code import CodeConfig
+from carl.runs.grid import SweepConfig
 from carl.runs.storage import Storage
 from carl.serving.app import ServingConfig
 from carl.tasks import get_task
@@ -70,7 +71,7 @@ def refused(script: str, told: dict[str, Any]) -> Problems:
             sweep = SweepConfig.model_validate(told)
             runs, storage = [trial.config for trial in sweep.trials()], sweep.storage
         else:
-            runs = [RunConfig.model_validate(told)]
+            runs = [CodeConfig.model_validate(told)]
             storage = runs[0].storage
         for run in runs:
             get_task(run.task)

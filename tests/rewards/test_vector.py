@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from carl.config import RewardConfig
 from carl.episodes.play import rollout
 from carl.errors import BoxError, RewardError, TaskError
 from carl.rewards.latch import PROGRESS, PROGRESS_SLOTS
@@ -185,7 +184,7 @@ def test_mixing_in_the_environments_reward():
 
 
 def test_sparse_takes_no_frames():
-    env, source = code_reward(2, mix=Mix.of(RewardConfig(source="sparse")))
+    env, source = code_reward(2, mix=Mix(0.0, 1.0))
     observations, _ = env.reset(seed=0)
     env.step(np.array([RIGHT]))
     _, rewards, _, _, info = env.step(np.array([RIGHT]))
@@ -198,7 +197,7 @@ def test_sparse_takes_no_frames():
 
 
 def test_sparse_with_progress_sees_progress_and_is_paid_by_the_environment():
-    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix.of(RewardConfig(source="sparse+progress")))
+    env, _ = code_reward(2, source=Furthest(length=2), mix=Mix(0.0, 1.0, PROGRESS))
     env.reset(seed=0)
     observations, rewards, *_ = env.step(np.array([RIGHT]))
     assert rewards.tolist() == [0.0]

@@ -15,18 +15,22 @@ from typer.testing import CliRunner
 
 from carl.artefacts import STATE, TABLE, Copied, artefact, remedy
 from carl.cli import app
-from carl.config import RunConfig, SweepConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import CarlError, ConfigError, StoreError
-from carl.runs.directory import ORDER, RunDirectory
+from carl.methods import code
+from carl.methods.arms import arm_of, arms_of
+from carl.methods.code import CodeConfig
+from carl.runs.directory import RunDirectory
 from carl.runs.files import Files
+from carl.runs.grid import SweepConfig
 from carl.runs.pipeline import Pipeline
 from carl.runs.reader import Notes, Run
 from carl.runs.report import build_report, context
 from carl.runs.report.sweep import write_sweep
 from carl.runs.result import assemble
 from carl.runs.screen import picture
+from carl.runs.stages import ORDER, training
 from carl.runs.storage import Storage
 from carl.runs.watch import look
 from carl.synthesis.ledger import Ledger
@@ -59,8 +63,8 @@ POINT = {"env_steps": 9, "seconds": 1.0, "success_rate": 0.5, "mean_return": 1.0
 def pipeline_in(run: Path) -> Pipeline:
     """A pipeline in mid-run: one that is begun checks more, and would say what is wrong before the stage does."""
     made = Pipeline.__new__(Pipeline)
-    made.config, made.task = RunConfig(task=TASK, seed=7, run_dir=run), get_task(TASK)
-    made._progress = silent
+    made.config, made.task = CodeConfig(task=TASK, seed=7, run_dir=run), get_task(TASK)
+    made._progress, made.method = silent, code.CODE
     made.dir = RunDirectory.__new__(RunDirectory)
     made.dir.path, made.dir.config = run, made.config
     return made
@@ -77,18 +81,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdict = {"program": PROGRAM.model_dump(mode="json"), "report": REPORT, "held_out": {"set": 1, "report": REPORT}}
     write(path, JUDGED, verdict)
     write(path, "copy.json", {"copies": 1})
-    run = RunDirectory(RunConfig(task=TASK, seed=7, run_dir=path))
+    run = RunDirectory(CodeConfig(task=TASK, seed=7, run_dir=path))
     with run.stage("verify"):
         pass
-    for arm in run.config.arms:
-        folder = path / "training" / arm
+    for arm in arms_of(run.config):
+        folder = path / "training" / arm.name
         progressed = Progressed(env_steps=9, iterations=1, curve_points=1, reward_version=1)
         write(folder, "curve.jsonl", json.dumps(POINT) + "\n")
         write(folder, "live.json", asdict(progressed))
-        with pipeline_in(path)._training(arm) as training:
-            training.begin()
+        with training(pipeline_in(path).work, arm) as begun:
+            begun.begin()
         Checkpoints(folder / "checkpoints").save(Weights(), progressed)
-        if arm != "code":
+        if arm.name != "code":
             shutil.copytree(path / ARM / "episode", folder / "episode")
     for stage in ORDER:
         with run.stage(stage):
@@ -157,16 +161,16 @@ def readers(run: Path) -> Iterator[Callable[[], object]]:
     pipeline = pipeline_in(run)
 
     def begin_training() -> None:
-        with pipeline._training("code") as training:
-            training.begin()
+        with training(pipeline.work, arm_of("code")) as begun:
+            begun.begin()
 
     arm = {"headline": "sampled", "sampled": {}, "env_steps": 1, "env_steps_per_s": 1.0, "abstains": 0}
     arms = {"code": arm | {"counts": {}, "rework_steps": 0}}
     checkpoints = Checkpoints(run / ARM / "checkpoints", run / ARM / "curve.jsonl")
     yield begin_training
-    yield lambda: pipeline._check_program("code")
+    yield lambda: pipeline._check_source(arm_of("code"))
     yield Ledger(run / "candidates").verdicts
-    yield lambda: assemble(pipeline.task, pipeline.config, pipeline.dir, arms)  # type: ignore[arg-type]
+    yield lambda: assemble(pipeline.work, arms)  # type: ignore[arg-type]
     yield lambda: Recording(run / "synthesis/exchanges.jsonl")
     yield lambda: TrajectoryStore(run / "trajectories/expert").read()
     yield checkpoints.latest
@@ -294,7 +298,7 @@ def test_a_run_whose_files_are_whole_reads_without_a_word(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun: list[str] = []
-    monkeypatch.setattr(Pipeline, "_do", lambda self, stage: begun.append(stage))
+    monkeypatch.setattr(Pipeline, "_do", lambda self, stage: begun.append(stage.name))
     for read in readers(run):
         read()
     assert not caplog.records

@@ -10,19 +10,24 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from carl.artefacts import CLAIM, LOCK, STATE
-from carl.config import RunConfig, SweepConfig
 from carl.errors import CarlError, ConfigError, StoreError
+from carl.methods import Stage
+from carl.methods.arms import arm_of
+from carl.methods.code import CodeConfig
 from carl.program import RewardProgram, SubTask
 from carl.runs import holding
 from carl.runs import sweep as sweeping
-from carl.runs.directory import ORDER, RunDirectory
+from carl.runs.directory import RunDirectory
+from carl.runs.grid import SweepConfig
 from carl.runs.holding import Holder, claimed, held
 from carl.runs.pipeline import Pipeline
 from carl.runs.resolve import resolved
+from carl.runs.stages import ORDER
 from carl.runs.storage import Storage
 from carl.tasks import get_task
 from carl.training.checkpoint import Checkpoints, Progressed, check
@@ -31,7 +36,7 @@ from tests.fakes.finished import PROGRAM, Weights, leave, leave_training, write
 
 def finished(directory: Path) -> RunDirectory:
     """A run whose stages are all done."""
-    run = RunDirectory(resolved(RunConfig(task="DoorKey-5x5", run_dir=directory), get_task("DoorKey-5x5")))
+    run = RunDirectory(resolved(CodeConfig(task="DoorKey-5x5", run_dir=directory), get_task("DoorKey-5x5")))
     for stage in ORDER:
         with run.stage(stage):
             leave(stage, run.config)
@@ -43,10 +48,10 @@ def begun(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     """The stages that a pipeline begins in ``run``; each leaves what it always leaves."""
     stages: list[str] = []
 
-    def do(self: Pipeline, stage: str) -> None:
-        with self.dir.stage(stage):
-            stages.append(stage)
-            leave(stage, self.config)
+    def do(self: Pipeline, stage: Stage[Any]) -> None:
+        with self.dir.stage(stage.name):
+            stages.append(stage.name)
+            leave(stage.name, self.config)
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "_do", do)
@@ -100,16 +105,16 @@ def test_a_program_that_was_not_verified_is_neither_trained_on_nor_evaluated(
     pipeline = Pipeline(run.config)
     for arm in ("code", "sparse+progress"):
         with pytest.raises(ConfigError, match=f"{edited.id}, not {PROGRAM.id}.*put that one back, or run `carl verify"):
-            pipeline._check_program(arm)
+            pipeline._check_source(arm_of(arm))
     assert [stage for stage in ORDER if not run.done(stage)] == ["verify"], "what is there is kept until it is judged"
     write(tmp_path, "verification.json", {"accepted": True, "program_id": edited.id})
     with pipeline.dir.stage("verify"):
         pass
     assert not run.done("train")
     with pytest.raises(ConfigError, match=rf"training/code holds a training with the program {PROGRAM.id}"):
-        pipeline._check_program("code")
+        pipeline._check_source(arm_of("code"))
     shutil.rmtree(tmp_path / "training")
-    pipeline._check_program("code")
+    pipeline._check_source(arm_of("code"))
 
 
 # Checkpoints

@@ -19,8 +19,11 @@ from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
 from carl.methods import code
+from carl.methods.arms import arm_of
+from carl.methods.code import CodeConfig
 from carl.program import RewardProgram, SubTask
-from carl.runs.pipeline import STAGES, Pipeline
+from carl.runs.pipeline import Pipeline
+from carl.runs.stages import ORDER, training
 from carl.runs.trial import Trial
 from carl.synthesis.ledger import Ledger
 from carl.task import Frame, Task
@@ -55,7 +58,7 @@ def vlm() -> Iterator[ScriptedVlm]:
 
 
 def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
-    return RunConfig.model_validate(
+    return CodeConfig.model_validate(
         {
             "task": "tests.runs.test_pipeline:CORRIDOR",
             "run_dir": directory,
@@ -135,7 +138,7 @@ class Speaking(Corridor):
 SPEAKING = replace(CORRIDOR, name="Speaking", make=Speaking)
 
 
-@pytest.mark.parametrize("stages", [("collect",), ("train",), STAGES])
+@pytest.mark.parametrize("stages", [("collect",), ("train",), ORDER])
 def test_what_training_refuses_is_refused_before_anything_is_paid(
     tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch, stages: tuple[str, ...]
 ) -> None:
@@ -197,7 +200,7 @@ def test_logs_of_an_arm_are_about_the_program_that_it_looks_at(tmp_path: Path, v
         pass
     about = {}
     for arm in ("code", "sparse+progress", "sparse"):
-        with pipeline._training(arm):
+        with training(pipeline.work, arm_of(arm)):
             about[arm] = logs.origin().get("program")
     assert about == {"code": program.id, "sparse+progress": program.id, "sparse": None}
     assert logs.origin()["program"] == program.id

@@ -14,6 +14,7 @@ from carl.artefacts import CONFIG
 from carl.cli import app
 from carl.config import RunConfig
 from carl.errors import CarlError, ConfigError
+from carl.methods.code import CodeConfig
 from carl.runs.directory import RunDirectory
 from carl.runs.pipeline import Pipeline
 from carl.runs.settings import settings, sweep_of, value_of
@@ -159,13 +160,13 @@ def test_null_and_an_empty_mapping_clear_what_a_directory_holds(tmp_path: Path) 
     assert told(run_dir=tmp_path) == first
     again = told("train.rllib={training: {lr: 2}}", "vlm.base_url=null", "train.env_runners=~", run_dir=tmp_path)
     assert again.train.rllib == {"training": {"lr": 2, "gamma": 0.9}}
-    assert (again.vlm.base_url, again.train.env_runners) == (None, RunConfig(task=TASK).train.env_runners)
+    assert (again.vlm.base_url, again.train.env_runners) == (None, CodeConfig(task=TASK).train.env_runners)
     for cleared in ("train.rllib={}", "train.rllib=null", "train.rllib.training=", "train={}"):
         assert not told(cleared, run_dir=tmp_path).train.rllib.get("training"), cleared
     assert told("train.rllib.training.grad_clip=null", run_dir=tmp_path).train.rllib["training"]["grad_clip"] is None
     (tmp_path / "run.yaml").write_text("train:\nvlm: {base_url: }\n")
     cleared = told(file=tmp_path / "run.yaml", run_dir=tmp_path)
-    assert cleared == RunConfig(task=TASK, run_dir=tmp_path)
+    assert cleared == CodeConfig(task=TASK, run_dir=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 import carl
 from carl.cli import app, bars, settings, sweep_of, work_of
 from carl.cluster.network import is_loopback
-from carl.config import RunConfig, SweepConfig
 from carl.console.progress import LINES, MARK
 from carl.errors import ConfigError, ResourceError
+from carl.methods.code import CodeConfig
 from carl.runs import submit
+from carl.runs.grid import SweepConfig
 from carl.runs.storage import Storage
 from tests.runs.test_storage import run
 
@@ -205,7 +206,7 @@ def test_a_run_and_a_sweep_are_told_from_each_other_and_mean_there_what_they_do_
     job, config = sent(tmp_path, monkeypatch, JOBS / "doorkey.yaml", "seed=2")
     there = (tmp_path / "runs/DoorKey-8x8-2").as_uri()
     assert job["entrypoint"] == "python -m carl run DoorKey-8x8 --config job.yaml"
-    assert RunConfig.model_validate(config) == settings(
+    assert CodeConfig.model_validate(config) == settings(
         "DoorKey-8x8", 2, None, JOBS / "doorkey.yaml", [f"storage={there}"]
     )
 
@@ -291,7 +292,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch):
 
 def test_a_key_in_the_storage_s_uri_is_refused():
     with pytest.raises(ValueError, match="give its key by environment variables"):
-        RunConfig(task="DoorKey-8x8", storage="s3://KEY:SECRET@bucket/run")
+        CodeConfig(task="DoorKey-8x8", storage="s3://KEY:SECRET@bucket/run")
 
 
 @pytest.mark.parametrize(("name", "key"), [("Ray", "rayVersion"), ("Python", "pythonVersion")])

@@ -5,10 +5,12 @@ import json
 
 import pytest
 
-from carl.config import RunConfig, SweepConfig
+from carl.methods.code import CodeConfig
 from carl.runs import sweep as sweeping
-from carl.runs.directory import ORDER, RunDirectory, read_config
+from carl.runs.directory import RunDirectory, read_config
+from carl.runs.grid import SweepConfig
 from carl.runs.resolve import resolved
+from carl.runs.stages import ORDER
 from carl.runs.sweep import run_sweep
 from carl.statistics import t_interval
 from tests.fakes.corridor import CORRIDOR
@@ -79,7 +81,7 @@ def test_trials_that_differ_in_training_alone_share_their_program(tmp_path, monk
     assert len({trial.config.id for trial in sweep.trials()}) == len(sweep.trials())
     for trial in sweep.trials():
         copied = (trial.config.directory / "program.json").exists()
-        assert copied is (trial.config.reward.source == "code")
+        assert copied is (trial.config.reward.method == "code")
         if copied:
             assert RunDirectory(trial.config).done("verify")
             assert read_config(trial.config.directory) == resolved(trial.config, CORRIDOR)
@@ -90,8 +92,8 @@ def test_a_trial_s_process_is_set_up_as_a_driver_s(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "quiet", lambda: did.append("quiet"))
     monkeypatch.setattr(sweeping, "Pipeline", did.append)
     with pytest.raises(AttributeError, match="run"):
-        sweeping._run(RunConfig(task="DoorKey-5x5", run_dir=tmp_path))
-    assert did == ["quiet", RunConfig(task="DoorKey-5x5", run_dir=tmp_path)]
+        sweeping._run(CodeConfig(task="DoorKey-5x5", run_dir=tmp_path))
+    assert did == ["quiet", CodeConfig(task="DoorKey-5x5", run_dir=tmp_path)]
 
 
 def test_the_interval_over_seeds():

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from carl.config import TrainConfig
+from carl.config import TrainConfig, VerifyConfig
 from carl.errors import StoreError, TaskError
+from carl.methods.code import CodeConfig, check_frames
 from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.runs.trial import EXPERTS, Trial
-from carl.sandbox.box import Limits
 from carl.task import Task
 from tests.fakes.corridor import CORRIDOR, CoinFlip, Corridor
 
@@ -25,7 +25,15 @@ ALL = (Mix(shows=PROGRESS), Mix(0.0, 1.0, PROGRESS), Mix(0.0, 1.0))
 
 
 def trial(task: Task, algorithm: str = "ppo", mixes=ALL, **limits: Any) -> Trial:
-    return Trial(task, 3, TrainConfig(algorithm=algorithm, env_runners=1), mixes, Limits(**limits))
+    config = CodeConfig(task=task.name, verify=VerifyConfig(**limits))
+    return Trial(
+        task,
+        3,
+        TrainConfig(algorithm=algorithm, env_runners=1),
+        mixes,
+        films=True,
+        judge=partial(check_frames, task, config),
+    )
 
 
 class Odd(Corridor):
@@ -143,7 +151,7 @@ def test_two_slots_are_stepped_side_by_side_and_their_frames_taken(kind, message
 
 def test_a_frame_is_judged_in_the_box(monkeypatch):
     two = RewardProgram(subtasks=(SubTask(name="two", code="def progress(frame, initial):\n    return 2.0\n"),))
-    monkeypatch.setattr("carl.runs.trial.NOTHING", two)
+    monkeypatch.setattr("carl.methods.code.NOTHING", two)
     with pytest.raises(
         TaskError, match=r"a program that does nothing cannot judge its frames, uint8\[8, 8, 3\]: .*2\.0"
     ):

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from carl.artefacts import STAGES
 from carl.cli import app
-from carl.config import RunConfig
 from carl.errors import ConfigError, StoreError, VlmError
+from carl.methods.code import CodeConfig
 from carl.runs import directory as rundir
 from carl.runs import watch
 from carl.runs.directory import RunDirectory
@@ -40,7 +40,7 @@ USAGE = {"calls": 1, "samples": 8, "prompt_tokens": 700, "completion_tokens": 40
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """A run in mid-training whose driver was killed."""
-    made = RunDirectory(RunConfig(task="DoorKey-8x8", seed=3, run_dir=tmp_path / "a run"))
+    made = RunDirectory(CodeConfig(task="DoorKey-8x8", seed=3, run_dir=tmp_path / "a run"))
     for stage in ("collect", "synthesize", "verify"):
         with made.stage(stage):
             pass

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from carl.cli import app, guarded, run_config
 from carl.config import RunConfig
+from carl.methods.code import CodeConfig
 from carl.runs import pipeline
 from carl.runs.directory import RunDirectory
 from carl.runs.report.sections import abstains
@@ -30,7 +31,7 @@ def test_a_tenth_is_not_too_many() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> RunConfig:
     """One that trained, and abstained."""
-    config = RunConfig(task="DoorKey-5x5", run_dir=tmp_path / "run")
+    config = CodeConfig(task="DoorKey-5x5", run_dir=tmp_path / "run")
     live = {"abstaining": 3, "iterations": 40, "counts": {"judged": 9_000, "abstains": 4_000}, "env_steps": 80_000}
     RunDirectory(config).write("training/code/live.json", live)
     return config
@@ -51,7 +52,11 @@ def test_the_report_says_so() -> None:
 
 
 def _artefacts(result: dict[str, Any], curves: dict[str, Any]) -> Any:
-    return SimpleNamespace(evaluation=lambda arm: result.get(arm, {}), curve=lambda arm: curves.get(arm, []))
+    return SimpleNamespace(
+        arms=["code", "sparse+progress", "sparse"],
+        evaluation=lambda arm: result.get(arm, {}),
+        curve=lambda arm: curves.get(arm, []),
+    )
 
 
 @pytest.mark.parametrize(("stage", "status"), [("train", EXIT_STATUS), ("collect", 0)])

@@ -6,7 +6,9 @@ import pytest
 
 from carl.cli import settings
 from carl.errors import ConfigError
+from carl.methods.arms import arm_of
 from carl.runs.pipeline import Pipeline
+from carl.runs.stages import training as training_of
 from carl.training.loggers import logging_to
 
 ABOUT = {"name": "corridor-3-code", "task": "corridor", "seed": 3}
@@ -125,7 +127,7 @@ def test_one_that_cannot_begin_is_a_line(tmp_path, wandb, monkeypatch):
 
 def test_they_are_told_all_settings_of_the_run(tmp_path):
     pipeline = Pipeline(settings("Empty-8x8", 3, tmp_path, None, ["train.rllib={training: {lr: 0.1}}"]))
-    with pipeline._training("sparse") as training:
+    with training_of(pipeline.work, arm_of("sparse")) as training:
         told = training.about
     assert told["name"] == "Empty-8x8-3-sparse"
     assert (told["seed"], told["algorithm"], told["train.env_runners"]) == (3, "ppo", 2)

@@ -47,14 +47,14 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
     from carl.runs.report import evidence, learning, sections, words
     from carl.runs.report.pictures import TONES
 
-    reached = learning.outcomes(run)
+    reached, main = learning.outcomes(run), run.arms[0]
     reward = as_record(run.result.get("reward"))
     weight = number(reward.get("env_reward_weight")) or 0.0
-    mixed = weight if reward.get("kind", "code") == "code" else 0.0
-    baselines = [one for arm, one in reached.items() if arm != "code"]
+    mixed = weight if reward.get("kind", main) == main else 0.0
+    baselines = [one for arm, one in reached.items() if arm != main]
     shown: dict[str, Any] = {
         "run": run,
-        "verdict": words.verdict(reached.get("code"), baselines, mixed > 0),
+        "verdict": words.verdict(reached.get(main), baselines, mixed > 0),
         "scores": learning.scores(run),
         "missing": sections.missing(run),
         "vlm": sections.vlm(run),

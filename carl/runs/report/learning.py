@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from carl.methods.arms import ARMS, arm_of
 from carl.runs.reader import Record, Run, as_record
 from carl.runs.report import words
 from carl.runs.report.charts import Series, line_chart
-from carl.runs.words import ARM_PHRASES, ARMS, number
+from carl.runs.words import number
 
 BEFORE_TRAINING = ("collect", "synthesize", "verify")
 """Stages that only the code reward needs; its curve over time starts after them."""
@@ -52,18 +53,19 @@ class Score(NamedTuple):
 
 
 def style(arm: str) -> str:
-    return "arm-" + arm.replace("+", "-")
+    built_in = {one.name for one in ARMS}
+    return "arm-" + (arm.replace("+", "-") if arm in built_in else "code")
 
 
 def charts(run: Run) -> list[tuple[str, Markup]]:
     """Success and return, over environment steps and over seconds, with their titles; none without points."""
-    curves = {arm: points for arm in ARMS if (points := run.curve(arm))}
+    curves = {arm: points for arm in run.arms if (points := run.curve(arm))}
     head_start = _before_training(run)
     drawn = []
     for key, title, y_range in (("success_rate", "Success rate", (0.0, 1.0)), ("mean_return", "Mean return", None)):
         for over, label in (("env_steps", "environment steps"), ("seconds", "seconds")):
             series = [
-                _series(arm, points, over, key, head_start if over == "seconds" and arm == "code" else 0.0)
+                _series(arm, points, over, key, head_start if over == "seconds" and arm == run.arms[0] else 0.0)
                 for arm, points in curves.items()
             ]
             name = f"{title} over {label}"
@@ -81,7 +83,7 @@ def _series(arm: str, points: Sequence[Record], over: str, key: str, offset: flo
         if x is not None and y is not None:
             kept.append((x + offset, y))
             band.extend(_interval(point) if key == "success_rate" else ())
-    return Series(style(arm), ARM_PHRASES[arm], kept, band)
+    return Series(style(arm), arm_of(arm).words, kept, band)
 
 
 def _measured(point: Record, key: str) -> float | None:
@@ -109,14 +111,14 @@ def head_start(run: Run) -> str:
 
 def outcomes(run: Run) -> dict[str, words.Outcome]:
     """What each evaluated arm reached."""
-    found = {arm: words.outcome(arm, run.evaluation(arm), _steps(run, arm)) for arm in ARMS}
+    found = {arm: words.outcome(arm, run.evaluation(arm), _steps(run, arm)) for arm in run.arms}
     return {arm: one for arm, one in found.items() if one is not None}
 
 
 def scores(run: Run) -> list[Score]:
     """The comparison of the evaluated arms."""
     return [
-        Score(style(arm), ARM_PHRASES[arm], mode, words.percent(rate.share), *_percentages(rate))
+        Score(style(arm), arm_of(arm).words, mode, words.percent(rate.share), *_percentages(rate))
         for arm, one in outcomes(run).items()
         for mode, rate in {one.mode: one.rate, **one.others}.items()
     ]
@@ -129,7 +131,7 @@ def _percentages(rate: words.Rate) -> tuple[float, float, float]:
 
 def _steps(run: Run, arm: str) -> int | None:
     steps = number(run.evaluation(arm).get("env_steps"))
-    if steps is None and arm == "code":
+    if steps is None and arm == run.arms[0]:
         steps = number(run.result.get("env_steps"))
     curve = [number(point.get("env_steps")) for point in run.curve(arm)[-1:]]
     steps = steps if steps is not None or not curve else curve[0]
@@ -143,13 +145,13 @@ def arms(run: Run) -> list[ArmRow]:
         ArmRow(
             arm,
             style(arm),
-            ARM_PHRASES[arm],
+            arm_of(arm).words,
             [_mode(run.evaluation(arm), mode) for mode in ("greedy", "sampled")],
             _length(run.evaluation(arm)),
             words.count(_steps(run, arm)),
             _reached(run.curve(arm)),
         )
-        for arm in ARMS
+        for arm in run.arms
         if arm in reached or run.curve(arm)
     ]
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from carl.artefacts import RESULT, TRAJECTORIES
+from carl.methods.arms import arm_of
 from carl.runs.reader import Run, as_record
 from carl.runs.report import words
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.learning import outcomes
 from carl.runs.report.pictures import TONES, animation, still
-from carl.runs.words import ARM_PHRASES, ARMS, cached, missed, number
+from carl.runs.words import cached, missed, number
 from carl.training.abstains import sentences
 
 
@@ -29,14 +30,14 @@ def pairs(run: Run) -> list[tuple[str, str]]:
 
 def film(run: Run, tracer: Tracer) -> Film | None:
     """The recorded episode of the policy trained on the code reward, or of another arm if there is none."""
-    for arm in ARMS:
+    for arm in run.arms:
         trajectory = run.played(arm)
         if trajectory is not None:
             program = run.program
             progress = tracer(program, trajectory) if program else None
             moving, last = animation(trajectory.frames, progress, TONES)
             ended = "solved" if trajectory.success else "not solved"
-            caption = f"Trained on the {ARM_PHRASES[arm]}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
+            caption = f"Trained on the {arm_of(arm).words}. {len(trajectory)} steps, {ended}, seed {trajectory.seed}."
             names = [one.name for one in program.subtasks] if program and progress is not None else []
             return Film(moving, last, caption, names)
     return None
@@ -71,15 +72,16 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 def missing(run: Run) -> list[str]:
     """What a finished run has and this one lacks, in the order of the stages."""
-    learns = as_record(run.config.get("reward")).get("source", "code") != "sparse"
-    beside = learns and as_record(run.config.get("train")).get("baselines", True)
+    method, main = run.method, run.arms[0]
+    learns = method in ("code", "sparse+progress")
+    beside = method != "sparse" and as_record(run.config.get("train")).get("baselines", True)
     lacks = [
         ("no expert and random trajectories", learns and not run.files.holds(TRAJECTORIES)),
         ("no answer of the VLM", learns and not run.candidates and run.program is None),
         ("no program was accepted", bool(run.candidates) and run.program is None),
         ("no verdict of verification on fresh episodes", run.program is not None and not run.verification),
         ("the program failed verification on fresh episodes", run.verification.get("accepted") is False),
-        ("no training on the code reward", learns and not run.curve("code")),
+        (f"no training on the {arm_of(main).words}", method != "sparse" and not run.curve(main)),
         ("no sparse baseline beside it", bool(beside) and not (run.curve("sparse") or run.curve("sparse+progress"))),
         ("no final evaluation", not outcomes(run)),
         (f"no {RESULT}: the run has not come to its end", not run.result),
@@ -89,8 +91,8 @@ def missing(run: Run) -> list[str]:
 
 def abstains(run: Run) -> list[str]:
     """What to say of trainings whose reward could too often not judge."""
-    newest: dict[Any, Mapping[str, Any]] = {arm: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in ARMS}
-    return list(sentences(newest, ARM_PHRASES))
+    newest = {arm_of(arm).words: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in run.arms}
+    return list(sentences(newest))
 
 
 def stages(run: Run) -> list[tuple[str, str, float]]:

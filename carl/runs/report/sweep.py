@@ -13,8 +13,8 @@ import numpy as np
 from markupsafe import Markup
 
 from carl.artefacts import write_json, write_text
-from carl.config import SweepConfig, Trial
 from carl.runs.files import Files
+from carl.runs.grid import SweepConfig, Trial
 from carl.runs.reader import Notes, Run, as_record
 from carl.runs.report.charts import Point, Series, line_chart
 from carl.runs.report.sections import abstains
@@ -108,7 +108,7 @@ def wrong(row: Row) -> list[str]:
 
 def _series(index: int, name: str, trials: Sequence[Trial]) -> Series:
     """Mean success over environment steps, and its band, as far as all runs that have a curve came."""
-    curves = [points for _, config in trials if (points := _curve(config.directory, config.reward.source))]
+    curves = [points for _, config in trials if (points := _curve(config.directory, config.reward.method))]
     if not curves:
         return Series(f"s{index}", name, ())
     last = min(points[-1][0] for points in curves)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from carl.runs.words import ARM_PHRASES, number
+from carl.methods.arms import arm_of
+from carl.runs.words import number
 from carl.statistics import wilson_interval
 
 DASH = "\u2013"
@@ -76,7 +77,8 @@ def verdict(code: Outcome | None, baselines: Sequence[Outcome], weighed: bool) -
     """
     if code is None:
         return _without_code(baselines)
-    name = "code reward, with the environment's own mixed in," if weighed else "code reward"
+    own = arm_of(code.arm).words
+    name = f"{own}, with the environment's own mixed in," if weighed else own
     steps = "" if code.env_steps is None else f" after {count(code.env_steps)} environment steps"
     said = (
         f"Trained on the {name} the policy{_acting(code)} solves {percent(code.rate.share)} of {code.rate.episodes} "
@@ -114,16 +116,16 @@ def _beside(baselines: Sequence[Outcome], code: Outcome) -> str:
 
 
 def _reached(one: Outcome) -> str:
-    return f"the {ARM_PHRASES[one.arm]} reaches {percent(one.rate.share)} ({one.rate.range})"
+    return f"the {arm_of(one.arm).words} reaches {percent(one.rate.share)} ({one.rate.range})"
 
 
 def _compared(code: Outcome, best: Outcome) -> str:
-    name = ARM_PHRASES[best.arm]
+    name, own = arm_of(best.arm).words, arm_of(code.arm).words
     if best.rate.share >= code.rate.share:
         well = "as well" if best.rate.share == code.rate.share else "better"
-        return f"So the {name} does {well} here: the final success rate shows no gain from the code reward."
+        return f"So the {name} does {well} here: the final success rate shows no gain from the {own}."
     if best.rate.interval[1] >= code.rate.interval[0]:
-        return f"The intervals of the code reward and the {name} overlap: the difference may be chance."
+        return f"The intervals of the {own} and the {name} overlap: the difference may be chance."
     return "The intervals are apart, for one training run each."
 
 

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from carl.broadcast.channel import ChannelClient
-from carl.config import RunConfig, TrainConfig
+from carl.config import TrainConfig
 from carl.errors import ConfigError, ResourceError, TaskError
+from carl.methods.code import CodeConfig
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.runs.resolve import resolved
@@ -54,7 +55,7 @@ def test_a_learner_in_the_driver_needs_the_drivers_gpu(monkeypatch):
 
 def test_the_task_chooses_the_algorithm_unless_the_user_does():
     def chosen(**given: str) -> str:
-        config = resolved(RunConfig(task="steered", train=TrainConfig(**given)), STEERED)
+        config = resolved(CodeConfig(task="steered", train=TrainConfig(**given)), STEERED)
         return configure(setup(STEERED), config.train).algo_class.__name__
 
     assert (chosen(), chosen(algorithm="ppo")) == ("SAC", "PPO")
@@ -113,7 +114,7 @@ def test_neighbouring_runs_and_runners_do_not_share_seeds():
 def test_an_algorithm_that_a_task_misspells_is_answered_with_the_nearest():
     task = replace(CORRIDOR, defaults={"train.algorithm": "pppo"})
     with pytest.raises(TaskError, match=r"'pppo' is none of ppo, appo, sac; did you mean ppo\?"):
-        resolved(RunConfig(task="corridor"), task)
+        resolved(CodeConfig(task="corridor"), task)
 
 
 def test_a_task_that_rays_processes_cannot_import_is_an_error_that_says_so(monkeypatch):
