@@ -57,6 +57,7 @@ class Bars:
         self._lines: dict[str, TaskID] = {}
 
     def __call__(self, label: str, done: float, total: float | None = None) -> None:
+        """Draw the bar of ``label`` at ``done`` of ``total``."""
         if label not in self._lines:
             self._lines[label] = self._progress.add_task(label, total=total)
         self._progress.update(self._lines[label], completed=done, total=total)
@@ -66,12 +67,13 @@ class Lines:
     """Progress as lines that another carl draws: at most one a second for each kind of work."""
 
     def __init__(self) -> None:
-        self._told: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
 
     def __call__(self, label: str, done: float, total: float | None = None) -> None:
+        """Print a line, unless one for ``label`` was printed less than a second ago and the work goes on."""
         now, ended = time.monotonic(), total is not None and done >= total
-        if ended or now - self._told.get(label, -math.inf) >= 1.0:
-            self._told[label] = now
+        if ended or now - self._printed.get(label, -math.inf) >= 1.0:
+            self._printed[label] = now
             print(MARK + json.dumps({"label": label, "done": done, "total": total}), flush=True)
 
 

@@ -62,6 +62,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def none_is_the_default(cls, values: Any) -> Any:
+        """Remove fields that are None, so that they get their defaults."""
         if not isinstance(values, dict):
             return values
         return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
@@ -69,6 +70,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Raise ValueError for a bool where a number belongs, which pydantic would take for 0 or 1."""
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
             raise ValueError(f"{value} should be a number")
@@ -76,6 +78,8 @@ class Section(BaseModel):
 
 
 class VlmConfig(Section):
+    """The vision-language model: its server, limits of time, and sampling."""
+
     model: Annotated[str, AfterValidator(named_from_home)] = Field(
         default=EMBEDDED_MODEL, description="Model name at the server; a Hugging Face name or a folder."
     )
@@ -104,12 +108,16 @@ class VlmConfig(Section):
 
 
 class SynthesisConfig(Section):
+    """The search for a program: what the model is shown, and the budget."""
+
     pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
     samples: int = Field(default=8, ge=1, description="Answers sampled per request.")
     max_requests: int = Field(default=10, ge=1, description="VLM requests per run, repairs included.")
 
 
 class CollectConfig(Section):
+    """The episodes that programs are judged on."""
+
     experts: int = Field(default=60, ge=2, description="Expert episodes.")
     randoms: int = Field(default=200, ge=1, description="Episodes of random play.")
     random_cut: float = Field(
@@ -124,6 +132,8 @@ class CollectConfig(Section):
 
 
 class VerifyConfig(Section):
+    """The gate's limits, and those of the process that runs programs."""
+
     max_random_completion: float = Field(
         default=0.10, ge=0, le=1, description="Largest share of random episodes that may complete every sub-task."
     )
@@ -137,6 +147,8 @@ class VerifyConfig(Section):
 
 
 class RewardConfig(Section):
+    """The reward of the policy: the method, and what is mixed in or shown."""
+
     method: str = Field(
         default="code",
         description="What pays the policy. code: the verified program; sparse: the environment's own reward "
@@ -151,6 +163,7 @@ class RewardConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def source_is_the_older_name_of_method(cls, values: Any) -> Any:
+        """Take ``source``, the older name, as ``method``."""
         if not isinstance(values, dict) or "source" not in values:
             return values
         if values.get("method") not in (None, values["source"]):
@@ -171,6 +184,8 @@ def _without_none(value: Any) -> Any:
 
 
 class TrainConfig(Section):
+    """The training: algorithm, processes and their resources, checkpoints, loggers."""
+
     algorithm: Literal["ppo", "appo", "sac"] = Field(
         default="ppo", description="appo: PPO that waits for no env runner, for many; sac: for bounded numbers."
     )
@@ -200,12 +215,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def appo_waits_for_no_runner(self) -> Self:
+        """Raise ValueError for APPO without env runners."""
         if self.algorithm == "appo" and not self.env_runners:
             raise ValueError("algorithm=appo samples in other processes: set env_runners to 1 or more, or use ppo")
         return self
 
 
 class EvaluationConfig(Section):
+    """The episodes of evaluations."""
+
     episodes: int = Field(default=200, ge=1, description="Final episodes, on seeds that nothing else uses.")
     curve_episodes: int = Field(default=32, ge=1, description="Episodes per point of the learning curve.")
 
@@ -226,6 +244,7 @@ class RunConfig(Section):
 
     @property
     def directory(self) -> Path:
+        """The run directory: ``run_dir``, else ``runs/<task>-<seed>``."""
         return self.run_dir or Path("runs") / self._name
 
     @property

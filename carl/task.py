@@ -42,7 +42,8 @@ class Expert(Protocol):
 class Success(Protocol):
     """What solving the task means, read from one step."""
 
-    def __call__(self, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool: ...
+    def __call__(self, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> bool:
+        """Whether the step solved the task; ``info`` is the environment's own."""
 
 
 def rewarded_end(
@@ -64,6 +65,7 @@ class Rendered:
     """The default camera: what ``env.render()`` returns in mode ``rgb_array``."""
 
     def __call__(self, env: Environment) -> Frame:
+        """The picture, ``uint8[H, W, 3]``."""
         return np.asarray(env.render())
 
     def onto(self, env: Environment, frame: Frame) -> Redraw | None:

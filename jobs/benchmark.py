@@ -19,6 +19,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def main() -> None:
+    """Run the benchmark of the command line, and store its last line."""
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     name, storage = sys.argv[1], Storage(sys.argv[2])

@@ -10,6 +10,7 @@ from carl.cli import guarded, run_sweep
 
 
 def main() -> None:
+    """Run the sweep of the command line."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         raise SystemExit(__doc__)
     run_sweep(Path(sys.argv[1]), sys.argv[2:])

@@ -77,6 +77,7 @@ class Player:
         self._task, self._keyboard = task, keyboard
 
     def __call__(self, env: Environment) -> Actor:
+        """An actor that shows each frame and returns the action of the next key."""
         actions = key_actions(self._task.name, env)
         self._keyboard.write(CLEAR)
         steps = 0

@@ -54,6 +54,7 @@ class CodeConfig(RunConfig):
 
     @model_validator(mode="after")
     def enough_random_episodes(self) -> Self:
+        """Raise ValueError if fewer random episodes are collected than verification needs."""
         if self.collect.randoms < self.verify.min_randoms:
             raise ValueError(
                 f"collect.randoms ({self.collect.randoms}) is below verify.min_randoms ({self.verify.min_randoms})"

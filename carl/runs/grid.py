@@ -41,6 +41,7 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def every_run_is_one(self) -> Self:
+        """Raise ValueError if two runs of the sweep would be the same, or a run's settings are wrong."""
         for field in ("seed", "run_dir", "storage"):
             if field in self.grid or field in self.base.model_fields_set:
                 raise ValueError(f"{field} is the sweep's own: set seeds, directory or storage")
@@ -63,6 +64,7 @@ class SweepConfig(Section):
 
     @property
     def path(self) -> Path:
+        """The sweep's directory: ``directory``, else ``runs/sweep-<task>``."""
         return self.directory or Path("runs") / f"sweep-{self.base.task.replace(':', '.')}"
 
 
@@ -74,6 +76,7 @@ class Trial(NamedTuple):
 
     @classmethod
     def of(cls, base: dict[str, Any], values: dict[str, Any], seed: int, directory: Path, storage: str | None) -> Self:
+        """The run of the settings ``base`` with ``values`` (by dotted names) and a seed, in a folder named for both."""
         tree = deepcopy(base)
         for key, value in values.items():
             put(tree, key, value)

@@ -55,6 +55,7 @@ class Notes(list[str]):
     """Counts what cannot be used as missing, and keeps what ``read`` raised as a sentence."""
 
     def __call__(self, read: Callable[[], Found]) -> Found | None:
+        """What ``read`` returns; None if it raises a CarlError, whose message is kept."""
         try:
             return read()
         except CarlError as error:

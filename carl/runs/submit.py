@@ -165,6 +165,7 @@ def _show_token() -> None:
 
 @contextmanager
 def clearly(address: str) -> Iterator[None]:
+    """Turn what Ray's client of jobs raises into ResourceError."""
     from ray.exceptions import AuthenticationError
 
     try:

@@ -53,6 +53,7 @@ class Score(NamedTuple):
 
 
 def style(arm: str) -> str:
+    """The CSS class of an arm's lines."""
     built_in = {one.name for one in ARMS}
     return "arm-" + (arm.replace("+", "-") if arm in built_in else "code")
 

@@ -21,6 +21,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share."""
         return wilson_interval(self.share * self.episodes, self.episodes)
 
     @property
