@@ -29,7 +29,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.errors import ProgramError
 from carl.methods.code import CodeConfig
 from carl.program import RewardProgram, SubTask
-from carl.runs.resolve import resolved
+from carl.runs.resolve import by_default
 from carl.seeding import Role, seed_of, seeds_of
 from carl.serving.engine import VlmEngine
 from carl.serving.prompt import Prompt, Sampling
@@ -142,7 +142,7 @@ def measure(
 ) -> dict[str, Any]:
     """Figures of one task."""
     judging = list(episodes(task, seeds_of(seed, Role.EXPERT, experts)))
-    plan = resolved(CodeConfig(task=task.name), task).collect
+    plan = by_default(task, CodeConfig).collect
     cut = math.ceil(plan.random_cut * max(len(episode) for episode in judging))
     judge = Judge(judging, list(episodes(task, seeds_of(seed, Role.RANDOM, randoms), cut)))
     shown = [(each.frames[0], each.frames[-1]) for each in episodes(task, seeds_of(seed, Role.HELD_OUT, 2 * scenes))]

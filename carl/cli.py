@@ -166,12 +166,12 @@ for stage in BUILT_IN:
 @app.command()
 def tasks() -> None:
     """List the tasks."""
-    from carl.runs.resolve import resolved
+    from carl.runs.resolve import by_default
     from carl.tasks import tasks as all_tasks
 
     table = Table("task", "algorithm", "steps", "in words", box=None, header_style="bold")
     for task in all_tasks().values():
-        train = resolved(RunConfig(task=task.name), task).train
+        train = by_default(task, RunConfig).train
         table.add_row(task.name, train.algorithm.upper(), f"{train.env_steps:,}", task.description)
     console.print(table)
 

@@ -12,7 +12,17 @@ from carl.config import RewardConfig, RunConfig, renamed
 from carl.errors import ConfigError, did_you_mean
 from carl.methods.method import Config, Method, Stage, Work
 
-__all__ = ["ENTRY_POINT_GROUP", "Config", "Method", "Stage", "Work", "config_class", "method_of", "run_config"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Config",
+    "Method",
+    "Stage",
+    "Work",
+    "config_class",
+    "method_names",
+    "method_of",
+    "run_config",
+]
 
 ENTRY_POINT_GROUP = "carl.methods"
 
@@ -32,8 +42,16 @@ def method_of(name: str) -> Method[Any]:
         raise ConfigError(f"two methods are called {name!r}; one of them comes from {values}")
     for entry_point in named:
         return _loaded(entry_point)
-    names = [*known, *sorted({entry_point.name for entry_point in brought})]
+    names = method_names()
     raise ConfigError(f"reward.method: {name!r} is none of {', '.join(names)}{did_you_mean(name, names)}")
+
+
+def method_names() -> list[str]:
+    """The names of all methods: carl's own, then those of installed packages."""
+    from carl.methods.built_in import BUILT_IN
+
+    brought = {entry_point.name for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
+    return [*(method.name for method in BUILT_IN), *sorted(brought)]
 
 
 def _loaded(entry_point: EntryPoint) -> Method[Any]:

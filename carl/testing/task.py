@@ -15,7 +15,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.methods.arms import main_arm, mix_of
 from carl.methods.code import CodeConfig, check_frames
 from carl.rewards.frames import Frames
-from carl.runs.resolve import resolved
+from carl.runs.resolve import by_default
 from carl.runs.trial import Trial
 from carl.task import Task
 
@@ -69,7 +69,7 @@ class TaskContract:
 
     def test_a_policy_takes_its_spaces_and_a_program_its_frames(self, task: Task) -> None:
         """Two slots are stepped by an untrained policy, and a box judges their frames."""
-        config = resolved(CodeConfig(task=task.name), task)
+        config = by_default(task, CodeConfig)
         mix, judged = mix_of(config, main_arm(config)), partial(check_frames, task, config)
         Trial(task, 0, config.train, [mix], films=True, judge=judged).check_policies()
 
@@ -138,7 +138,7 @@ class TaskContract:
 
     def test_its_defaults_are_settings_of_a_run(self, task: Task) -> None:
         """``defaults`` name settings that there are, with valid values."""
-        weight = resolved(CodeConfig(task=task.name), task).reward.env_reward_weight
+        weight = by_default(task, CodeConfig).reward.env_reward_weight
         assert weight == 0 or task.env_reward_reason, "say why the environment's reward is mixed in"
 
     @staticmethod

@@ -2,16 +2,21 @@
 
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from carl.artefacts import CONFIG, STAGES, write_json
-from carl.config import RunConfig, SweepConfig, TrainConfig
+from carl.config import EvaluationConfig, RunConfig, TrainConfig
 from carl.errors import ConfigError, TaskError
+from carl.methods import ENTRY_POINT_GROUP, Method, method_of, run_config
+from carl.methods.code import CodeConfig
 from carl.runs.directory import read_config
+from carl.runs.grid import SweepConfig
 from carl.runs.pipeline import Pipeline
 from carl.runs.resolve import resolved
 from carl.runs.settings import settings
@@ -27,7 +32,7 @@ NAME = "tests.runs.test_resolve:TASK"
 
 
 def given(**sections: Any) -> RunConfig:
-    return RunConfig.model_validate({"task": NAME, **sections})
+    return run_config({"task": NAME, **sections})
 
 
 def test_later_wins_library_task_file_command_line(tmp_path: Path) -> None:
@@ -92,6 +97,54 @@ def test_defaults_that_do_not_go_with_what_is_given_are_no_fault_of_the_task() -
         resolved(given(train={"env_runners": 0}), task)
 
 
+@pytest.mark.parametrize("defaults", [["train.env_steps"], {"reward.method": "cold"}])
+def test_defaults_that_are_no_settings_at_all_are_the_tasks_fault(defaults: Any) -> None:
+    with pytest.raises(TaskError, match=r"'mine': its defaults are wrong: .*(mapping|did you mean code\?)"):
+        resolved(given(), replace(TASK, defaults=defaults))
+
+
+# Methods, which have sections of their own
+
+
+class TrackConfig(RunConfig):
+    """The configuration of a method that needs no episodes and no model."""
+
+    track: EvaluationConfig = EvaluationConfig()
+
+
+TRACK = Method("track", words="a track", config=TrackConfig)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if a package brought the method TRACK."""
+    brought = EntryPoints([EntryPoint("track", f"{__name__}:TRACK", ENTRY_POINT_GROUP)])
+    monkeypatch.setattr("carl.methods.entry_points", lambda group: brought)
+    method_of.cache_clear()
+    yield
+    method_of.cache_clear()
+
+
+def test_a_run_has_the_sections_of_its_method_whoever_chose_it(installed: None) -> None:
+    assert type(resolved(RunConfig(task=NAME), TASK)) is CodeConfig
+    task = replace(TASK, defaults={"reward.method": "track", "track.episodes": 3})
+    config = resolved(RunConfig(task=NAME), task)
+    assert isinstance(config, TrackConfig)
+    assert config.track.episodes == 3
+    assert type(resolved(given(reward={"method": "sparse"}), task)) is CodeConfig
+    older = replace(TASK, defaults={"reward.source": "sparse"})
+    assert resolved(RunConfig(task=NAME), older).reward.method == "sparse"
+
+
+def test_defaults_for_another_method_are_left_out_and_misspelt_sections_are_not(installed: None) -> None:
+    config = resolved(given(reward={"method": "track"}), TASK)
+    assert (type(config), config.train.env_steps) == (TrackConfig, 100_000), "collect.random_cut is of another method"
+    both = replace(TASK, defaults={"track.episodes": 3, "train.env_steps": 9})
+    assert resolved(given(), both).train.env_steps == 9
+    with pytest.raises(TaskError, match=r"there is no tracks"):
+        resolved(given(), replace(TASK, defaults={"tracks.episodes": 3}))
+
+
 # Where a run is opened
 
 
@@ -110,7 +163,7 @@ def test_what_held_is_recorded(tmp_path: Path) -> None:
 
 def older(directory: Path, **sections: Any) -> None:
     """The configuration that an older carl left of a run that is trained: null where the task decided."""
-    content = RunConfig(task=NAME, run_dir=directory).model_dump(mode="json")
+    content = CodeConfig(task=NAME, run_dir=directory).model_dump(mode="json")
     content["train"] |= {"env_steps": None, "algorithm": None} | sections.get("train", {})
     content["reward"] |= {"env_reward_weight": None}
     del content["collect"]["random_cut"]

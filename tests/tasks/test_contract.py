@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from carl.methods.code import CodeConfig
-from carl.runs.resolve import resolved
+from carl.runs.resolve import by_default
 from carl.task import Task
 from carl.tasks import BUILT_IN
 from carl.testing import TaskContract, difference
@@ -33,7 +33,7 @@ def test_listing_tasks_imports_no_environment() -> None:
 
 def test_only_unlock_pickup_mixes_in_its_own_reward() -> None:
     def weight(task: Task) -> float:
-        return resolved(CodeConfig(task=task.name), task).reward.env_reward_weight
+        return by_default(task, CodeConfig).reward.env_reward_weight
 
     assert [task.name for task in BUILT_IN if weight(task)] == ["UnlockPickup"]
 
