@@ -109,6 +109,21 @@ def test_a_task_that_needs_a_newer_gymnasium_is_told_so(
         get_task("tomorrow:TASK")
 
 
+def test_a_task_whose_module_raises_is_named_with_what_it_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: list[EntryPoint]
+) -> None:
+    """As one does that was written for an older carl."""
+    (tmp_path / "of_before.py").write_text(
+        "from carl.task import Task\nTASK = Task(name='x', description='x', make=dict, env_steps=9)"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TaskError, match=r"cannot import the task 'of_before:TASK': TypeError: .*'env_steps'"):
+        get_task("of_before:TASK")
+    installed.append(EntryPoint("before", "of_before:TASK", "carl.tasks"))
+    with pytest.raises(TaskError, match=r"the tasks of of_before:TASK, .*: TypeError: .*'env_steps'"):
+        tasks()
+
+
 def test_a_task_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         FROZEN_LAKE.name = "other"  # type: ignore[misc]

@@ -3,14 +3,14 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 import gymnasium as gym
 
-from carl.errors import TaskError, did_you_mean
+from carl.errors import TaskError, briefly, did_you_mean
 from carl.task import Task
 from carl.tasks.builtin import BUILT_IN
 
@@ -28,12 +28,23 @@ def tasks() -> Mapping[str, Task]:
     """
     found = {task.name: task for task in BUILT_IN}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        loaded = entry_point.load()
+        loaded = _loaded(entry_point)
         for task in [loaded] if isinstance(loaded, Task) else loaded:
             if task.name in found:
                 raise TaskError(f"two tasks are called {task.name!r}; the second comes from {entry_point.value}")
             found[task.name] = task
     return found
+
+
+def _loaded(entry_point: EntryPoint) -> Task | Iterable[Task]:
+    try:
+        loaded: Task | Iterable[Task] = entry_point.load()
+    except Exception as error:  # importing a package runs its code
+        raise TaskError(
+            f"cannot import the tasks of {entry_point.value}, which an installed package registers: "
+            f"{type(error).__name__}: {briefly(error)}"
+        ) from error
+    return loaded
 
 
 def get_task(name: str) -> Task:
@@ -80,3 +91,5 @@ def _import_module(name: str, reference: str) -> ModuleType:
         if (error.name or "").partition(".")[0] == "gymnasium":
             cure = f"a package that needs a newer gymnasium than {gym.__version__} cannot be used, as Ray pins that one"
         raise TaskError(f"cannot import the task {reference!r}: {error}; {cure}") from error
+    except Exception as error:  # importing a module runs its code
+        raise TaskError(f"cannot import the task {reference!r}: {type(error).__name__}: {briefly(error)}") from error
