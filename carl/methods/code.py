@@ -1,6 +1,6 @@
 """Code as reward: a VLM writes a program, and what passes verification is the reward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -87,23 +87,20 @@ def synthesize(work: Work[CodeConfig]) -> None:
     shown = islice(experts, config.synthesis.pairs)
     pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
     _keep_pairs(work, pairs)
-    gate = SearchGate(
-        lambda program: judge(program, experts, randoms, config.verify, work.progress), _held_out_gate(work)
-    )
     with connect(config.vlm, work.directory / ASKED, work.progress) as client:
+        held_out = _held_out_gate(work, before=client.release)
+        gate = SearchGate(lambda program: judge(program, experts, randoms, config.verify, work.progress), held_out)
         proposer = VlmProposer(work.task.description, pairs, client, config.synthesis, config.seed, work.progress)
         found = search([proposer], gate, Budget(calls=config.synthesis.max_requests), ledger.keep)
     work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     _keep_synthesis(work, found, client)
+    if found.program is None and held_out.used_up:
+        raise _used_up(ledger)
     if found.program is None:
-        raise (
-            _used_up(ledger)
-            if gate.held_out.used_up
-            else ProgramError(
-                f"{found.outcome}. {ledger.folder} holds what was tried and why it was rejected; try "
-                "another --seed, more synthesis.samples, or a larger model"
-            )
+        raise ProgramError(
+            f"{found.outcome}. {ledger.folder} holds what was tried and why it was rejected; try "
+            "another --seed, more synthesis.samples, or a larger model"
         )
     write_text(work.directory / PROGRAM, found.program.to_json())
 
@@ -249,12 +246,15 @@ def _ledger(work: Work[CodeConfig]) -> "Ledger":
     return Ledger(work.directory / CANDIDATES)
 
 
-def _held_out_gate(work: Work[CodeConfig]) -> "HeldOutGate":
-    """The gate on held-out episodes, each set of which is recorded when it is first needed."""
+def _held_out_gate(work: Work[CodeConfig], before: Callable[[], object] = lambda: None) -> "HeldOutGate":
+    """The gate on held-out episodes, each set of which is recorded when it is first needed, after a call of ``before``.
 
+    Recording takes all CPUs there are, and would wait for those that a model is served on.
+    """
     from carl.synthesis.search import HeldOutGate
 
     def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
+        before()
         return judge(program, *_episodes(work, held_out=number), work.config.verify, work.progress)
 
     return HeldOutGate(judge_held_out, _ledger(work).refusals())

@@ -1,9 +1,9 @@
 """The client of any server with OpenAI's chat completions. It records every exchange."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from carl.artefacts import JOURNAL
 from carl.cluster.metrics import record
@@ -12,6 +12,17 @@ from carl.console.progress import Progress, silent, working
 from carl.errors import VlmError
 from carl.vlm.exchange import Draw, Exchange, Question, Recording, Usage, digest
 from carl.vlm.live import Answered, LiveModel
+
+
+class Answers(Protocol):
+    """Who answers what is not recorded."""
+
+    def answer(self, question: Question, draw: Draw) -> Answered:
+        """Up to ``draw.n`` answers; raises VlmError."""
+
+
+def _nothing() -> None:
+    """There is nothing to free."""
 
 
 class VlmClient:
@@ -23,9 +34,15 @@ class VlmClient:
     """
 
     def __init__(
-        self, config: VlmConfig, journal: Recording, live: LiveModel | None = None, replay: Recording | None = None
+        self,
+        config: VlmConfig,
+        journal: Recording,
+        live: Answers | None = None,
+        replay: Recording | None = None,
+        release: Callable[[], None] = _nothing,
     ) -> None:
         self._config, self._journal, self._live, self._replay = config, journal, live, replay
+        self._release = release
         self.usage = Usage()
         self.wanted = 0
 
@@ -33,6 +50,13 @@ class VlmClient:
     def model(self) -> str:
         """The model's name, ``vlm.model``."""
         return self._config.model
+
+    def release(self) -> None:
+        """Free the CPUs and GPUs of a model that is served here; the next question that is not recorded starts it anew.
+
+        What is to run meanwhile may need them.
+        """
+        self._release()
 
     def ask(self, question: Question, n: int, seed: int) -> tuple[str, ...]:
         """Up to ``n`` answers to a question; raises VlmError. The same question and seed give the same answers."""
@@ -99,13 +123,41 @@ def connect(config: VlmConfig, folder: Path, progress: Progress = silent) -> Ite
         with _live(config, config.base_url) as live:
             yield VlmClient(config, journal, live)
     else:
+        here = _ServedHere(config, progress)
+        try:
+            here.start()
+            yield VlmClient(config, journal, here, release=here.stop)
+        finally:
+            here.stop()
+
+
+class _ServedHere:
+    """A model on Ray Serve, in this run's own cluster."""
+
+    def __init__(self, config: VlmConfig, progress: Progress) -> None:
+        self._config, self._progress = config, progress
+        self._held = ExitStack()
+        self._live: LiveModel | None = None
+
+    def start(self) -> LiveModel:
+        """The model, which is loaded unless it is up; raises VlmError or ResourceError if it cannot be."""
         from carl.serving.local import serving
 
-        with ExitStack() as held:
-            with working(progress, "loading the VLM"):
-                base_url = held.enter_context(serving(config.model, **_reserved(config.resources)))
-                live = held.enter_context(_live(config, base_url))
-            yield VlmClient(config, journal, live)
+        if self._live is None:
+            with working(self._progress, "loading the VLM"):
+                served = serving(self._config.model, **_reserved(self._config.resources))
+                base_url = self._held.enter_context(served)
+                self._live = self._held.enter_context(_live(self._config, base_url))
+        return self._live
+
+    def answer(self, question: Question, draw: Draw) -> Answered:
+        """As ``LiveModel.answer``."""
+        return self.start().answer(question, draw)
+
+    def stop(self) -> None:
+        """End the model if it is up."""
+        self._live = None
+        self._held.close()
 
 
 def _reserved(resources: Mapping[str, float] | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from carl.runs.trial import Trial
 from carl.synthesis.ledger import Ledger
 from carl.task import Frame, Task
 from carl.verification import VerificationReport
+from carl.vlm.client import VlmClient
 from tests.fakes.corridor import Corridor
 from tests.fakes.scripted_vlm import Asked, ScriptedVlm
 
@@ -390,3 +391,13 @@ def test_verify_reports_what_the_search_found_and_judges_what_was_edited(
     assert RewardProgram.load(path) == original, "synthesis goes on from what it was answered"
     assert VerificationReport.load(tmp_path / "verification.json").accepted
     assert len(vlm.asked) == 2
+
+
+def test_a_model_is_released_before_held_out_episodes_are_recorded(
+    tmp_path: Path, vlm: ScriptedVlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[bool] = []
+    there = tmp_path / "trajectories/held-out-1-expert"
+    monkeypatch.setattr(VlmClient, "release", lambda _: recorded.append(there.exists()))
+    Pipeline(config(tmp_path, vlm.base_url)).run(("collect", "synthesize"))
+    assert (recorded, there.exists()) == ([False], True)

@@ -2,6 +2,8 @@ import json
 import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -233,3 +235,28 @@ def test_a_model_served_here_holds_nothing_afterwards(tmp_path: Path, ray_cluste
         assert client.usage.prompt_tokens > 0
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "serve"]
     assert ask(settings.model_copy(update={"base_url": "http://127.0.0.1:1/v1"}), tmp_path) == first
+
+
+def test_a_model_served_here_is_gone_after_a_release_and_back_for_a_new_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up: list[bool] = []
+
+    @contextmanager
+    def serving(model: str, **_: object) -> Iterator[str]:
+        with scripted(lambda asked: ["1. a"] * asked.n) as server:
+            up.append(True)
+            yield server.base_url
+            up[-1] = False
+
+    monkeypatch.setattr("carl.serving.local.serving", serving)
+    with connect(VlmConfig(model="scripted", timeout_s=5, max_retries=0), tmp_path) as client:
+        assert up == [True], "it is loaded at once"
+        assert client.ask(QUESTION, 1, 0) == ("1. a",)
+        client.release()
+        assert up == [False]
+        assert client.ask(QUESTION, 1, 0) == ("1. a",)
+        assert up == [False], "what is recorded needs no model"
+        assert client.ask(QUESTION, 1, 1) == ("1. a",)
+        assert up == [False, True]
+    assert up == [False, False]
