@@ -1,1 +1,1 @@
-"""From pictures to programs: ask a VLM to name the sub-tasks and to write, and mend, a program for each."""
+"""The search for a program that passes the gate: proposers, what was tried, and the budget."""

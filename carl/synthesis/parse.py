@@ -1,4 +1,4 @@
-"""What a VLM answered, as plans and sources; whatever is neither raises a ProgramError that says why."""
+"""What a VLM answered, as plans and code; an answer that is neither raises a ProgramError with the reason."""
 
 from carl.synthesis.bare import Unusable
 from carl.synthesis.plan import Plan, Step, parse_plan

@@ -1,4 +1,4 @@
-"""The sub-tasks that a VLM named: found in whatever dress, and rejected where an answer can be read in two ways."""
+"""The sub-tasks that a VLM named, in any usual form; an answer that can be read in two ways is rejected."""
 
 import re
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def _line(step: Step) -> str:
 def parse_plan(answer: str) -> Plan:
     """A numbered list of names, or of names and sentences, or JSON; ``Scene: ...`` may come before.
 
-    Reasoning before the list, remarks around it, sub-points and other dress are passed over. Of several lists the last
+    Reasoning before the list, remarks around it, sub-points and other decoration are skipped. Of several lists the last
     counts if it is introduced as the final one, or if it alone follows a scene. Raises Unusable, a ProgramError, if
     there is no list, or two that could be meant, or lines of which it is not clear whether they belong to it.
     """
