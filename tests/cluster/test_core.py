@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,16 +151,20 @@ def rays(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize("losses", [1, 2])
-def test_a_run_goes_on_with_another_ray_once(tmp_path: Path, rays: list[str], losses: int) -> None:
+def test_a_run_goes_on_with_another_ray_once(
+    tmp_path: Path, rays: list[str], monkeypatch: pytest.MonkeyPatch, losses: int
+) -> None:
     run = Pipeline(CodeConfig(task="DoorKey-5x5", run_dir=tmp_path))
     tries: list[str] = []
 
-    def collect() -> None:
+    def collect(_: object) -> None:
         tries.append("collect")
         if len(tries) <= losses:
             raise exceptions.LocalRayletDiedError
 
-    run.collect = collect  # type: ignore[method-assign]
+    stages = (replace(run.method.stages[0], run=collect), *run.method.stages[1:])
+    run.method = replace(run.method, stages=stages)
+    monkeypatch.setattr(pipeline, "stages_of", lambda _: stages)
     if losses == 1:
         run.run(("collect",))
         assert run.dir.stages()["collect"]["done"]
