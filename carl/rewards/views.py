@@ -38,8 +38,8 @@ class Views:
         self._observed, self._acted, self._paid = observations, actions, env_rewards
 
     def seen(self, needs: frozenset[Need], slots: NDArray[np.intp], began: NDArray[np.bool_]) -> Seen:
-        """What ``needs`` names of ``slots`` (``intp[M]``, ascending) after the last step; raises TaskError for frames
-        that are none."""
+        """What ``needs`` names of ``slots`` (``intp[M]``, ascending) after the last step; raises TaskError if the
+        camera gives no frame."""
         return Seen(
             slots,
             began,
