@@ -1,4 +1,4 @@
-"""Everything a run can be told, with defaults that work on a laptop. Imports neither torch nor ray."""
+"""The settings of a run, with defaults that work on a laptop. Imports neither torch nor ray."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ def from_home(path: Path) -> Path:
 
 
 def named_from_home(name: str) -> str:
-    """``name``, of a model say, which may be that of a folder."""
+    """``name``, as of a model, which may be that of a folder."""
     return str(from_home(Path(name))) if name.startswith("~") else name
 
 
@@ -210,7 +210,7 @@ class TrainConfig(Section):
     )
     baselines: bool = Field(default=True, description="Train on the sparse reward as well, for the comparison.")
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Who else is told what each iteration found."
+        default=(), description="Trackers that get the figures of each iteration."
     )
 
     @model_validator(mode="after")
@@ -259,7 +259,7 @@ class RunConfig(Section):
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested settings, by the names that ``--set`` knows them by."""
+    """The leaves of nested settings, by the names that ``--set`` takes."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -313,7 +313,7 @@ def given(section: BaseModel) -> dict[str, Any]:
 
 
 def names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All fields of a configuration, and its sections, by the names that ``--set`` knows them by."""
+    """All fields of a configuration, and its sections, by the names that ``--set`` takes."""
     for name, field in kind.model_fields.items():
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
