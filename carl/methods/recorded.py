@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from carl.artefacts import MANIFEST, read_json, whole
+from carl.artefacts import MANIFEST, TRAJECTORIES, read_json, whole
 from carl.config import CollectConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
@@ -31,7 +31,7 @@ def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 
     seed = work.config.seed
     prefix = f"held-out-{held_out}-" if held_out else ""
     expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
-    experts = TrajectoryStore(work.directory / f"trajectories/{prefix}expert")
+    experts = TrajectoryStore(work.directory / f"{TRAJECTORIES}/{prefix}expert")
     if not experts.exists():
         count, skip = _share_of_experts(work.task, plan, fewest, held_out > 0)
         experts = collect(
@@ -44,7 +44,7 @@ def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 
             spare=seeds_after(seed, expert, count, 2 * held_out),
             max_failed=plan.max_failed,
         )
-    randoms = TrajectoryStore(work.directory / f"trajectories/{prefix}random")
+    randoms = TrajectoryStore(work.directory / f"{TRAJECTORIES}/{prefix}random")
     if not randoms.exists():
         longest = max(length for part in experts.manifest.parts for length in part.lengths)
         cut = plan.max_steps or math.ceil(plan.random_cut * longest)
@@ -71,7 +71,7 @@ def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bo
 def made(directory: Path, _: Any) -> str | None:
     """A digest of the episodes' lengths, since those of the same seeds are recorded again just so; None if a store is
     missing. Raises ConfigError for a damaged manifest."""
-    manifests = [directory / "trajectories" / store / MANIFEST for store in STORES]
+    manifests = [directory / TRAJECTORIES / store / MANIFEST for store in STORES]
     if not all(path.exists() for path in manifests):
         return None
     lengths = []

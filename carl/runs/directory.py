@@ -17,8 +17,9 @@ from carl.cluster.metrics import record
 from carl.config import RunConfig, flat, names, nearest, renamed
 from carl.errors import ConfigError, ResourceError, briefly
 from carl.methods import config_class, run_config
-from carl.runs.noted import checked, seconds_of
-from carl.runs.stages import known, made, settled_by, stages_of
+from carl.runs.files import Files
+from carl.runs.reader import Run
+from carl.runs.stages import check_names, made, settled_by, stages_of
 
 BEAT_S = 10.0
 """Seconds between two signs of life of a stage that runs: the time at which STAGES was changed."""
@@ -80,17 +81,25 @@ class RunDirectory:
         write_json(self.path / name, content)
 
     def read(self, name: str, default: Any = None) -> Any:
-        """The mapping in a JSON file; ``default`` if there is none; raises ConfigError if it holds anything else."""
-        return read_json(self.path / name, dict) if (self.path / name).exists() else default
+        """What a file holds, read and checked as ``carl.runs.files`` does; ``default`` if there is none."""
+        found = Files(self.path).read(name)
+        return default if found is None else found
+
+    @property
+    def run(self) -> Run:
+        """The run as its files are now; what is damaged raises CarlError."""
+        return Run(Files(self.path))
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """What is noted of each stage; raises ConfigError."""
-        return checked(self.read(STAGES, {}), str(self.path / STAGES), known(self.config))
+        stages: dict[str, dict[str, Any]] = self.read(STAGES, {})
+        check_names(stages, self.config, str(self.path / STAGES))
+        return stages
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds that each stage has taken, over all the times that it was started and came to an end."""
-        return seconds_of(self.path)
+        return dict(self.run.took)
 
     def done(self, stage: str) -> bool:
         """Whether a stage came to its end, and what it made then is still there; raises CarlError for damaged files."""
@@ -179,7 +188,7 @@ def read_config(path: Path) -> RunConfig:
     """The configuration of the run in a directory; raises ConfigError."""
     if not (path / CONFIG).exists():
         raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it")
-    return config_of(read_json(path / CONFIG, dict), str(path / CONFIG)).model_copy(update={"run_dir": path})
+    return config_of(dict(Run(Files(path)).config), str(path / CONFIG)).model_copy(update={"run_dir": path})
 
 
 def config_of(tree: dict[str, Any], where: str) -> RunConfig:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import LIVE, RESULT, SUBJECT, of_arm, whole
+from carl.artefacts import RESULT, of_arm
 from carl.cluster.core import CoreLostError, clearly
 from carl.cluster.logs import about
 from carl.cluster.session import ray_running
@@ -92,9 +92,7 @@ class Pipeline:
         """What to say of trainings whose reward could too often not judge."""
         found: list[str] = []
         for arm in arms_of(self.config):
-            name = of_arm(arm.name, LIVE)
-            with whole(str(self.dir / name)):
-                found += sentences({arm.short: self.dir.read(name, {})})
+            found += sentences({arm.short: self.dir.run.live(arm.name)})
         return found
 
     def _do(self, stage: Stage[Any]) -> None:
@@ -160,7 +158,7 @@ class Pipeline:
         if not self._made():
             *_, last = self.method.stages
             raise ConfigError(f"the stage {last.name} is not done; run `carl run {task}`, which goes on there")
-        trained = self.dir.read(of_arm(arm.name, SUBJECT), {}).get("program")
+        trained = self.dir.run.subject(arm.name).get("program")
         if trained and trained != source:
             raise ConfigError(
                 f"{folder} holds a training with the {noun} {trained}, and the {noun} is {source} now: "

@@ -150,10 +150,13 @@ class Run:
 
     @property
     def seconds(self) -> Record:
-        """Wall-clock seconds of each stage."""
-        stages = {name: stage.get("seconds") for name, stage in self.stages.items()}
-        ended = {name: seconds for name, seconds in stages.items() if seconds is not None}
-        return as_record(self.result.get("seconds")) or ended
+        """Wall-clock seconds of each stage: those of the result, or else what they took so far."""
+        return as_record(self.result.get("seconds")) or self.took
+
+    @property
+    def took(self) -> Mapping[str, float]:
+        """Wall-clock seconds of each stage, over all the times that it was started and came to an end."""
+        return {name: stage["seconds"] for name, stage in self.stages.items() if stage.get("seconds") is not None}
 
     @property
     def task_name(self) -> str:

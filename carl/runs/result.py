@@ -6,10 +6,12 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from carl.artefacts import MANIFEST, TRAJECTORIES
 from carl.episodes.trajectory import TrajectoryStore
 from carl.methods import Work, method_of
 from carl.methods.arms import main_arm, mix_of
-from carl.runs.noted import seconds_of
+from carl.runs.files import Files
+from carl.runs.reader import Run
 
 PACKAGES = (
     "code-as-reward",
@@ -45,7 +47,7 @@ def assemble(work: Work[Any], arms: Mapping[str, Any]) -> dict[str, Any]:
         **method.found(directory),
         "env_steps": main["env_steps"],
         "env_steps_per_s": main["env_steps_per_s"],
-        "seconds": seconds_of(directory),
+        "seconds": Run(Files(directory)).took,
         "evaluation": main[main["headline"]] | {"mode": main["headline"], "arms": dict(arms)},
         "abstains": main["abstains"],
         "cut": main.get("cut", 0),
@@ -57,7 +59,7 @@ def assemble(work: Work[Any], arms: Mapping[str, Any]) -> dict[str, Any]:
 
 def experts(run_dir: Path) -> dict[str, int]:
     """Expert episodes that were recorded, to search with and held out, and those that failed and were passed over."""
-    stores = [TrajectoryStore(path.parent) for path in run_dir.glob("trajectories/*expert/manifest.json")]
+    stores = [TrajectoryStore(path.parent) for path in run_dir.glob(f"{TRAJECTORIES}/*expert/{MANIFEST}")]
     return {
         "recorded": sum(len(store) for store in stores),
         "failed": sum(store.manifest.failed for store in stores),

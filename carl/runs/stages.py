@@ -1,12 +1,12 @@
 """The stages of a run in one table: those of its method, then train, evaluate and report."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import CHECKPOINTS, CURVE, EPISODE, MANIFEST, RESULT, STATE, of_arm, read_json, write_json
+from carl.artefacts import CHECKPOINTS, CURVE, EPISODE, MANIFEST, RESULT, STATE, of_arm, read_json, whole, write_json
 from carl.cluster.logs import for_a_while
 from carl.config import RunConfig
 from carl.console.progress import Progress
@@ -14,7 +14,8 @@ from carl.errors import ConfigError
 from carl.methods import Stage, Work, method_of
 from carl.methods.arms import Arm, arms_of, mix_of
 from carl.methods.code import CODE
-from carl.runs.noted import seconds_of
+from carl.runs.files import Files
+from carl.runs.reader import Run
 from carl.training.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ def report(work: Work[Any]) -> None:
     """Write the report; raises ConfigError if there is nothing to report."""
     from carl.runs.report import build_report
 
-    seconds = seconds_of(work.directory)
-    if not seconds:
+    run = Run(Files(work.directory))
+    if not run.took:
         raise ConfigError(f"{work.directory} holds nothing to report yet; run `carl run {work.config.task}`")
-    if (work.directory / RESULT).exists():
-        write_json(work.directory / RESULT, read_json(work.directory / RESULT, dict) | {"seconds": seconds})
+    if run.result:
+        write_json(work.directory / RESULT, {**run.result, "seconds": run.took})
     build_report(work.directory)
 
 
@@ -135,6 +136,13 @@ def stages_of(config: RunConfig) -> Stages:
 def known(config: RunConfig) -> set[str]:
     """Names of stages that ``stages.json`` may hold: an older carl noted those of code in every run."""
     return {stage.name for stage in (*BUILT_IN, *stages_of(config))}
+
+
+def check_names(stages: Mapping[str, Any], config: RunConfig, where: str) -> None:
+    """Raise ConfigError if ``stages.json``, at ``where``, notes a stage that the run cannot have."""
+    with whole(where):
+        if unknown := stages.keys() - known(config):
+            raise ValueError(f"{min(unknown)} is no stage")
 
 
 def settled_by(config: RunConfig) -> dict[str, str]:

@@ -74,8 +74,22 @@ class _Config(Values):
     train: _Train | None = None
 
 
+class _Failed(Values):
+    """How a stage failed: the error's class, its sentence, and when, in seconds since 1970."""
+
+    error: str
+    message: str
+    time: float
+
+
 class _Stage(Values):
-    seconds: Count = None
+    """Whether a stage is done, the seconds it took, when it began if it runs, how it failed, and what it made."""
+
+    done: bool = False
+    seconds: Number = 0.0
+    since: Number = 0.0
+    failed: _Failed = _Failed(error="", message="", time=0.0)
+    made: str | None = None
 
 
 class _Stages(RootModel[dict[str, _Stage]]):

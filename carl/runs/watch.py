@@ -12,9 +12,8 @@ from carl.errors import ConfigError, StoreError
 from carl.methods.arms import arms_in
 from carl.runs.directory import config_of
 from carl.runs.files import Files
-from carl.runs.noted import checked
 from carl.runs.reader import Record, Run
-from carl.runs.stages import known
+from carl.runs.stages import check_names
 
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
@@ -112,12 +111,13 @@ def look(run: str) -> Glance:
     if not files.holds(CONFIG):
         raise ConfigError(f"{run} holds no run: there is no {CONFIG} in it")
     config = config_of(dict(read.config), files.where(CONFIG))
+    check_names(read.stages, config, files.where(STAGES))
     names = [arm.name for arm in arms_in(read.config)]
     arms = {name: Trained(read.curve(name), read.live(name)) for name in names}
     return Glance(
         run=run,
         config=config,
-        stages=checked(dict(read.stages), files.where(STAGES), known(config)),
+        stages=read.stages,
         subtasks=read.subtasks,
         arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
         asked=read.asked,

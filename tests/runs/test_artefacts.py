@@ -1,9 +1,11 @@
 """Every file of a run, damaged in every way: whoever reads it says in one sentence which it is and what to do."""
 
+import ast
 import copy
 import json
 import logging
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -13,7 +15,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from carl.artefacts import STATE, TABLE, Copied, artefact, remedy
+import carl
+from carl.artefacts import (
+    ASKED,
+    CANDIDATES,
+    CHECKPOINTS,
+    EPISODE,
+    STATE,
+    TABLE,
+    TRAINING,
+    TRAJECTORIES,
+    Copied,
+    artefact,
+    remedy,
+)
 from carl.cli import app
 from carl.console.progress import silent
 from carl.episodes.trajectory import TrajectoryStore
@@ -220,6 +235,35 @@ def test_a_report_names_every_damaged_file_and_goes_without_it(
     if how not in ("of another version", "of other values"):  # of which the report shows what it knows
         quiet = [path.name for path in paths if path.name not in caplog.text and path.suffix == ".json"]
         assert set(quiet) <= {path.name for path in paths if "expert" in str(path)}, quiet
+
+
+def spelled(path: Path) -> Iterator[str]:
+    """Names of files and folders of a run directory in the strings of a module that are no documentation."""
+    tree = ast.parse(path.read_text())
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    files = {row.pattern.rpartition("/")[2] for row in TABLE} - {"*", "*.json"}
+    folders = (ASKED, CANDIDATES, TRAJECTORIES, TRAINING, CHECKPOINTS, EPISODE)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield from (name for name in files if re.search(rf"{re.escape(name)}(?![\w.])", node.value))
+            yield from (f"{name}/" for name in (ASKED, CANDIDATES, TRAJECTORIES) if node.value.startswith(f"{name}/"))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [part.values[0] if isinstance(part, ast.JoinedStr) else part for part in (node.left, node.right)]
+            texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            yield from (text for text in texts if text.partition("/")[0] in folders)
+
+
+def test_no_name_of_a_file_is_spelled_but_in_the_table() -> None:
+    """``config.json`` of a model of Hugging Face is another file."""
+    root = Path(carl.__file__).parent
+    found = {
+        (path.relative_to(root).as_posix(), name)
+        for path in root.rglob("*.py")
+        if path != root / "artefacts.py"
+        for name in spelled(path)
+    }
+    assert found == {("serving/weights.py", "config.json")}
+    assert set(spelled(root / "artefacts.py")) >= {"config.json", "curve.jsonl", "manifest.json"}
 
 
 def places(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
