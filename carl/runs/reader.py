@@ -151,7 +151,8 @@ class Run:
     @property
     def seconds(self) -> Record:
         """Wall-clock seconds of each stage: those of the result, or else what they took so far."""
-        return as_record(self.result.get("seconds")) or self.took
+        took = self.took
+        return as_record(self.result.get("seconds")) or took
 
     @property
     def took(self) -> Mapping[str, float]:

@@ -67,8 +67,8 @@ def send(work: RunConfig | SweepConfig, address: str) -> tuple[Any, str]:
         wheel = pack(folder)
         for task in tasks:
             _take_along(task, folder)
-        told = work.model_dump(mode="json", exclude={"run_dir", "directory"}, exclude_unset=True)
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(told | {"storage": storage}, sort_keys=False))
+        settings = work.model_dump(mode="json", exclude={"run_dir", "directory"}, exclude_unset=True)
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(settings | {"storage": storage}, sort_keys=False))
         environment = {
             "working_dir": name,
             "pip": {
@@ -87,7 +87,7 @@ def send(work: RunConfig | SweepConfig, address: str) -> tuple[Any, str]:
 
 
 def _asked(work: RunConfig | SweepConfig) -> tuple[str, Path, set[str]]:
-    """What carl is told to do in the job, where what it makes goes on this machine, and the tasks that it is about."""
+    """The command of the job, the directory on this machine that its files go to, and the tasks that it runs."""
     if isinstance(work, SweepConfig):
         return f"sweep {CONFIG_FILE}", work.path.absolute(), {trial.config.task for trial in work.trials()}
     return f"run {shlex.quote(work.task)} --config {CONFIG_FILE}", work.directory.absolute(), {work.task}
@@ -108,11 +108,11 @@ def storage_for(storage: str | None, directory: Path, address: str) -> str:
 
 def fetch(client: Any, job: str) -> Path | None:
     """Copy what the job has made so far to its directory on this machine; None if it made nothing."""
-    told = client.get_job_info(job).metadata or {}
-    if "storage" not in told:
+    metadata = client.get_job_info(job).metadata or {}
+    if "storage" not in metadata:
         return None
-    directory, storage = Path(told["run_dir"]), Storage(told["storage"])
-    if told["storage"] != directory.as_uri():
+    directory, storage = Path(metadata["run_dir"]), Storage(metadata["storage"])
+    if metadata["storage"] != directory.as_uri():
         with held(directory):
             storage.fetch(directory)
     return directory if any(directory.glob("*")) else None
@@ -139,7 +139,7 @@ def connect(address: str) -> Any:
     opener = build_opener(*([ProxyHandler({})] if is_loopback(address) else []))
     with clearly(address):
         with suppress(HTTPError), opener.open(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S):
-            pass  # Ray's client would wait for ever; what it says of tokens is said there
+            pass  # Ray's client would wait for ever; a wrong token is its to refuse
         client = Client(address)
         check_versions(client._do_request("GET", "/api/v0/cluster_metadata").json()["data"], address)
     return client
@@ -223,14 +223,14 @@ def _take_along(task: str, folder: Path) -> None:
 def watch(client: Any, job: str, progress: Progress, out: Out) -> int:
     """Show what the job prints, and its progress, until it ends; returns its exit code."""
     shown = 0
-    heard = time.monotonic()
+    answered = time.monotonic()
     while True:
         try:
             shown = asyncio.run(_tail(client, job, shown, progress, out))
             info = client.get_job_info(job)
-            heard = time.monotonic()
+            answered = time.monotonic()
         except (OSError, RuntimeError, aiohttp.ClientError) as error:
-            if time.monotonic() - heard > LOST_S:
+            if time.monotonic() - answered > LOST_S:
                 raise ResourceError(
                     f"the cluster answers no more ({error}). The job may go on: `carl submit --follow {job}`"
                 ) from error
@@ -255,7 +255,7 @@ async def _tail(client: Any, job: str, shown: int, progress: Progress, out: Out)
                 if count > shown:
                     _show(line, progress, out)
     except RuntimeError:
-        return max(count, shown)  # begun again by whoever follows
+        return max(count, shown)  # the follower begins again
     if rest and count >= shown:
         _show(rest, progress, out)
     return max(count, shown)
@@ -266,7 +266,7 @@ def _show(line: str, progress: Progress, out: Out) -> None:
         out(line)
         return
     try:
-        told = json.loads(line.removeprefix(MARK))
-        progress(told["label"], told["done"], told["total"])
+        one = json.loads(line.removeprefix(MARK))
+        progress(one["label"], one["done"], one["total"])
     except (ValueError, KeyError, TypeError):  # something else that begins so
         out(line)

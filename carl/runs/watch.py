@@ -132,15 +132,15 @@ def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:
     Storage that cannot be read for a while is tried again. Raises what ``look`` raises, of the storage only at first.
     """
     pause = every_s or (FAR_S if "://" in run else NEAR_S)
-    glance, heard = look(run), time.monotonic()
+    glance, changed = look(run), time.monotonic()
     yield glance
-    while not glance.over and not glance.failed and time.monotonic() - heard < glance.patience_s:
+    while not glance.over and not glance.failed and time.monotonic() - changed < glance.patience_s:
         time.sleep(pause)
         before = glance.changed
         with suppress(StoreError):
             glance = look(run)
         if glance.changed != before:
-            heard = time.monotonic()
+            changed = time.monotonic()
         yield glance
 
 

@@ -46,14 +46,14 @@ class Score(NamedTuple):
     style: str
     name: str
     mode: str
-    said: str
+    figure: str
     share: float
     low: float
     high: float
 
 
 def style(arm: str) -> str:
-    """The CSS class of an arm's lines."""
+    """The class that colours an arm on the page; arms of other methods have that of code."""
     built_in = {one.name for one in ARMS}
     return "arm-" + (arm.replace("+", "-") if arm in built_in else "code")
 
@@ -88,7 +88,7 @@ def _series(arm: str, points: Sequence[Record], over: str, key: str, offset: flo
 
 
 def _measured(point: Record, key: str) -> float | None:
-    """What the point's own evaluation found, over whole episodes; else what the point says."""
+    """The figure of the point's own evaluation, over whole episodes; else that of the point itself."""
     found = number(as_record(point.get("evaluation")).get(key))
     return number(point.get(key)) if found is None else found
 

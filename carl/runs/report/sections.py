@@ -86,11 +86,11 @@ def missing(run: Run) -> list[str]:
         ("no final evaluation", not outcomes(run)),
         (f"no {RESULT}: the run has not come to its end", not run.result),
     ]
-    return [said for said, lacking in lacks if lacking]
+    return [what for what, lacking in lacks if lacking]
 
 
 def abstains(run: Run) -> list[str]:
-    """What to say of trainings whose reward could too often not judge."""
+    """A sentence for each training whose reward abstained too often."""
     newest = {arm_of(arm).words: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in run.arms}
     return list(sentences(newest))
 

@@ -50,7 +50,7 @@ td i { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.5re
 def write_sweep(sweep: SweepConfig, failed: Mapping[Path, str]) -> list[Row]:
     """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html`` to ``comparison/``; returns a row for each setting.
 
-    ``failed`` says what went wrong, by run directory. Raises ConfigError where they cannot be written.
+    ``failed`` holds, by run directory, what went wrong. Raises ConfigError where they cannot be written.
     """
     settings = [(name, list(trials)) for name, trials in groupby(sweep.trials(), lambda trial: trial.setting)]
     rows = [_row(name, trials, failed) for name, trials in settings]

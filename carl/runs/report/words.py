@@ -9,7 +9,7 @@ from carl.runs.words import number
 from carl.statistics import wilson_interval
 
 DASH = "\u2013"
-"""Stands where a figure is not known."""
+"""Takes the place of a figure that is not recorded."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ ACTING: Mapping[str, str] = {"sampled": "sampling its actions", "greedy": "actin
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an arm reached acting in ``mode``, after how many environment steps (None if the run does not say), and
+    """What an arm reached acting in ``mode``, after how many environment steps (None if that is not recorded), and
     its success rates in the other modes that were evaluated."""
 
     arm: str
@@ -53,7 +53,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
 
 
 def rate(evaluation: Any) -> Rate | None:
-    """The success rate of one evaluation; None if it says none."""
+    """The success rate of one evaluation; None if it holds none."""
     found = evaluation if isinstance(evaluation, Mapping) else {}
     share, episodes = number(found.get("success_rate")), number(found.get("episodes"))
     return Rate(min(max(share, 0.0), 1.0), int(episodes)) if share is not None and episodes else None
@@ -74,21 +74,21 @@ def outcome(arm: str, evaluation: Mapping[str, Any], env_steps: int | None = Non
 def verdict(code: Outcome | None, baselines: Sequence[Outcome], weighed: bool) -> str:
     """Two or three sentences: what the code reward reached, what the baselines did, and who is ahead.
 
-    ``weighed`` says that the environment's own reward is mixed into the code reward.
+    ``weighed``: the environment's own reward is mixed into the code reward.
     """
     if code is None:
         return _without_code(baselines)
     own = arm_of(code.arm).words
     name = f"{own}, with the environment's own mixed in," if weighed else own
     steps = "" if code.env_steps is None else f" after {count(code.env_steps)} environment steps"
-    said = (
+    text = (
         f"Trained on the {name} the policy{_acting(code)} solves {percent(code.rate.share)} of {code.rate.episodes} "
         f"unseen episodes{steps} (95\u00a0% interval {code.rate.range}){_otherwise(code)}."
     )
     if not baselines:
-        return f"{said} No baseline was trained, so it is not known whether the sparse reward would have done as well."
+        return f"{text} No baseline was trained, so it is not known whether the sparse reward would have done as well."
     best = max(baselines, key=lambda one: one.rate.share)
-    return f"{said} {_beside(baselines, code)} {_compared(code, best)}"
+    return f"{text} {_beside(baselines, code)} {_compared(code, best)}"
 
 
 def _acting(one: Outcome) -> str:
@@ -109,11 +109,11 @@ def _beside(baselines: Sequence[Outcome], code: Outcome) -> str:
     apart = [one for one in baselines if one.env_steps is None or abs(one.env_steps - wanted) > 0.02 * wanted]
     if wanted and not apart:
         return f"At the same number of steps {'; '.join(map(_reached, baselines))}."
-    said = (
+    text = (
         f"{_reached(one)} after {count(one.env_steps)} steps" if one.env_steps else _reached(one) for one in baselines
     )
     more = " The numbers of steps differ." if wanted and any(one.env_steps for one in apart) else ""
-    return f"{_sentence(said)}{more}"
+    return f"{_sentence(text)}{more}"
 
 
 def _reached(one: Outcome) -> str:
@@ -137,8 +137,8 @@ def _without_code(baselines: Sequence[Outcome]) -> str:
 
 
 def _sentence(parts: Iterable[str]) -> str:
-    said = "; ".join(parts)
-    return f"{said[:1].upper()}{said[1:]}."
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def percent(share: float) -> str:
@@ -153,7 +153,7 @@ def count(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """Seconds as people say them: '0.4 s', '38 s', '4 min 05 s'."""
+    """Seconds in the units that people use: '0.4 s', '38 s', '4 min 05 s'."""
     found = number(value)
     if found is None:
         return DASH
