@@ -146,9 +146,14 @@ class _Report(Values):
     checks: list[_Check] | None = None
 
 
+class _HeldOut(Values):
+    report: _Report | None = None
+
+
 class _Candidate(Values):
     program: dict[str, Any] | None = None
     report: _Report | None = None
+    held_out: _HeldOut | None = None
     rejected: str | None = None
     answer: str | None = None
 

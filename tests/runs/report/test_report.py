@@ -186,6 +186,7 @@ def test_unusable_files_are_named(run: Path) -> None:
         ("verification.json", ("checks",), {"static_policy": True}),
         ("verification.json", ("checks", 0, "figures"), [1, 2]),
         ("candidates/02-naive.json", ("report", "checks", 1, "frames", 0, "step"), "the last"),
+        ("candidates/03-good.json", ("report", "accepted"), "of course"),
         ("config.json", ("verify", "deadline_s"), "soon"),
         ("stages.json", ("train",), "done"),
     ],
