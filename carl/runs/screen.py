@@ -183,7 +183,7 @@ def _experts(result: Mapping[str, Any]) -> str:
 
 
 def _vlm(result: Mapping[str, Any]) -> str:
-    vlm = result["vlm"]
+    vlm = result.get("vlm")
     if not vlm:
         return "No VLM was asked."
     tried = f"candidates tried: {result['candidates']}, program {result['program_id']}."
