@@ -267,7 +267,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with the names of today: ``reward.source`` was ``reward.method``.
+    """Nested settings with the names of today: ``reward.method`` was called ``reward.source``.
 
     Each tree is renamed before it is merged with another, so that the later one wins whichever name it uses.
     """
