@@ -243,17 +243,14 @@ class ChannelClient:
 
     def acknowledgements(self) -> dict[str, int]:
         """By name, the version that each process adopted last."""
-        """The last version that each name acknowledged."""
         return dict(self._ask("acknowledgements"))
 
     def refusals(self) -> dict[str, Refusal]:
         """By name, the version that each process refused last, and the reason."""
-        """The last refusal of each name that ever refused."""
         return dict(self._ask("refusals"))
 
     def births(self) -> dict[str, int]:
         """By name, the number of times that each process was built."""
-        """How often each name was built; more than once: it was restarted."""
         return dict(self._ask("births"))
 
     def report(self, name: str, failure: str) -> None:

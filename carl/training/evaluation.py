@@ -85,7 +85,6 @@ class Evaluation:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], *, greedy: bool) -> Self:
-        """Sum up one or more episodes."""
         """The summary of at least one outcome, with Wilson's 95 % interval of the success rate."""
         successes = sum(outcome.success for outcome in outcomes)
         return cls(
@@ -101,7 +100,6 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the interval is a pair."""
         """The fields as JSON values."""
         return asdict(self)
 

@@ -166,10 +166,11 @@ def test_sac_learns_from_pictures_and_replays_them_in_bytes():
     assert kept == {np.dtype(np.uint8)}
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path):
+@pytest.mark.parametrize("settings", [{"env_steps": 2_048}, {"env_steps": 512, "algorithm": "sac", "rllib": SOON}])
+def test_the_same_seed_gives_the_same_run(tmp_path, settings):
     points = []
     for name in ("one", "two"):
-        run = training(tmp_path / name, config=HERE.model_copy(update={"env_steps": 2_048}))
+        run = training(tmp_path / name, config=HERE.model_copy(update=settings))
         trained = train(run)
         weights = trained.policy._module.get_state()
         points.append(({k: v for k, v in curve(run)[0].items() if k != "seconds"}, weights))

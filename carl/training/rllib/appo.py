@@ -38,7 +38,6 @@ class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
     _failure: Exception | None = None
 
     def update(self, training_data: Any, **kwargs: Any) -> Any:
-        """As RLlib's; raises what its thread raised, and skips a batch whose episodes died with their env runner."""
         """RLlib's update; raises what failed in the learner's thread. Empty for a batch lost with its env runner."""
         training_data.solve_refs()
         if training_data.episodes == []:

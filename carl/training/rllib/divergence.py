@@ -41,7 +41,6 @@ class FiniteLearner:
         require_finite(list(columns.values()), lambda: names, IN_THE_TASK, together=self._has_others)
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> Any:
-        """As RLlib's, after which losses and gradients are checked."""
         """RLlib's gradients; raises TaskError if they or the loss are not finite."""
         gradients = super().compute_gradients(loss_per_module, **kwargs)  # type: ignore[misc]  # RLlib's
         self._check(loss_per_module, gradients)

@@ -36,7 +36,6 @@ class PPOLearner(FiniteLearner, PPOTorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register Adam, as RLlib does, but fused: all parameters in one kernel."""
-        """Register one Adam over all parameters, fused into one kernel."""
         parameters = self.get_parameters(self.module[module_id])
         optimizer = torch.optim.Adam(parameters, fused=True)
         self.register_optimizer(

@@ -62,12 +62,10 @@ class PicturesConfig(ModelConfig):
 
     @property
     def output_dims(self) -> tuple[int, ...]:
-        """Those of ``body``."""
         """The shape of the encoder's output, without the batch."""
         return tuple(self.body.output_dims)
 
     def build(self, framework: str = "torch") -> "PicturesEncoder":
-        """The encoder, in torch."""
         """The encoder; there is one for torch only."""
         assert framework == "torch"
         return PicturesEncoder(self)

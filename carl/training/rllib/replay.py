@@ -88,16 +88,16 @@ class SAC(RaisesReported, _SAC):  # type: ignore[misc]
         prioritized = "Prioritized" in asked.pop("type")
         asked.pop("beta", None)  # the algorithm hands it over with each call
         asked["metrics_num_episodes_for_smoothing"] = config["metrics_num_episodes_for_smoothing"]
-        return (VersionedPrioritizedReplayBuffer if prioritized else VersionedReplayBuffer)(**asked)
+        buffer = (VersionedPrioritizedReplayBuffer if prioritized else VersionedReplayBuffer)(**asked)
+        buffer.rng = np.random.default_rng(config["seed"])  # in Ray 2.60 it has no seed
+        return buffer
 
     def setup(self, config: Any) -> None:
-        """As RLlib's; warns if the buffer may outgrow the memory."""
         """Set RLlib's SAC up, and warn if its replay buffer will not fit into memory."""
         super().setup(config)
         look_at_memory(self.config.replay_buffer_config["capacity"], self.env_runner.module.observation_space)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As RLlib's, with the replay buffer's state under BUFFER."""
         """RLlib's state and, if the configuration stores it, the replay buffer's."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         if self.config.store_buffer_in_checkpoints:
@@ -105,7 +105,6 @@ class SAC(RaisesReported, _SAC):  # type: ignore[misc]
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """As RLlib's, with the replay buffer's; warns if ``state`` holds none."""
         """Restore RLlib's state and the replay buffer; warns if the state has none."""
         super().set_state(state)
         if BUFFER in state:
