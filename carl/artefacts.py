@@ -16,7 +16,8 @@ from carl.errors import ConfigError, briefly
 CONFIG, STAGES, RESULT, REPORT = "config.json", "stages.json", "result.json", "report.html"
 PROGRAM, VERIFICATION, SYNTHESIS = "program.json", "verification.json", "synthesis.json"
 LOCK, CLAIM, STAMP = "run.lock", "claim.json", "copy.json"
-"""Who works in the directory, who copies to the URI, and how often it was copied; each place has its own."""
+"""The process that works in a directory, the one that copies to a URI, and the number of copies so far. They are not
+copied: the directory and the URI each have their own."""
 
 ASKED, CANDIDATES, TRAJECTORIES, TRAINING = "synthesis", "candidates", "trajectories", "training"
 """Folders: what the VLM was asked, the programs that were tried, stores of episodes, and the folders of the arms."""

@@ -123,7 +123,7 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
 
 
 def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None = None) -> None:
-    """What an entry point in jobs/ does: run ``stages`` of what a file and settings tell; ``usage`` if nothing does."""
+    """Run ``stages`` for an entry point in jobs/: of a file and settings; without a file, exit with ``usage``."""
     if not arguments or arguments[0] in ("-h", "--help"):
         raise SystemExit(usage)
     path, *sets = arguments
@@ -189,8 +189,8 @@ def show(run: RunName) -> None:
 def watch(run: RunName, once: Annotated[bool, typer.Option("--once", help="As carl show.")] = False) -> None:
     """Show how far a run is, again and again until it is through; Ctrl-C ends the watching, not the run.
 
-    One that failed, or gives no sign of life, is watched no more: that is exit status 1. Where the output is no
-    terminal, it is shown once.
+    If the run failed, or gives no sign of life, the command ends with exit status 1. Where the output is not a
+    terminal, the run is shown once.
     """
     from carl.runs.screen import picture
     from carl.runs.watch import follow, look
@@ -253,7 +253,7 @@ def submit(
     if stop:
         with clearly(address):
             connect(address).stop_job(stop)
-        console.print(f"Job {stop} is told to stop. Submitted again, its work goes on from there.")
+        console.print(f"Job {stop} is being stopped. Submitted again, its work goes on from there.")
         return
     if follow:
         client, job = connect(address), follow

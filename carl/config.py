@@ -55,7 +55,7 @@ StorageUri = Annotated[str, AfterValidator(_storage)]
 
 
 class Section(BaseModel):
-    """Settings that belong together. None stands for a field's default."""
+    """Settings that belong together. None means a field's default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -297,7 +297,7 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
         tree[name] = {} if tree.get(name) is None else tree[name]
         tree = tree[name]
         if not isinstance(tree, dict):
-            raise ValueError(f"{key}: {name} is no section of settings")
+            raise ValueError(f"{key}: {name} is not a section of settings")
     tree[leaf] = value
 
 

@@ -83,7 +83,7 @@ def _problem(problem: Mapping[str, Any], hint: Hint) -> str:
         case "literal_error":
             choices = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
             given = str(problem["input"])
-            return f"{where}{shown(given)} is none of {', '.join(choices)}{did_you_mean(given, choices)}"
+            return f"{where}{shown(given)} is not one of {', '.join(choices)}{did_you_mean(given, choices)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}{shown(problem['input'])} should be a mapping, as {{name: value}}"
         case "value_error" | "json_invalid" | "assertion_error":

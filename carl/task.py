@@ -35,7 +35,7 @@ class Expert(Protocol):
     def __call__(self, env: Environment) -> Actor:
         """Return the actor for the episode that ``env`` was just reset to.
 
-        A planner or a script reads ``env.unwrapped``; a policy looks only at the observations it is handed.
+        A planner or a script reads ``env.unwrapped``; a policy looks only at its observations.
         """
 
 

@@ -39,7 +39,7 @@ def test_the_sweep_parses_and_its_trials_differ_in_what_it_says():
     [
         ("base: {task: Empty-8x8}\ngrid: {train.env_stepps: [1]}", r"train\.env_stepps"),
         ("base: {task: Empty-8x8}\ngrid: {train.env_steps: [-1]}", r"train\.env_steps"),
-        ("base: {task: Empty-8x8}\ngrid: {task.name: [x]}", "task is no section"),
+        ("base: {task: Empty-8x8}\ngrid: {task.name: [x]}", "task is not a section"),
         ("base: {task: Empty-8x8}\ngrid: {seed: [1]}", "seed is the sweep's own"),
         ("base: {task: Empty-8x8}\nseeds: [1, 1]", "the same value twice"),
     ],

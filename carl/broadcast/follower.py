@@ -22,7 +22,7 @@ class Follower:
 
     ``pull`` asks the channel now. ``listen`` starts a thread that receives a new version at once, also while its
     process samples. The thread waits in a call to the channel, since the channel cannot call a runner: sampling holds
-    an RLlib actor's only thread, and the runner in the driver is no actor. While it waits it does not hold the
+    an RLlib actor's only thread, and the runner in the driver is not an actor. While it waits it does not hold the
     interpreter's lock.
 
     A version that cannot be fetched, or for which ``adopt`` raises RewardError, is refused: in the log, and in the

@@ -30,7 +30,7 @@ class CoreLostError(ResourceError):
 
 
 def lost() -> bool:
-    """Whether the core of the running Ray is gone: any further call of Ray would wait for ever."""
+    """Whether the core of the running Ray is gone: any further call of Ray would wait without end."""
     return bool(_lost)
 
 
@@ -38,7 +38,7 @@ def lost() -> bool:
 def watched(gone: Callable[[], str] | None = None) -> Iterator[None]:
     """Send SIGTERM to the main thread once ``gone`` returns a text that names the lost process; see ``clearly``.
 
-    Ray itself raises nothing: without the raylet tasks wait for ever, and without the GCS Ray ends the driver's process
+    Ray itself raises nothing: without the raylet tasks never end, and without the GCS Ray ends the driver's process
     after 60 s. The main thread must enter this context, since SIGTERM raises KeyboardInterrupt there; in any other
     thread nothing is watched.
     """

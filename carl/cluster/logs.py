@@ -75,7 +75,7 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported, as the next one
-    "RAY_task_oom_retries": "1",  # without it Ray repeats for ever a task that was killed for its memory
+    "RAY_task_oom_retries": "1",  # without it Ray repeats without end a task that was killed for its memory
 }
 """Environment variables that silence libraries, also in the processes that a driver starts."""
 

@@ -1,4 +1,4 @@
-"""Room on the cluster for the processes of a run, checked before they start: Ray would wait for it for ever.
+"""Room on the cluster for the processes of a run, checked before they start: Ray would wait for it without end.
 
 ``room_for`` requests a placement group, which also makes an autoscaler add what is not free. RLlib and Serve start no
 processes inside a group that a driver holds, so the group is removed before they start; until they run, other runs on

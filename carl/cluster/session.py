@@ -83,7 +83,7 @@ def _start() -> None:
             if last or isinstance(error, ValueError):  # which is a malformed address
                 where = f"the cluster at RAY_ADDRESS={address} cannot be used" if address else "Ray does not start here"
                 raise ResourceError(f"{where}: {error}") from error
-            _log.warning("Ray did not start and is started once more: %s", error)
+            _log.warning("Ray did not start and is started again: %s", error)
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from carl.errors import TaskError
 
 
 def cast(space: gym.Space[Any], action: Any, who: str) -> Any:
-    """A copy of ``action`` with ``space``'s dtype and shape, as a vector environment would hand it over.
+    """A copy of ``action`` with ``space``'s dtype and shape, as a vector environment would pass it.
 
     ``action`` may be an int, a float, a list, a NumPy scalar or an array of as many numbers as the space has. A float
-    in place of an integer has to be whole, and none NaN or infinite. Raises TaskError, which begins with ``who``
-    acted, if it cannot be cast or is outside ``space``, or if that is neither numbers nor a Dict or Tuple of them.
+    in place of an integer has to be whole, and NaN and infinity are refused. Raises TaskError, whose message begins
+    with ``who``, if it cannot be cast or is outside ``space``, or if ``space`` is neither numbers nor a Dict or Tuple
+    of them.
     """
     if isinstance(space, spaces.Dict):
         parts = dict(action) if isinstance(action, Mapping) else {}

@@ -40,7 +40,7 @@ def collect(
 ) -> TrajectoryStore:
     """Record as many episodes as there are ``seeds``, in their order, and return the finished store.
 
-    Expert episodes that fail are left out and counted; ``spare`` seeds, in their order, stand in for theirs, so that
+    Expert episodes that fail are left out and counted; ``spare`` seeds, in their order, replace theirs, so that
     the same seeds give the same store. Ray tasks play and write in parallel; where Ray is not initialised, this process
     does. If the task has demonstrations, expert episodes are ``len(seeds)`` of them instead, after the first ``skip``
     that succeeded, checked and copied.

@@ -12,7 +12,7 @@ from carl.task import Task
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Episodes that a user recorded for a task, checked; those that are no success are passed over.
+    """Episodes that a user recorded for a task, checked; those without success are passed over.
 
     Attributes:
         usable: indices into ``store`` of those that succeeded.
@@ -31,7 +31,7 @@ class Demonstrations:
         failed = len(store) - len(usable)
         if failed > max_failed * len(store):
             raise TaskError(
-                f"task {task.name!r}: {failed} of {len(store)} demonstrations in {store.uri} are no success, the first "
+                f"task {task.name!r}: {failed} of {len(store)} demonstrations in {store.uri} failed, the first "
                 f"of them number {ended.index(False)} (from 0); at most the share {max_failed:g} may be "
                 "(collect.max_failed), so leave them out, or allow more"
             )

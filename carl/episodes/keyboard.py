@@ -33,14 +33,14 @@ LARGEST = 4
 class Keyboard:
     """Keys as they are pressed, without Enter; a context manager, which leaves the terminal as it was.
 
-    Raises ConfigError if ``descriptor`` is no terminal.
+    Raises ConfigError if ``descriptor`` is not a terminal.
     """
 
     def __init__(self, descriptor: int | None = None, write: Callable[[str], Any] | None = None) -> None:
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         self.write = write or _to_stdout
         if not os.isatty(self._descriptor):
-            raise ConfigError("keys are read from a terminal, and this is none; over ssh, use ssh -t")
+            raise ConfigError("keys are read from a terminal, and this is not one; over ssh, use ssh -t")
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._descriptor)

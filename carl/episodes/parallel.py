@@ -48,7 +48,7 @@ def in_parallel(
         sizes: how much ``progress`` counts each piece of work for, under ``label``.
         died: gives the error for a piece of work whose process ended.
 
-    The first error of ours is raised as it was.
+    The first CarlError is raised as it was.
     """
     import ray
 

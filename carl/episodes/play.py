@@ -75,7 +75,7 @@ def attempt(
 
 
 def _player(task: Task, seed: int, role: Role) -> Expert:
-    """Who plays the episode of ``seed``; raises TaskError for an action that is none of the environment's."""
+    """The player of the episode of ``seed``; it raises TaskError for an action outside the action space."""
 
     def player(env: Environment) -> Actor:
         act = _random(env, seed) if role == "random" else _acting(task, env)

@@ -29,13 +29,13 @@ class Recorder(FilmedEnv):
         task: its camera takes the frames, its ``success`` decides.
         uri: folder or URI of the store.
         existing: what to do if it holds episodes already; "replace" replaces them with the first that is kept.
-        role: who plays, as the store records it.
+        role: that of the player, as the store records it.
 
     Attributes:
         kept, failed: episodes so far.
 
     Raises StoreError if there are episodes and ``existing`` is "refuse", or if they are of other frames; TaskError if
-    an action is none of the environment's, or if nothing can be seen of a success.
+    an action is outside the environment's action space, or if nothing can be seen of a success.
     """
 
     def __init__(self, task: Task, uri: str | Path, existing: Existing = "refuse", role: str = "demonstration") -> None:

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def announce(task: str, role: str, frame: Frame, episodes: int, steps: int, progress: Progress = silent) -> None:
-    """Say how large ``episodes`` of at most ``steps`` steps with such frames get, and warn of large ones once.
+    """Report how large ``episodes`` of at most ``steps`` steps with such frames get, and warn once if that is large.
 
     What they take on disk is reckoned from how far this one frame can be compressed.
     """

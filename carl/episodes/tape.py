@@ -116,8 +116,8 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """An environment of ``task`` whose episodes are recorded on ``tape``.
 
     An episode that outlasts ``carl.task.LONGEST`` is truncated there. After its end nothing is recorded until the next
-    reset. ``reset`` and ``step`` raise TaskError for a NaN or an infinity in an observation or a reward, and for what
-    is no frame.
+    reset. ``reset`` and ``step`` raise TaskError for a NaN or an infinity in an observation or a reward, and for a
+    malformed frame.
     """
 
     def __init__(self, task: Task, env: Environment, with_events: bool = False) -> None:

@@ -43,7 +43,7 @@ def method_of(name: str) -> Method[Any]:
     for entry_point in named:
         return _loaded(entry_point)
     names = method_names()
-    raise ConfigError(f"reward.method: {name!r} is none of {', '.join(names)}{did_you_mean(name, names)}")
+    raise ConfigError(f"reward.method: {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
 
 
 def method_names() -> list[str]:

@@ -72,7 +72,7 @@ def main_arm(config: RunConfig) -> Arm:
 
 
 def arms_of(config: RunConfig) -> tuple[Arm, ...]:
-    """What is trained: the reward of the run, and the sparse baselines beside a method that is none itself."""
+    """What is trained: the run's method, and the sparse baselines unless that method is one of them."""
     main = main_arm(config)
     if main.name in BASELINES or not config.train.baselines:
         return (main,)

@@ -128,7 +128,7 @@ def verify(work: Work[CodeConfig]) -> None:
 
 
 def program_of(work: Work[CodeConfig]) -> RewardProgram:
-    """The program in the run's directory, whether it was verified or not; logs are about it from now on.
+    """The program in the run's directory, verified or not; log lines name it from now on.
 
     Raises ConfigError if there is none, and ProgramError if it is malformed.
     """

@@ -33,7 +33,7 @@ class Work(Generic[Config]):
     Attributes:
         task, config: the run's.
         directory: the run's, where stages leave artefacts and find those of the stages before.
-        progress: told how far the stage is.
+        progress: receives the progress of the stage.
         evaluator: gives the processes that evaluate policies; they start at the first call and serve all stages.
     """
 

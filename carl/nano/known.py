@@ -39,7 +39,7 @@ def check(task: str, frame: Frame) -> None:
         )
     if strange := strange_tiles(frame):
         _log.warning(
-            "the embedded model reads MiniGrid's rooms, and %d of the %d tiles of a frame of %r are none of theirs: "
+            "the embedded model reads MiniGrid's rooms, and %d of the %d tiles of a frame of %r do not occur there: "
             "its answers are likely to be useless. If no program passes, %s",
             *(strange, height * width // TILE**2, task, OTHERS),
         )

@@ -1,4 +1,4 @@
-"""Numbers that are none: NaN and infinities, found where they first appear."""
+"""Checks for NaN and infinities, which find them where they first appear."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def finite(values: Any) -> bool:
 
 
 def check_finite(task: str, what: str, values: Any, steps: NDArray[np.int64]) -> None:
-    """Raise TaskError for the first number in ``values`` that is none.
+    """Raise TaskError for the first NaN or infinity in ``values``.
 
     Args:
         task: the task's name.

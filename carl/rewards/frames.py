@@ -53,10 +53,10 @@ class Frames:
         onto: Any = getattr(self._task.camera, "onto", _never)
         self._redraws = [onto(env, row) or _cannot for env, row in zip(self._envs, self._rows, strict=True)]
         self._all = frames.view()
-        self._all.flags.writeable = False  # what somebody else drew in it would stay there
+        self._all.flags.writeable = False  # or what another camera draws in it would stay there
 
 
-def _never(env: Environment, frame: Frame) -> None:  # noqa: ARG001  stands in for cameras that only film
+def _never(env: Environment, frame: Frame) -> None:  # noqa: ARG001  in place of a draw function, for cameras that only film
     return None
 
 

@@ -19,7 +19,7 @@ Slots = NDArray[np.intp]
 Judge = Callable[[Slots, Slots], NDArray[np.float64]]
 """(rows ``intp[M]``, sub-tasks ``intp[M]``) to progress ``float64[M]``; NaN is an abstain.
 
-Row i means the i-th frame handed over with this step."""
+Row i is the i-th frame of this step."""
 
 
 class Latch:
@@ -58,7 +58,7 @@ class Latch:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Look at one frame for each of ``slots``, the initial one of an episode where ``began`` (``bool[M]``).
 
-        Returns what it earned, ``float64[M]``, and who abstained, ``bool[M]``.
+        Returns what each earned, ``float64[M]``, and which abstained, ``bool[M]``.
         """
         if began.any():
             self.begin(slots[began])

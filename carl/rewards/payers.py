@@ -16,7 +16,7 @@ class Payers:
     another thread than the rest, but by one at a time.
 
     Attributes:
-        newest: the version that slots adopt at their next episode start; 0 is none.
+        newest: the version that slots adopt at their next episode start; 0: no version yet.
         versions: ``int64[N]``, the version that pays each slot.
     """
 

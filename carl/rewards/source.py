@@ -26,8 +26,8 @@ class Need(StrEnum):
 class Seen:
     """One vector step: M slots, each at the start of an episode or one step further in it.
 
-    What the source does not need is None. Arrays are lent for the call: they may lie where the next ones will, so copy
-    what has to last, and write in none.
+    What the source does not need is None. Arrays are valid during the call only, since the next step may overwrite
+    them: copy what has to last, and do not write to them.
 
     Attributes:
         slots: ``intp[M]``, each once, in any order.

@@ -34,7 +34,7 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
     reset step a new episode begins, with reward 0. ``reset(options={"reset_mask": ...})`` begins new episodes in the
     masked slots at once.
 
-    A source handed over by ``set_source``, from whichever thread, is adopted by each slot at its next episode start,
+    A source passed to ``set_source``, from any thread, is adopted by each slot at its next episode start,
     so that no episode mixes two. Without a ``mix`` the source's reward is mixed with the task's share of the
     environment's own, and everything is shown that ``source`` shows.
 
@@ -89,7 +89,7 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
 
     @property
     def version(self) -> int:
-        """The version that slots adopt at their next episode start; 0 is no source."""
+        """The version that slots adopt at their next episode start; 0: no source yet."""
         return self._payers.newest
 
     def set_source(self, version: int, source: RewardSource) -> None:

@@ -44,8 +44,8 @@ class RunDirectory:
         """Open the directory of ``config`` or begin it; raises ConfigError if it holds another run, and what ``check``
         raises, before anything is written.
 
-        The settings of a stage that is not done may change: a server that was down, say, is named anew. ``default`` has
-        what held where the directory records nothing or null; None: the library's defaults.
+        The settings of a stage that is not done may change, for example the URL of a server. ``default`` has what held
+        where the directory records nothing or null; None: the library's defaults.
         """
         self.path = config.directory
         self.config = config
@@ -118,7 +118,7 @@ class RunDirectory:
 
     @contextmanager
     def attempt(self, stage: str) -> Iterator[None]:
-        """Note with what error a stage fails, and when; how it failed before is forgotten. Ctrl-C is no failure.
+        """Note with what error a stage fails, and when; how it failed before is forgotten. Ctrl-C is not a failure.
 
         Raises ResourceError in place of whatever a full disk caused.
         """
@@ -128,8 +128,8 @@ class RunDirectory:
             yield
         except Exception as error:  # whatever it is, it is noted and raised
             full = self._disk_is_full(error)
-            told = full or error
-            failed = {"error": type(told).__name__, "message": str(told), "time": round(time.time(), 3)}
+            reason = full or error
+            failed = {"error": type(reason).__name__, "message": str(reason), "time": round(time.time(), 3)}
             with suppress(ConfigError):  # what went wrong counts more than that it cannot be noted
                 self._note(stage, done=False, failed=failed)
             if full:
@@ -137,7 +137,7 @@ class RunDirectory:
             raise
 
     def _disk_is_full(self, error: BaseException | None) -> ResourceError | None:
-        """What to say if that is why ``error`` was raised."""
+        """The error to raise in its place if ``error`` comes from a full disk, else None."""
         while error is not None:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 where = error.filename or self.path

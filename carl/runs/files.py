@@ -61,7 +61,7 @@ class Files:
         return [f"{folder}/{name}" for name in self._storage.names(folder)]
 
     def store(self, folder: str) -> TrajectoryStore:
-        """The store of episodes in a folder, which may be none."""
+        """The store of episodes in a folder, which need not exist."""
         return TrajectoryStore(self.where(folder))
 
     def changed(self, names: Sequence[str]) -> float:

@@ -89,7 +89,7 @@ class Pipeline:
 
     @property
     def abstaining(self) -> list[str]:
-        """What to say of trainings whose reward could too often not judge."""
+        """A sentence for each training in which too many frames could not be judged."""
         found: list[str] = []
         for arm in arms_of(self.config):
             found += sentences({arm.short: self.dir.run.live(arm.name)})
@@ -100,7 +100,7 @@ class Pipeline:
         try:
             self._try(stage)
         except CoreLostError as error:
-            _log.warning("%s. Once more with another Ray", error)
+            _log.warning("%s. The stage starts again with another Ray", error)
             self._ray.close()
             self._judge = None  # its processes are gone
             self._try(stage)

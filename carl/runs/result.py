@@ -72,6 +72,6 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # carl run from its source tree, say
+        except PackageNotFoundError:  # for example carl in its source tree
             found[package] = "not installed"
     return found

@@ -132,7 +132,7 @@ def _shared(before: Mapping[str, Any], kind: type[RunConfig]) -> Mapping[str, An
     """``before`` without the sections of its own method, where another one is configured as ``kind`` now."""
     try:
         left_out = config_class(before).model_fields.keys() - kind.model_fields.keys()
-    except ConfigError:  # the method that there was is no more
+    except ConfigError:  # that method is not installed any more
         left_out = before.keys() - kind.model_fields.keys()
     return {name: value for name, value in before.items() if name not in left_out}
 

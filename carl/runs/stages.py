@@ -26,8 +26,7 @@ Stages = tuple[Stage[Any], ...]
 
 @contextmanager
 def training(work: Work[Any], arm: Arm) -> Iterator["Training"]:
-    """The training of an arm; meanwhile logs are about the source that it looks at, if it does. Raises CarlError if
-    that is missing."""
+    """The training of an arm; log lines name its source meanwhile. Raises CarlError if the source is missing."""
     from carl.training.training import Training
 
     config, method = work.config, method_of(work.config.reward.method)
@@ -142,7 +141,7 @@ def check_names(stages: Mapping[str, Any], config: RunConfig, where: str) -> Non
     """Raise ConfigError if ``stages.json``, at ``where``, notes a stage that the run cannot have."""
     with whole(where):
         if unknown := stages.keys() - known(config):
-            raise ValueError(f"{min(unknown)} is no stage")
+            raise ValueError(f"{min(unknown)} is not a stage")
 
 
 def settled_by(config: RunConfig) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Storage:
         except OSError as error:
             raise StoreError(f"storage={uri} cannot be reached: {error}") from error
         except (pa.ArrowException, ValueError) as error:
-            raise ConfigError(f"storage={uri} is no URI that pyarrow.fs can open: {error}") from error
+            raise ConfigError(f"storage={uri} is not a URI that pyarrow.fs can open: {error}") from error
         self._in_one_go = self._fs.type_name.startswith(OBJECT_STORES)
         self._pushed: dict[str, tuple[int, int] | None] = {}
 
@@ -86,7 +86,7 @@ class Storage:
         with store_errors(self.uri):
             there = self._files()
             if there and CONFIG not in there:
-                raise ConfigError(f"storage={self.uri} holds something that is no run; give another URI")
+                raise ConfigError(f"storage={self.uri} holds something that is not a run; give another URI")
             if there and (directory / CONFIG).exists():
                 self._check_run(directory)
                 self.check_latest(directory)
@@ -280,7 +280,7 @@ def _in_order(names: Any) -> list[str]:
 
 
 class Mirror:
-    """Pushes ``directory`` to ``storage`` while the context lasts, and once more at its end.
+    """Pushes ``directory`` to ``storage`` while the context lasts, and again at its end.
 
     Storage that fails for a while costs nothing but the copies. At the end it is tried for ``PATIENCE_S`` seconds;
     then StoreError is raised, unless something else went wrong before.

@@ -127,7 +127,7 @@ def connect(address: str) -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     if urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(f"--address {address} is no URL; give that of the cluster's dashboard, http://HOST:8265")
+        raise ConfigError(f"--address {address} is not a URL; give that of the cluster's dashboard, http://HOST:8265")
 
     class Client(JobSubmissionClient):
         """Ray's, which asks this machine's own cluster through no proxy."""
@@ -139,7 +139,7 @@ def connect(address: str) -> Any:
     opener = build_opener(*([ProxyHandler({})] if is_loopback(address) else []))
     with clearly(address):
         with suppress(HTTPError), opener.open(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S):
-            pass  # Ray's client would wait for ever; a wrong token is its to refuse
+            pass  # Ray's client would wait without end; the client refuses a wrong token itself
         client = Client(address)
         check_versions(client._do_request("GET", "/api/v0/cluster_metadata").json()["data"], address)
     return client

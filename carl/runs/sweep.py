@@ -40,7 +40,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
-"""What Tune is told by environment variables: to print nothing, write no tables of its own, and leave Ctrl-C alone."""
+"""Environment variables for Tune: print nothing, write no tables, leave Ctrl-C alone."""
 
 RETRIES = 2
 """Times that a trial is begun again when it lacks resources or its process dies; it goes on where it was."""
@@ -49,7 +49,7 @@ RETRIES = 2
 def run_sweep(sweep: SweepConfig, progress: Progress = silent) -> list[dict[str, Any]]:
     """Run all trials, and write a table and a page to ``comparison/``; returns a row for each setting.
 
-    A trial that fails is said so in its row. Raises ConfigError if a directory holds another run.
+    The row of a trial that fails has its error. Raises ConfigError if a directory holds another run.
     """
     with held(sweep.path), ray_running(progress):
         failed = _make_programs(sweep, progress)
@@ -90,16 +90,16 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
 def _made_by(config: RunConfig, stages: Sequence[Stage[Any]], folder: Path) -> RunConfig:
     """The run in ``folder`` that does the stages before training for all trials in which the same follows from them."""
     sections = {section for stage in stages for section in stage.settles}
-    told = config.model_dump(mode="json", include={"task", "seed", *sections})
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    settled = config.model_dump(mode="json", include={"task", "seed", *sections})
+    digest = hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:8]
     method = {"reward": {"method": config.reward.method}}
-    return run_config(told | method | {"run_dir": folder / f"seed-{config.seed}-{digest}"})
+    return run_config(settled | method | {"run_dir": folder / f"seed-{config.seed}-{digest}"})
 
 
 def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> dict[Path, str]:
     """Run the trials that are not done; returns what failed, by run directory."""
     todo = [trial.config for trial in trials if not _done(trial.config)]
-    told = _Told(progress, len(trials) - len(todo), len(trials))
+    counter = _Counter(progress, len(trials) - len(todo), len(trials))
     if not todo:
         return {}
     for name, value in QUIET.items():
@@ -112,7 +112,7 @@ def _tune(sweep: SweepConfig, trials: Sequence[Trial], progress: Progress) -> di
             name="tune",
             storage_path=str(sweep.path.resolve()),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            callbacks=[told],
+            callbacks=[counter],
             verbose=0,
         ),
     ).fit()
@@ -124,13 +124,13 @@ def _done(config: RunConfig) -> bool:
     try:
         if made("evaluate", config.directory, config) is None:
             return False
-    except CarlError:  # the trial says so
+    except CarlError:  # the trial raises it again
         return False
     return not config.storage or Storage(config.storage).read(RESULT) is not None
 
 
-class _Told(_Reporter):  # type: ignore[misc]
-    """Tells how many trials have ended, in place of Tune's own reporter."""
+class _Counter(_Reporter):  # type: ignore[misc]
+    """Reports how many trials have ended, in place of Tune's own reporter."""
 
     def __init__(self, progress: Progress, done: int, total: int) -> None:
         super().__init__()
@@ -148,15 +148,15 @@ class _Told(_Reporter):  # type: ignore[misc]
 
     def __reduce__(self) -> Any:
         """Tune writes a copy to disk, from which nothing is ever begun."""
-        return _Told, (silent, self._done, self._total)
+        return _Counter, (silent, self._done, self._total)
 
 
-def _trial(told: Mapping[str, Any]) -> None:
+def _trial(given: Mapping[str, Any]) -> None:
     """What Tune starts. It reserves nothing: the run begins outside Tune's placement group, on the node where its
     directory is, and its processes are placed wherever there is room.
     """
-    run = _ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=told["here"])(_run)
-    tune.report({"failed": ray.get(run.remote(told["config"]))})
+    run = _ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=given["here"])(_run)
+    tune.report({"failed": ray.get(run.remote(given["config"]))})
 
 
 def _run(config: RunConfig) -> str | None:

@@ -52,7 +52,7 @@ HELD: set[bytes] = set()
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Leave the global generators of random numbers as they were, and threads of torch to who needs them."""
+    """Restore the global random number generators and torch's number of threads at the end."""
     import torch
 
     states, threads = (random.getstate(), np.random.get_state()), torch.get_num_threads()
@@ -109,7 +109,7 @@ class Trial:
                 paid = [PaidVectorEnv(envs, self.task, mix=mix) for mix in mixes]
                 self._check_together(envs, paid, seeds)
         finally:
-            envs.closed = True  # or gymnasium closes it once more when it is collected
+            envs.closed = True  # or gymnasium closes it again when it is collected
 
     def _check_together(self, envs: SyncVectorEnv, paid: Sequence[PaidVectorEnv], seeds: list[int]) -> None:
         self._check_reset(envs.envs[0], seeds[0])
@@ -191,13 +191,13 @@ class Trial:
         seed = seed_of(self.run_seed, Role.EXPERT, 0, 0)
         with (
             TemporaryFile() as given,
-            TemporaryFile() as said,
+            TemporaryFile() as output,
             TemporaryFile() as complained,
         ):
             given.write(pickle.dumps((sys.path, self._packed(partial(play_at_random, self.task, seed)))))
             given.seek(0)
             command = [sys.executable, "-c", CHILD]
-            with subprocess.Popen(command, stdin=given, stdout=said, stderr=complained) as process:
+            with subprocess.Popen(command, stdin=given, stdout=output, stderr=complained) as process:
                 try:
                     import carl.training.rllib.algorithms  # noqa: F401  which takes as long, and is needed next
 
@@ -206,9 +206,9 @@ class Trial:
                     return  # slow is not dead
                 finally:
                     process.kill()
-            said.seek(0)
+            output.seek(0)
             complained.seek(0)
-            if GOODBYE not in said.read():
+            if GOODBYE not in output.read():
                 last = complained.read().decode(errors="replace").strip().rpartition("\n")[2]
                 raise TaskError(
                     f"task {self.task.name!r}: its environment ends its process ({_death(process.returncode)}) in the "

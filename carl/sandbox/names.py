@@ -31,7 +31,7 @@ NUMBERS = _words("bool bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 i
 """Kinds of numbers, after ``np.`` or as a string."""
 
 NUMPY_VALUES = NUMBERS | _words("pi e inf nan newaxis")
-"""What follows ``np.`` and is no function."""
+"""What may follow ``np.`` and is not a function."""
 
 GRIDS = _words("mgrid ogrid")
 """What follows ``np.`` and is subscripted."""
@@ -178,7 +178,7 @@ CV2 = _words(
 """What may follow ``cv2.``. Left out: files, windows, threads, networks, and what draws random numbers (kmeans)."""
 
 FIELDS = _words("shape dtype size ndim T real imag")
-"""Attributes of arrays that are no methods."""
+"""Attributes of arrays that are not methods."""
 
 METHODS = FIELDS | _words(
     # of arrays and numbers
@@ -219,7 +219,7 @@ def records() -> frozenset[str]:
 
 @cache
 def attributes() -> frozenset[str]:
-    """What may follow a dot behind everything that is no module."""
+    """What may follow a dot behind everything that is not a module."""
     return METHODS | records()
 
 

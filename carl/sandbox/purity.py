@@ -3,8 +3,8 @@
 It could also depend on three things: memory that was never written, the clock, and addresses. All of them are options
 or properties of functions, so a function must be called by name, with the options that matter written out:
 
-- a function is no value: a call under another name could not be checked, and a text or a set would show its address;
-- an iterator (``zip``, a generator) is no value either, for the same reason;
+- a function is not a value: a call under another name could not be checked, and a text or a set would show its address;
+- an iterator (``zip``, a generator) is not a value either, for the same reason;
 - a ``dtype`` is a kind of numbers, since other kinds turn "now" into the time;
 - ``where=`` and ``np.pad`` leave no element unwritten.
 """
@@ -297,7 +297,7 @@ def _at(call: ast.Call, options: Options, place: int | None, name: str) -> list[
 
 
 def _assigned(tree: ast.Module) -> dict[str, list[ast.expr]]:
-    """What each name is bound to, wherever it is; ``UNKNOWN`` stands for all that is not written out."""
+    """What each name is bound to, wherever it is; ``UNKNOWN`` is in place of all that is not written out."""
     found: defaultdict[str, list[ast.expr]] = defaultdict(list)
     plain: set[int] = set()
     for node in ast.walk(tree):

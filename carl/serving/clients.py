@@ -22,7 +22,7 @@ ANYONE = "anyone"
 
 
 class Budget(BaseModel):
-    """A client's limits per day, which begins at 00:00 UTC. None is no limit."""
+    """A client's limits per day, which begins at 00:00 UTC. None: no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

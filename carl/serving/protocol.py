@@ -41,7 +41,7 @@ ASKS_FOR_TEXT: Mapping[str, Sequence[Any]] = {
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"), ()),
     **dict.fromkeys(("json_schema", "regex", "ebnf"), ()),
 }
-"""Parameters that would change the answer's form, and the values that stand for plain text. With any other value except
+"""Parameters that would change the answer's form, and the values that mean plain text. With any other value except
 null, false, 0 and empty ones a request is refused, since an answer that ignores it would be another one."""
 
 
@@ -274,7 +274,7 @@ def _image_errors() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ApiError(413, f"an image is too large: {error}", "image_too_large") from error
     except (binascii.Error, OSError, ValueError, SyntaxError) as error:
-        raise ApiError(400, "the image is no readable base64 PNG or JPEG", "invalid_image") from error
+        raise ApiError(400, "the image is not a readable base64 PNG or JPEG", "invalid_image") from error
 
 
 def chat_completion(model: str, completions: Sequence[Completion]) -> dict[str, Any]:

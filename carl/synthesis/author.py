@@ -18,7 +18,7 @@ from carl.vlm.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question
 
 NAME_LINE = "Task: name the sub-tasks."
 WRITE_LINE = "Task: write the program for sub-task {index} of {count}: {name}."
-"""Last lines of the two requests. They stand for themselves: a small model may be shown nothing else of the text."""
+"""Last lines of the two requests. Each is complete by itself: a small model may be shown nothing else of the text."""
 
 FIRST = "It is looked at from the episode's first frame on."
 LATER = "It is looked at only once sub-task {index}, {name}, is done."

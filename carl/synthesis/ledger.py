@@ -1,4 +1,4 @@
-"""The files in which a search leaves what it tried; all that they say is in their content."""
+"""The files in which a search records what it tried; their names carry no state."""
 
 import re
 from collections.abc import Iterable, Mapping

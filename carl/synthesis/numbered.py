@@ -20,7 +20,7 @@ _ITEM = re.compile(
 
 _COUNTS = re.compile(rf"^{_LEAD}[(\[]?(?:(?:{_WORD})[ \t]*)?(\d{{1,2}})\b", re.IGNORECASE)
 _MORE = re.compile(r"^\W*(?:\.{3}|\u2026|etc\.?|and so on\.?)\W*$", re.IGNORECASE)
-"""A line that stands for sub-tasks without naming them."""
+"""A line in place of sub-tasks that it does not name."""
 
 _FENCE = re.compile(r"^\s*(?:`{3,}|~{3,})\w*\s*$")
 _SCENE = re.compile(r"^\W*scene\W*?:\W*(?P<words>.+)$", re.IGNORECASE)
@@ -194,7 +194,7 @@ def holds(line: str, number: int) -> bool:
 
 
 def _look_for_a_number(line: str, found: list[Listing]) -> None:
-    """Raise Unusable for a line that has the next number and is no item: it may be a sub-task all the same."""
+    """Raise Unusable for a line that has the next number and is not an item: it may be a sub-task all the same."""
     if not found or found[-1].remark:
         return
     number, counts = len(found[-1].items) + 1, _COUNTS.match(line)

@@ -115,10 +115,11 @@ def search(
 ) -> Found:
     """Judge what ``proposers``, listed cheapest first, propose, each program once, until one is accepted.
 
-    A proposer is asked when all cheaper ones have nothing more to propose; after each of its proposals those are asked
-    anew, who may build on it. A program that passes on the episodes of the search is judged on held-out ones;
-    a refusal there is evidence as any other. ``on_candidate`` is called with every verdict, so with a program that is
-    judged on held-out episodes twice. Raises what proposers and judges raise, but for BudgetSpentError.
+    A proposer is asked when all cheaper ones have nothing more to propose; after each of its proposals the cheaper
+    ones are asked again, since they may build on it. A program that passes on the episodes of the search is judged on
+    held-out ones; a refusal there is evidence as any other. ``on_candidate`` is called with every verdict, so twice
+    with a program that is judged on held-out episodes. Raises what proposers and the gate raise, except
+    BudgetSpentError.
     """
     tried = Tried(budget)
     program, stopped = _searched(proposers, gate, tried, on_candidate)

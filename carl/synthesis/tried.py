@@ -41,7 +41,7 @@ class Budget:
 
 
 class BudgetSpentError(Exception):
-    """What a proposer is about to do would exceed the budget of the search."""
+    """The next request of a proposer would exceed the budget of the search."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Tried:
     spent: Cost = Cost()
 
     def spend(self, cost: Cost) -> None:
-        """Account for what is about to be spent; raises BudgetSpentError where the budget does not cover it."""
+        """Add ``cost`` before it is spent; raises BudgetSpentError if the budget does not cover it."""
         if not self.budget.covers(self.spent + cost):
             raise BudgetSpentError
         self.spent += cost

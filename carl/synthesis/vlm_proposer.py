@@ -63,13 +63,13 @@ class _Shelf:
         return self.codes[self.position] if self.codes else ""
 
     def advance(self) -> bool:
-        """Take up the next code; False if there is none."""
+        """Go on to the next code; False if there is none."""
         left = self.position + 1 < len(self.codes)
         self.position += left
         return left
 
     def restock(self, codes: Sequence[str]) -> bool:
-        """Add the codes that are new and take up the first of them; False if none is."""
+        """Add the codes that are new and go on to the first of them; False if none is new."""
         new = [code for code in codes if code not in self.codes]
         if new:
             self.position = len(self.codes)
@@ -171,7 +171,7 @@ class _Drafts:
         return self._shelves[key]
 
     def _repaired(self, plan: Plan, index: int, shelf: _Shelf, evidence: str) -> bool:
-        """Ask for better code; False if the model has nothing new to say."""
+        """Ask for better code; False if the model answers nothing new."""
         while shelf.repairs < MAX_REPAIRS:
             shelf.repairs += 1
             codes = self._author.codes(plan, index, shelf.code, evidence)

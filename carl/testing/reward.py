@@ -17,7 +17,7 @@ from carl.rewards.views import Views
 from carl.task import Task
 
 ARRAYS = ("frames", "observations", "actions", "env_reward")
-"""What of Seen is lent as arrays, beside ``slots`` and ``began``."""
+"""The optional arrays of Seen, beside ``slots`` and ``began``."""
 
 
 class RewardSourceContract:
@@ -105,7 +105,7 @@ class RewardSourceContract:
         for found in judged:
             assert (found.reward[found.abstained] == 0).all(), "a row that abstained has to earn exactly 0"
 
-    def test_it_judges_by_what_it_says_that_it_needs(
+    def test_it_judges_by_what_it_needs_alone(
         self, source: RewardSource, stream: list[Seen], judged: list[Judged]
     ) -> None:
         """It judges alike if all of Seen that it does not need is None."""
@@ -159,22 +159,24 @@ class RewardSourceContract:
             again = [_kept(one.look(seen)) for seen in stream]
         _assert_same(judged, again, "what was judged before changes later episodes", self.rtol)
 
-    def test_arrays_are_only_lent(self, source: RewardSource, stream: list[Seen], judged: list[Judged]) -> None:
-        """It writes in no array of Seen, and keeps no reference to one."""
+    def test_arrays_are_neither_written_nor_kept(
+        self, source: RewardSource, stream: list[Seen], judged: list[Judged]
+    ) -> None:
+        """It writes to no array of Seen, and keeps no reference to one."""
         found = []
         with _opened(source, self.slots) as session:
             for seen in stream:
-                lent = _copy(seen)
-                answer = session.look(lent)
+                passed = _copy(seen)
+                answer = session.look(passed)
                 for name in (*ARRAYS, "slots", "began"):
-                    assert _equal(getattr(seen, name), getattr(lent, name)), f"it writes in the {name} that it is lent"
+                    assert _equal(getattr(seen, name), getattr(passed, name)), f"it writes to the {name} of Seen"
                 before = _kept(answer)
                 for name in ARRAYS:
-                    if getattr(lent, name) is not None:
-                        getattr(lent, name)[...] = 77
-                _assert_same([before], [answer], "its answer changes with the arrays that it was lent", 0.0)
+                    if getattr(passed, name) is not None:
+                        getattr(passed, name)[...] = 77
+                _assert_same([before], [answer], "its answer changes with the arrays of Seen", 0.0)
                 found.append(before)
-        _assert_same(judged, found, "it keeps arrays that it was lent, which the next frames overwrite", self.rtol)
+        _assert_same(judged, found, "it keeps arrays of Seen, which the next frames overwrite", self.rtol)
 
     def test_counts_only_grow(self, source: RewardSource, stream: list[Seen]) -> None:
         """Counts are ints that never shrink, and stay when the session is closed."""
@@ -184,7 +186,7 @@ class RewardSourceContract:
                 session.look(seen)
                 counts = dict(session.counts)
                 for name, count in before.items():
-                    assert isinstance(counts.get(name), int), f"the count {name!r} is gone, or is no int"
+                    assert isinstance(counts.get(name), int), f"the count {name!r} is missing, or not an int"
                     assert counts[name] >= count, f"the count {name!r} shrank from {count} to {counts[name]}"
                 before = counts
         assert dict(session.counts) == before, "counts change when the session is closed"
@@ -226,7 +228,7 @@ def watched(task: Task, source: RewardSource, slots: int, steps: int, seed: int)
 
 
 def _check_array(name: str, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    assert isinstance(found, np.ndarray), f"{name} is no array"
+    assert isinstance(found, np.ndarray), f"{name} is not an array"
     assert (found.shape, found.dtype) == (shape, dtype), f"{name} has to be {np.dtype(dtype)}{list(shape)}"
     assert np.isfinite(found).all(), f"{name} holds NaN or infinities"
 

@@ -131,7 +131,7 @@ class TaskContract:
                 if action is not None and (terminated or truncated):
                     break
 
-    def test_it_says_what_is_to_be_done(self, task: Task) -> None:
+    def test_its_description_is_not_empty(self, task: Task) -> None:
         """The task has a name and a description."""
         assert task.name
         assert task.description.strip(), "the VLM reads the description: write the task in plain words"

@@ -49,5 +49,5 @@ def sentences(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield (
                 f"{arm}: in {abstaining} of {counts.get('iterations', '?')} training iterations more than "
                 f"{MAX_SHARE:.0%} of the frames could not be judged and earned nothing. Do not trust what was trained; "
-                "the log says why they could not"
+                "the log has the reasons"
             )

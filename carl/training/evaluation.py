@@ -307,7 +307,7 @@ class Evaluator:
 
 
 def _got(result: Any, task: Task, mark: Path) -> list[Outcome]:
-    """What an evaluating process played; raises TaskError if it ended, once more after it was started again."""
+    """What an evaluating process played; raises TaskError if it ended, and ended again after a restart."""
     try:
         outcomes: list[Outcome] = ray.get(result)
     except ray.exceptions.RayActorError as error:

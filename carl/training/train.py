@@ -68,9 +68,7 @@ def train(
 
 def _require_source(training: Training) -> None:
     if training.mix.looks and training.source is None:
-        raise ConfigError(
-            "this reward needs a source: hand over a verified program, or train with reward.method=sparse"
-        )
+        raise ConfigError("this reward needs a source: pass a verified program, or train with reward.method=sparse")
 
 
 def _rework(training: Training, checkpoint: Progressed) -> int:

@@ -131,7 +131,7 @@ class _Replays:
         return episodes
 
     def _replay(self, batch: Sequence[Trajectory], episodes: list[Episode], solved: bool) -> bool:
-        """Add what the program makes of a batch, whose frames are let go of with it; returns whether it abstained.
+        """Replay a batch and add its episodes, without keeping their frames; returns whether the program abstained.
 
         Part of every batch is asked for again, in another process; of ``solved`` episodes only if all were completed.
         """

@@ -169,7 +169,7 @@ class Recording:
                 self._keep(Exchange.model_validate_json(line))
             except ValidationError as error:
                 raise StoreError(
-                    f"{self.path}, line {number}, is no exchange that this carl recorded ({briefly(error)}): "
+                    f"{self.path}, line {number}, is not an exchange that this carl recorded ({briefly(error)}): "
                     f"{remedy(EXCHANGES)}"
                 ) from error
 

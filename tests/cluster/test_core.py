@@ -40,7 +40,7 @@ def test_a_ray_that_does_not_come_up_is_started_once_more(monkeypatch, caplog, f
         with pytest.raises(ResourceError, match="Ray does not start here: The current node timed out"):
             cluster._start()
     assert len(began) == tries
-    assert "started once more: The current node timed out" in caplog.text
+    assert "started again: The current node timed out" in caplog.text
 
 
 def test_an_address_that_is_none_is_not_tried_again(monkeypatch):

@@ -545,7 +545,7 @@ def test_failed_demonstrations_are_passed_over_and_counted(tmp_path: Path) -> No
 def test_too_many_failed_demonstrations_are_an_error_with_figures(tmp_path: Path) -> None:
     good = rollout(CORRIDOR, 0, "expert")
     task = recorded(tmp_path / "mine", good, replace(good, success=False))
-    with pytest.raises(TaskError, match=r"1 of 2 demonstrations .* no success, .* number 1 .* share 0.3"):
+    with pytest.raises(TaskError, match=r"1 of 2 demonstrations .* failed, .* number 1 .* share 0.3"):
         collect(task, [1], "expert", str(tmp_path / "run"), max_failed=0.3)
     assert not TrajectoryStore(tmp_path / "run").exists()
 

@@ -121,7 +121,7 @@ def test_a_method_is_found_by_name_and_its_package_is_named_if_it_is_broken(inst
     assert method_of("that").words == "reward of steps"
     with pytest.raises(ConfigError, match=r"cannot import the method 'broken' of the package broken: ModuleNotFound"):
         method_of("broken")
-    with pytest.raises(ConfigError, match=r"'tat' is none of code, .*sparse, broken, that; did you mean that\?"):
+    with pytest.raises(ConfigError, match=r"'tat' is not one of code, .*sparse, broken, that; did you mean that\?"):
         method_of("tat")
     assert method_of("code") is not None, "a broken package is in nobody else's way"
 

@@ -219,7 +219,7 @@ BREACHES: dict[str, tuple[str, RewardSource, str]] = {
     "rewards as a list": (
         "test_what_is_judged_is_arrays_of_the_right_shapes",
         Broken(look=earning(lambda session, seen, reward: reward.tolist())),
-        "reward is no array",
+        "reward is not an array",
     ),
     "more is shown than said": (
         "test_what_is_judged_is_arrays_of_the_right_shapes",
@@ -242,12 +242,12 @@ BREACHES: dict[str, tuple[str, RewardSource, str]] = {
         "exactly 0",
     ),
     "observations that it does not name": (
-        "test_it_judges_by_what_it_says_that_it_needs",
+        "test_it_judges_by_what_it_needs_alone",
         Blindfolded(),
         "does not name in `needs`",
     ),
     "a reward that it does not name": (
-        "test_it_judges_by_what_it_says_that_it_needs",
+        "test_it_judges_by_what_it_needs_alone",
         Secretive(look=by_the_env_reward),
         "by what it needs alone",
     ),
@@ -286,19 +286,19 @@ BREACHES: dict[str, tuple[str, RewardSource, str]] = {
         Broken(look=earning(less_each_time)),
         "changes later episodes",
     ),
-    "it writes in what it is lent": (
-        "test_arrays_are_only_lent",
+    "it writes to what it sees": (
+        "test_arrays_are_neither_written_nor_kept",
         Broken(look=writing),
-        "it writes in the observations",
+        "it writes to the observations of Seen",
     ),
-    "it keeps what it is lent": ("test_arrays_are_only_lent", Broken(look=keeping), "keeps arrays that it was lent"),
-    "it answers in what it is lent": (
-        "test_arrays_are_only_lent",
+    "it keeps what it sees": ("test_arrays_are_neither_written_nor_kept", Broken(look=keeping), "keeps arrays of Seen"),
+    "it answers in what it sees": (
+        "test_arrays_are_neither_written_nor_kept",
         Broken(shows=SHOWN, look=lending),
-        "changes with the arrays that it was lent",
+        "changes with the arrays of Seen",
     ),
     "counts that shrink": ("test_counts_only_grow", Broken(kind=Shrinking), "'looks' shrank from 0 to -1"),
-    "counts that go": ("test_counts_only_grow", Broken(kind=Losing), "'looks' is gone"),
+    "counts that go": ("test_counts_only_grow", Broken(kind=Losing), "'looks' is missing"),
     "closed once": ("test_closing_twice_is_harmless", Broken(kind=Once), "closed already"),
 }
 

@@ -79,11 +79,11 @@ def test_where_the_environment_s_reward_is_mixed_in() -> None:
         ({"train.env_stps": 1}, r"'mine': its defaults .* no train\.env_stps; did you mean train\.env_steps\?"),
         ({"trian.env_steps": 1}, r"'mine': its defaults .* no trian; did you mean train\?"),
         ({"train.env_steps": "many"}, r"'mine': its defaults .* train\.env_steps: 'many' should be a valid integer"),
-        ({"train.algorithm": "pppo"}, r"'pppo' is none of ppo, appo, sac; did you mean ppo\?"),
+        ({"train.algorithm": "pppo"}, r"'pppo' is not one of ppo, appo, sac; did you mean ppo\?"),
         ({"collect.random_cut": 0}, r"collect\.random_cut: 0 should be greater than 0"),
         ({"seed": 3}, r"'mine': its defaults .* seed is the run's own"),
         ({"train": 3}, r"train: 3 should be a mapping"),
-        ({"train": 3, "train.env_steps": 4}, r"train is no section"),
+        ({"train": 3, "train.env_steps": 4}, r"train is not a section"),
     ],
 )
 def test_wrong_defaults_name_task_setting_and_what_is_near(defaults: dict[str, Any], message: str) -> None:

@@ -90,8 +90,11 @@ def test_a_tilde_is_the_home_of_its_user_in_every_path(tmp_path: Path, monkeypat
         ("curve_episode=1", r"there is no curve_episode; did you mean evaluation\.curve_episodes\?"),
         ("train.lerners=null", r"there is no train\.lerners; did you mean train\.learners\?"),
         ("qwertz=1", r"there is no qwertz$"),
-        ("train.algorithm=pppo", r"train\.algorithm: 'pppo' is none of ppo, appo, sac; did you mean ppo\?"),
-        ("train.loggers=tensorbord", r"'tensorbord' is none of tensorboard, wandb, mlflow; did you mean tensorboard\?"),
+        ("train.algorithm=pppo", r"train\.algorithm: 'pppo' is not one of ppo, appo, sac; did you mean ppo\?"),
+        (
+            "train.loggers=tensorbord",
+            r"'tensorbord' is not one of tensorboard, wandb, mlflow; did you mean tensorboard\?",
+        ),
         ("train.env_steps=many", r"train\.env_steps: 'many' should be a valid integer$"),
         ("train.env_steps=0.5", r"train\.env_steps: 0\.5 should be a valid integer"),
         ("train.env_steps=0", r"train\.env_steps: 0 should be greater than or equal to 1$"),

@@ -251,7 +251,7 @@ def test_a_task_of_one_s_own_travels_along(tmp_path, monkeypatch):
 def test_where_no_cluster_is_the_error_says_so():
     with pytest.raises(ResourceError, match=r"http://127\.0\.0\.1:9 cannot be used"):
         submit.connect("http://127.0.0.1:9")
-    with pytest.raises(ConfigError, match="no URL"):
+    with pytest.raises(ConfigError, match="not a URL"):
         submit.connect("127.0.0.1:8265")
     assert isinstance(CliRunner().invoke(app, ["submit"]).exception, ConfigError)
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
     """Write ``run_dir/report.html`` from the artefacts in ``run_dir`` and return its path.
 
-    A run that stopped early gives a report that says what is missing.
+    The report of a run that stopped early lists what is missing.
 
     Args:
         run_dir: the run directory.

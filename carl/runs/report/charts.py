@@ -43,7 +43,7 @@ class Axes:
 def line_chart(
     label: str, x_label: str, series: Sequence[Series], y_range: Point | None = None, percent: bool = False
 ) -> Markup:
-    """An SVG of ``series``. ``label`` is read to those who cannot see it; without ``y_range`` the data decides."""
+    """An SVG of ``series``. ``label`` is its text for screen readers; without ``y_range`` the data decides."""
     finite = [_finite(one) for one in series]
     finite = [one for one in finite if one.points]
     if not finite:

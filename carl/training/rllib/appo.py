@@ -1,4 +1,4 @@
-"""RLlib's APPO, which ends where RLlib would wait for ever."""
+"""RLlib's APPO, which ends where RLlib would wait without end."""
 
 import time
 from typing import Any
@@ -33,7 +33,7 @@ class APPO(RaisesReported, _APPO):  # type: ignore[misc]
 
 
 class APPOLearner(FiniteLearner, _APPOTorchLearner):  # type: ignore[misc]
-    """The same updates, in RLlib's thread. What goes wrong there ends the training; RLlib would wait for ever."""
+    """The same updates, in RLlib's thread. What goes wrong there ends the training; RLlib would wait without end."""
 
     _failure: Exception | None = None
 

@@ -86,7 +86,7 @@ class SAC(RaisesReported, _SAC):  # type: ignore[misc]
     def _create_local_replay_buffer_if_necessary(self, config: Any) -> Any:
         asked = dict(config["replay_buffer_config"])
         prioritized = "Prioritized" in asked.pop("type")
-        asked.pop("beta", None)  # the algorithm hands it over with each call
+        asked.pop("beta", None)  # an argument of each call to sample
         asked["metrics_num_episodes_for_smoothing"] = config["metrics_num_episodes_for_smoothing"]
         buffer = (VersionedPrioritizedReplayBuffer if prioritized else VersionedReplayBuffer)(**asked)
         buffer.rng = np.random.default_rng(config["seed"])  # in Ray 2.60 it has no seed

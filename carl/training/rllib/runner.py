@@ -145,7 +145,7 @@ class PaidRunner(SingleAgentEnvRunner):
             logger.exception("%s did not close its environments", self._name)
 
     def _end(self) -> None:
-        """Follow the channel no more, and close the environments; harmless when there are none."""
+        """Stop following the channel and close the environments, if there are any."""
         if self._follower is not None:
             self._follower.close()
         if self.env is not None:

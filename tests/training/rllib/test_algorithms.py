@@ -113,7 +113,7 @@ def test_neighbouring_runs_and_runners_do_not_share_seeds():
 
 def test_an_algorithm_that_a_task_misspells_is_answered_with_the_nearest():
     task = replace(CORRIDOR, defaults={"train.algorithm": "pppo"})
-    with pytest.raises(TaskError, match=r"'pppo' is none of ppo, appo, sac; did you mean ppo\?"):
+    with pytest.raises(TaskError, match=r"'pppo' is not one of ppo, appo, sac; did you mean ppo\?"):
         resolved(CodeConfig(task="corridor"), task)
 
 
