@@ -50,14 +50,16 @@ METRICS = (
     Metric("carl_stale_steps", "Counter", "Steps learned from that an older version paid.", ("arm",)),
     Metric("carl_episodes_begun", "Counter", "Training episodes that a program was run for.", ("arm",)),
     Metric("carl_subtask_fired", "Counter", "Those in which a sub-task got done; the first is 1.", ("arm", "subtask")),
-    Metric("carl_judgements", "Counter", "Judgements; source: cache or program.", ("arm", "source")),
-    Metric("carl_abstains", "Counter", "Frames that could not be judged.", ("arm",)),
+    Metric("carl_rows_judged", "Counter", "Rows that a reward source was asked about, initial ones too.", ("arm",)),
+    Metric("carl_judgements", "Counter", "Judgements of a program; source: cache or program.", ("arm", "source")),
+    Metric("carl_abstains", "Counter", "Rows that a reward source could not judge.", ("arm",)),
     Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
-    Metric("carl_quarantines", "Counter", "Env runners that put their program into quarantine.", ("arm",)),
+    Metric("carl_quarantines", "Counter", "Env runners that put their source into quarantine.", ("arm",)),
 )
 """Every metric of a run."""
 
 COUNTED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "judged": ("carl_rows_judged", {}),
     "cache_hits": ("carl_judgements", {"source": "cache"}),
     "cache_misses": ("carl_judgements", {"source": "program"}),
     "begun": ("carl_episodes_begun", {}),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import CHECKPOINTS, CURVE, EPISODE, MANIFEST, RESULT, STATE, of_arm, read_json, whole, write_json
+from carl.artefacts import CHECKPOINTS, CURVE, EPISODE, MANIFEST, RESULT, STATE, of_arm, whole, write_json
 from carl.cluster.logs import for_a_while
 from carl.config import RunConfig
 from carl.console.progress import Progress
@@ -96,11 +96,13 @@ def _trainings(directory: Path, config: RunConfig) -> str | None:
 
 
 def _result(directory: Path, config: RunConfig) -> str | None:
-    episodes = [directory / of_arm(arm.name, f"{EPISODE}/{MANIFEST}") for arm in arms_of(config)]
-    if not all(path.exists() for path in (directory / RESULT, *episodes)):
+    """Whether the result is there, and the episode of every arm that was filmed."""
+    if not (directory / RESULT).exists():
         return None
-    read_json(directory / RESULT, dict)
-    return "there"
+    run = Run(Files(directory))
+    filmed = [arm.name for arm in arms_of(config) if run.evaluation(arm.name).get("filmed", True)]
+    there = all((directory / of_arm(arm, f"{EPISODE}/{MANIFEST}")).exists() for arm in filmed)
+    return "there" if there else None
 
 
 LAST: Stages = (

@@ -199,6 +199,7 @@ class _Arm(_Evaluation):
     """An arm's part of the result; one that was evaluated in a single mode has its figures here."""
 
     headline: str | None = None
+    filmed: bool | None = None
     sampled: _Evaluation | None = None
     greedy: _Evaluation | None = None
     env_steps: Count = None

@@ -1,5 +1,6 @@
 """The final examination of a trained arm: both ways of acting on fresh seeds, and an episode to look at."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ from gymnasium.vector.utils import iterate
 from carl.artefacts import EPISODE, STATE
 from carl.console.progress import Progress, silent
 from carl.episodes.actions import recorded
+from carl.episodes.play import first_frame
 from carl.episodes.tape import Tape, film
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
-from carl.errors import ConfigError
+from carl.errors import ConfigError, TaskError
+from carl.rewards.source import Need
 from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of
-from carl.task import blaming
+from carl.task import Task, blaming
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
@@ -27,11 +30,16 @@ from carl.training.training import Training
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""
 
+_log = logging.getLogger(__name__)
+
 
 def examine(training: Training, evaluator: Evaluator, progress: Progress = silent) -> dict[str, Any]:
     """Evaluate the end of ``training`` on the final seeds, and record one of their episodes beside its curve.
 
-    Returns the arm's part of ``result.json``. Raises ConfigError if the arm was not trained to its end.
+    Where no frame can be taken of the environment and the source needs none, no episode is recorded.
+
+    Returns the arm's part of ``result.json``, in which ``filmed`` is whether an episode was recorded. Raises
+    ConfigError if the arm was not trained to its end.
     """
     checkpoint = training.checkpoints.latest()
     progressed = Progressed.read(checkpoint / STATE) if checkpoint else Progressed()
@@ -63,8 +71,24 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
             progress=lambda _, done, total=None, mode=mode: progress(f"evaluating, {mode}", done, total),
         )
         outcome[mode] = evaluation.to_dict()
-    _record(policy, exam, training.directory / EPISODE)
+    outcome["filmed"] = _films(exam)
+    if outcome["filmed"]:
+        _record(policy, exam, training.directory / EPISODE)
     return outcome
+
+
+def _films(exam: Exam) -> bool:
+    """Whether to record an episode: a source needs frames, or the environment gives them all the same."""
+    return (exam.source is not None and Need.FRAMES in exam.source.needs) or _gives_frames(exam.task)
+
+
+def _gives_frames(task: Task) -> bool:
+    try:
+        first_frame(task)
+    except TaskError as error:
+        _log.warning("no episode of the policy is recorded for the report, since no frame can be taken: %s", error)
+        return False
+    return True
 
 
 def _record(policy: Policy, exam: Exam, store: Path) -> None:

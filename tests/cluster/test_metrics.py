@@ -64,6 +64,7 @@ def test_a_training_records_what_its_curve_and_counts_say(tmp_path, recorded):
     assert recorded["carl_reward_version", "code"] == 1
     assert 0 < recorded["carl_success_rate", "code"] <= 1
     assert 0 < recorded["carl_return", "code"] < 3
+    assert recorded["carl_rows_judged", "code"] == progressed.counts["judged"] > progressed.env_steps
     assert recorded["carl_judgements", "code", "program"] == progressed.counts["cache_misses"]
     assert recorded["carl_judgements", "code", "cache"] == progressed.counts["cache_hits"]
     fired = [recorded["carl_subtask_fired", "code", str(number)] for number in (1, 2)]

@@ -199,7 +199,9 @@ def test_a_run_trains_on_it_goes_on_after_a_stop_and_is_not_done_twice(installed
     assert (run / "training/that/curve.jsonl").read_text()
     generation = [json.loads(path.read_text())["generation"] for path in run.glob("training/that/checkpoints/*/*.json")]
     assert max(generation) == 1, "it was resumed, not begun anew"
-    assert "reward of steps" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "reward of steps" in report
+    assert "VLM" not in report, "nobody looks for a program where the method has none"
     assert "No VLM was asked." in output
 
     left = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}

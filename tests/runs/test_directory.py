@@ -85,6 +85,16 @@ def test_what_is_deleted_is_made_again_and_nothing_else(
     assert all(run.done(stage) for stage in ORDER)
 
 
+def test_an_episode_that_nobody_could_film_is_not_missed(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    shutil.rmtree(tmp_path / "training/sparse/episode")
+    assert not run.done("evaluate")
+    write(tmp_path, "result.json", {"evaluation": {"arms": {"sparse": {"filmed": False}}}})
+    assert run.done("evaluate")
+    shutil.rmtree(tmp_path / "training/code/episode")
+    assert not run.done("evaluate"), "that arm was filmed"
+
+
 def test_stages_after_one_that_made_something_else_are_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,21 @@ def test_an_environment_that_ends_its_process_ends_another_one_first():
         trial(replace(CORRIDOR, make=Dies)).hold(expert=True)
 
 
+class DiesInTheDark(Corridor):
+    """It cannot be filmed, and ends its process in a step."""
+
+    def render(self):
+        raise NotImplementedError
+
+    def step(self, action):
+        os._exit(9)
+
+
+def test_an_environment_that_cannot_be_filmed_is_stepped_all_the_same():
+    with pytest.raises(TaskError, match="exit status 9"):
+        trial(replace(CORRIDOR, make=DiesInTheDark)).check_living()
+
+
 class Draws(Corridor):
     """From the generators that everybody shares."""
 

@@ -3,7 +3,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from carl.program import RewardProgram
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
+from carl.rewards.source import Judged, Need
 from carl.seeding import Role
 from carl.task import Task, rewarded_end
 from carl.tasks import get_task
@@ -134,11 +135,57 @@ def test_pictures_and_actions_of_parts_are_learned_from_evaluated_and_recorded(t
     run = training(tmp_path, task=replace(CORRIDOR, make=_Parts), config=HERE.model_copy(update={"evaluate_every": 9}))
     train(run)
     outcome = examine(run, Evaluator(workers=0))
+    assert outcome["filmed"]
     assert outcome["greedy"]["success_rate"] == 1.0
     (episode,) = TrajectoryStore(tmp_path / "episode").read()
     force, move = episode.actions[:, :2], episode.actions[:, 2]
     assert set(move.tolist()) <= {5.0, 6.0}
     assert np.abs(force).max() <= 3.0
+
+
+class _Dark(Corridor):
+    """A corridor that cannot be filmed."""
+
+    def render(self):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """Pays nothing for what it needs."""
+
+    needs: frozenset[Need] = frozenset({Need.OBSERVATIONS})
+    shows = None
+    id = "nothing"
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def open(self, slots):
+        return self
+
+    def look(self, seen):
+        rows = len(seen.slots)
+        return Judged(np.zeros(rows), np.zeros((rows, 0), np.float32), np.zeros(rows, bool))
+
+    def close(self):
+        pass
+
+
+def test_what_cannot_be_filmed_is_trained_and_examined_without_an_episode(tmp_path, caplog):
+    run = training(
+        tmp_path,
+        task=replace(CORRIDOR, make=_Dark),
+        config=HERE.model_copy(update={"env_steps": 1_024}),
+        source=_Nothing(),
+        mix=Mix(env=1.0),
+    )
+    train(run)
+    outcome = examine(run, Evaluator(workers=0))
+    assert (outcome["filmed"], outcome["greedy"]["episodes"]) == (False, 20)
+    assert "no episode of the policy is recorded for the report" in caplog.text
+    assert not (tmp_path / "episode").exists()
+    needy = replace(run, source=_Nothing(frozenset({Need.FRAMES})))
+    with pytest.raises(TaskError, match="raised NotImplementedError"):
+        examine(needy, Evaluator(workers=0))
 
 
 class _SteeredParts(_Parts):

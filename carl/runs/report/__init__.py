@@ -57,6 +57,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "verdict": words.verdict(reached.get(main), baselines, mixed > 0),
         "scores": learning.scores(run),
         "missing": sections.missing(run),
+        "programs": sections.programs(run),
         "vlm": sections.vlm(run),
         "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
         "pairs": sections.pairs(run),

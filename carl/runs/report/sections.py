@@ -70,6 +70,11 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield f"{prefix}{key}", words.figure(value)
 
 
+def programs(run: Run) -> bool:
+    """Whether the run's method looks for a program, or has the settings of that, as the sparse baselines."""
+    return run.method == "code" or "synthesis" in run.config
+
+
 def missing(run: Run) -> list[str]:
     """What a finished run has and this one lacks, in the order of the stages."""
     method, main = run.method, run.arms[0]
@@ -127,7 +132,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("evaluation episodes cut so", as_record(result.get("evaluation")).get("cut") or None),
         ("judgements known from the cache", _cached(counts)),
         ("programs' processes replaced", counts.get("box_restarts")),
-        ("env runners that put the program into quarantine", counts.get("quarantined")),
+        ("env runners that put the source into quarantine", counts.get("quarantined")),
     ]
     return [(name, words.figure(value)) for name, value in rows if value is not None]
 
