@@ -269,7 +269,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings with the names of today: ``reward.method`` was called ``reward.source``.
 
-    Each tree is renamed before it is merged with another, so that the later one wins whichever name it uses.
+    Each tree is renamed before it is merged with another, so that the later one wins whichever name it uses. A tree
+    that gives both, and not the same, keeps both: RewardConfig refuses them.
     """
     if isinstance(base := tree.get("base"), dict):  # of a sweep
         tree = {**tree, "base": renamed(base)}
@@ -277,7 +278,15 @@ def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(reward, dict) or "source" not in reward:
         return dict(tree)
     rest = {key: value for key, value in reward.items() if key != "source"}
-    return {**tree, "reward": rest | {"method": reward["source"]}}
+    source, method = reward["source"], reward.get("method")
+    if None not in (source, method) and source != method:
+        return dict(tree)
+    return {**tree, "reward": rest | {"method": method if source is None else source}}
+
+
+def name_of_today(key: str) -> str:
+    """The name, as ``--set`` takes it, of a setting whose older name ``key`` may be: ``reward.source``."""
+    return key.removesuffix("source") + "method" if key in ("reward.source", "base.reward.source") else key
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from carl.config import LocalPath, RunConfig, Section, StorageUri, below, flat, names, nearest, put, renamed
+from carl.config import (
+    LocalPath,
+    RunConfig,
+    Section,
+    StorageUri,
+    below,
+    flat,
+    name_of_today,
+    names,
+    nearest,
+    put,
+    renamed,
+)
 from carl.errors import briefly
 from carl.methods import run_config
 
@@ -79,7 +91,7 @@ class Trial(NamedTuple):
         """The run of the settings ``base`` with ``values`` (by dotted names) and a seed, in a folder named for both."""
         tree = deepcopy(base)
         for key, value in values.items():
-            put(tree, key, value)
+            put(tree, name_of_today(key), value)
             tree = renamed(tree)
         setting = " ".join(f"{key}={value}" for key, value in values.items()) or "base"
         folder = f"{re.sub(r'[^A-Za-z0-9=.+_-]+', '_', setting)}-seed-{seed}"

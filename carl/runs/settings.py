@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from carl.artefacts import CONFIG, read_json
-from carl.config import RunConfig, merged, names, nearest, put, renamed
+from carl.config import RunConfig, merged, name_of_today, names, nearest, put, renamed
 from carl.errors import ConfigError, briefly
 from carl.methods import config_class
 from carl.runs.grid import SweepConfig
@@ -172,7 +172,7 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     if not equals or not all(map(str.strip, key.split("."))):
         raise ConfigError(f"--set {setting!r} is not of the form section.field=value")
     try:
-        _put(tree, key.strip(), value_of(value), f"--set {setting!r}")
+        _put(tree, name_of_today(key.strip()), value_of(value), f"--set {setting!r}")
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML: {_yaml_problem(error)}") from error
 

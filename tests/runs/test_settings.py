@@ -65,6 +65,23 @@ def test_files_settings_and_grids_are_read_alike(tmp_path: Path) -> None:
     assert {(trial.config.train.env_steps, trial.config.collect.randoms) for trial in sweep.trials()} == {(10_000, 300)}
 
 
+def test_a_file_cannot_give_the_older_name_of_a_setting_and_its_name_of_today_differently(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    for text in ("reward: {source: sparse, method: code}", "reward.source: sparse\nreward.method: code"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"source is the older name of method: give one of them"):
+            told(file=path)
+    path.write_text(f"base: {{task: {TASK}, reward: {{source: sparse, method: code}}}}\nseeds: [0]")
+    with pytest.raises(ConfigError, match=r"source is the older name of method: give one of them"):
+        sweep_of(path, [])
+    path.write_text("reward: {source: null, method: sparse}")
+    assert told(file=path).reward.method == "sparse"
+    path.write_text("reward: {method: code}")
+    assert told("reward.source=sparse", file=path).reward.method == "sparse"
+    assert told("reward.source=sparse", "reward.method=code").reward.method == "code"
+    assert told("reward.method=code", "reward.source=sparse").reward.method == "sparse"
+
+
 def test_a_tilde_is_the_home_of_its_user_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run.yaml").write_text(
