@@ -102,7 +102,7 @@ def _play(
 def _play_once(plan: Plan, seeds: Sequence[int], progress: Progress) -> list[tuple[Part | None, list[int]]]:
     """What ``collect_part`` returned for each piece of ``seeds``."""
     pieces = split(seeds)
-    with TemporaryDirectory(prefix="carl-") as folder:
+    with TemporaryDirectory(prefix="carl-", ignore_cleanup_errors=True) as folder:
         work = [(plan, piece, Path(folder, str(index))) for index, piece in enumerate(pieces)]
         sizes = [len(piece) for piece in pieces]
         return in_parallel(collect_part, work, sizes, f"{plan.role} episodes", progress, _died)
