@@ -141,9 +141,9 @@ def test_pixels_are_counted_before_any_are_read(monkeypatch: pytest.MonkeyPatch)
         ("file:///etc/passwd", "fetches nothing"),
         ("/etc/passwd", "fetches nothing"),
         ("data:image/png,abc", "not base64"),
-        ("data:image/png;base64,@@@", "no readable"),
-        ("data:image/png;base64,aGVsbG8=", "no readable"),
-        (data_url(Image.new("RGB", (4, 4)), "BMP"), "no readable"),
+        ("data:image/png;base64,@@@", "not a readable"),
+        ("data:image/png;base64,aGVsbG8=", "not a readable"),
+        (data_url(Image.new("RGB", (4, 4)), "BMP"), "not a readable"),
     ],
 )
 def test_images_that_are_none(url: str, message: str) -> None:
@@ -166,7 +166,7 @@ def test_a_jpeg_and_transparency_become_rgb() -> None:
 
 
 def test_an_image_that_breaks_off() -> None:
-    with pytest.raises(ApiError, match="no readable"):
+    with pytest.raises(ApiError, match="not a readable"):
         mode(RED[:-40])
 
 

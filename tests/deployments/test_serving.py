@@ -135,7 +135,7 @@ def test_errors_are_openais(client: openai.OpenAI, served: tuple[str, str]) -> N
     bad: Any = [
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
     ]
-    with pytest.raises(openai.BadRequestError, match="no readable") as raised:
+    with pytest.raises(openai.BadRequestError, match="not a readable") as raised:
         client.chat.completions.create(model=model, messages=bad)
     assert raised.value.code == "invalid_image"
     bad[0]["content"][0]["image_url"]["url"] = "http://127.0.0.1:1/a.png"

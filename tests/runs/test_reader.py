@@ -102,7 +102,7 @@ def test_a_damaged_file_is_an_error_or_a_note_as_one_reads(
 
 
 def test_what_cannot_be_reached_is_named(run: Path) -> None:
-    with pytest.raises(ConfigError, match="no URI"):
+    with pytest.raises(ConfigError, match="not a URI"):
         Files("nonsense://bucket/run")
     (run / CONFIG).unlink()
     (run / CONFIG).mkdir()

@@ -191,7 +191,7 @@ def test_another_run_or_something_else_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("uri", ["relative/path", "nonsense://bucket/x", ""])
 def test_what_is_no_uri_is_refused(uri):
-    with pytest.raises(ConfigError, match="no URI"):
+    with pytest.raises(ConfigError, match="not a URI"):
         Storage(uri)
 
 

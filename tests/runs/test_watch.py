@@ -204,7 +204,7 @@ def test_the_command_prints_once_where_there_is_no_terminal(run: RunDirectory) -
 def test_what_is_no_run_is_an_error(run: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no run"):
         look(str(tmp_path))
-    with pytest.raises(ConfigError, match="no URI"):
+    with pytest.raises(ConfigError, match="not a URI"):
         look("nonsense://x")
     (run / STAGES).write_text("{")
     with pytest.raises(ConfigError, match=r"stages\.json is not what this carl wrote"):
