@@ -21,7 +21,7 @@ from carl.config import (
     put,
     renamed,
 )
-from carl.errors import briefly
+from carl.errors import ConfigError, briefly
 from carl.methods import run_config
 
 
@@ -59,7 +59,7 @@ class SweepConfig(Section):
                 raise ValueError(f"{field} is the sweep's own: set seeds, directory or storage")
         try:
             found = [trial.setting for trial in self.trials() if trial.config.seed == self.seeds[0]]
-        except ValidationError as error:
+        except (ValidationError, ConfigError) as error:
             raise ValueError(f"grid: {briefly(error, lambda name: nearest(name, names(type(self.base))))}") from None
         if len(set(found)) < len(found) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("grid or seeds hold the same value twice")

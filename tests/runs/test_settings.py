@@ -82,6 +82,13 @@ def test_a_file_cannot_give_the_older_name_of_a_setting_and_its_name_of_today_di
     assert told("reward.method=code", "reward.source=sparse").reward.method == "sparse"
 
 
+def test_a_method_that_there_is_not_in_a_grid_is_said_of_the_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"base: {{task: {TASK}}}\nseeds: [0]\ngrid: {{reward.source: [code, sprase]}}")
+    with pytest.raises(ConfigError, match=r"sweep\.yaml is wrong: grid: reward\.method: 'sprase' .* mean sparse\?"):
+        sweep_of(path, [])
+
+
 def test_a_tilde_is_the_home_of_its_user_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run.yaml").write_text(
