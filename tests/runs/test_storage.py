@@ -184,7 +184,7 @@ def test_another_run_or_something_else_is_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="another run"):
         Storage(there.as_uri()).pull(tmp_path / "here")
     (there / "config.json").rename(there / "thesis.tex")
-    with pytest.raises(ConfigError, match="no run"):
+    with pytest.raises(ConfigError, match="not a run"):
         Storage(there.as_uri()).pull(tmp_path / "empty")
     assert (there / "thesis.tex").exists()
 
