@@ -10,6 +10,7 @@ from typing import Any
 
 from carl.config import RewardConfig, RunConfig, renamed
 from carl.errors import ConfigError, did_you_mean
+from carl.methods.blame import blamed
 from carl.methods.method import Config, Method, Stage, Work
 
 __all__ = [
@@ -58,13 +59,13 @@ def _loaded(entry_point: EntryPoint) -> Method[Any]:
     where = f"the method {entry_point.name!r} of the package {entry_point.dist.name if entry_point.dist else '?'}"
     try:
         method = entry_point.load()
-    except Exception as error:  # importing a package runs its code
+    except (Exception, SystemExit) as error:  # importing a package runs its code
         raise ConfigError(
             f"cannot import {where}: {type(error).__name__}: {error}; mend or remove that package"
         ) from error
     if not isinstance(method, Method) or method.name != entry_point.name:
         raise ConfigError(f"{where} is {method!r:.80}, not a carl.methods.Method of that name")
-    return method
+    return blamed(method)
 
 
 def config_class(tree: Mapping[str, Any]) -> type[RunConfig]:

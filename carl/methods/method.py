@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from carl.config import RunConfig
 from carl.console.progress import Progress, silent
+from carl.errors import ConfigError
 from carl.task import Frame, Task
 
 if TYPE_CHECKING:
@@ -108,3 +109,7 @@ class Method(Generic[Config]):
     check_frames: Callable[[Task, Config, Frame], None] | None = None
     teacher: "Callable[[Work[Config]], Teacher] | None" = None
     found: Callable[[Path], Mapping[str, Any]] = field(default=lambda _: {})
+
+    def __post_init__(self) -> None:
+        if self.pays and self.source is None:
+            raise ConfigError(f"the method {self.name!r} has no source to pay by: give it one, or pays=False")

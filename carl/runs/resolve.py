@@ -62,8 +62,11 @@ def _tree(task: Task) -> dict[str, Any]:
         raise _wrong(task, "they should be a mapping, as {'train.env_steps': 60_000}")
     for name, value in task.defaults.items():
         try:
-            if name in OWN:
-                raise ValueError(f"{name} is the run's own")
+            section, *_ = parts = str(name).split(".")
+            if not all(parts):
+                raise ValueError(f"{name!r} is not the name of a setting")
+            if section in OWN:
+                raise ValueError(f"{section} is the run's own")
             put(tree, str(name), value)
         except ValueError as error:
             raise _wrong(task, error) from None

@@ -13,6 +13,7 @@ from carl.broadcast.versions import Overview
 from carl.cluster.metrics import record, record_counts
 from carl.console.progress import Progress
 from carl.errors import StoreError, briefly
+from carl.rewards.session import blaming_source
 from carl.seeding import Role
 from carl.training.abstains import Spells
 from carl.training.checkpoint import ALGORITHM, Progressed
@@ -155,7 +156,8 @@ class Loop:
 
     def _teach(self, iteration: Iteration) -> None:
         """Publish the source that the teacher returns, if it returns one."""
-        source = self._teacher.after(iteration) if self._teacher else None
+        with blaming_source(str(iteration.source_id), "its teacher"):
+            source = self._teacher.after(iteration) if self._teacher else None
         if source is not None:
             version = self._channel.publish(source)
             _log.info("%s: reward version %d is %s", self._arm, version, source.id, extra={"arm": self._arm})

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from carl.errors import ConfigError
-from carl.methods import config_class, method_of, run_config
+from carl.config import RunConfig
+from carl.errors import ConfigError, RewardError
+from carl.methods import Work, config_class, method_of, run_config
 from carl.methods.arms import arm_of, arms_of, mix_of
 from carl.runs.settings import settings
 from carl.runs.stages import settled_by, stages_of
+from tests.fakes.corridor import CORRIDOR
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +90,17 @@ def source(work: Work[ThatConfig]) -> Steps:
     return Steps(read_json(work.directory / MEASURED, dict)["gain"])
 
 
+class Twice:
+    """Doubles the gain after the second iteration."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def after(self, iteration):
+        now = iteration.number > 1 and iteration.source_id == self.first.id
+        return Steps(2 * self.first.gain, id="steps, twice") if now else None
+
+
 THAT = Method(
     "that",
     words="reward of steps",
@@ -94,6 +109,7 @@ THAT = Method(
     source=source,
     shows=lambda config: SHOWS,
     needs=frozenset({Need.OBSERVATIONS}),
+    teacher=lambda work: Twice(source(work)),
     found=lambda directory: {"measured": read_json(directory / MEASURED, dict)},
 )
 '''
@@ -124,6 +140,23 @@ def test_a_method_is_found_by_name_and_its_package_is_named_if_it_is_broken(inst
     with pytest.raises(ConfigError, match=r"'tat' is not one of code, .*sparse, broken, that; did you mean that\?"):
         method_of("tat")
     assert method_of("code") is not None, "a broken package is in nobody else's way"
+
+
+def test_whatever_its_code_raises_is_a_sentence(installed: Path, tmp_path: Path) -> None:
+    method, work = method_of("that"), Work(CORRIDOR, RunConfig(task="corridor"), tmp_path)
+    (measure,) = method.stages
+    with pytest.raises(RewardError, match=r"method 'that', stage 'measure': run raised AttributeError: .* 'that' \("):
+        measure.run(work)
+    with pytest.raises(ConfigError, match=r"that\.json"):
+        method.source(work)
+    with pytest.raises(ConfigError, match="'that' has no source to pay by: give it one"):
+        replace(method, source=None)
+
+
+def test_a_package_that_ends_the_process_is_named(installed: Path) -> None:
+    (installed / "broken_method.py").write_text("raise SystemExit(3)")
+    with pytest.raises(ConfigError, match="cannot import the method 'broken' of the package broken: SystemExit: 3"):
+        method_of("broken")
 
 
 def test_two_methods_of_one_name_are_refused(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +201,7 @@ def carl(*arguments: str) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background work ignores it
     )
 
 
@@ -196,7 +230,8 @@ def test_a_run_trains_on_it_goes_on_after_a_stop_and_is_not_done_twice(installed
     result = json.loads((run / "result.json").read_text())
     assert list(result["evaluation"]["arms"]) == ["that", "sparse+progress", "sparse"]
     assert (result["reward"]["kind"], result["measured"], result["env_steps"] >= 8192) == ("that", {"gain": 1.0}, True)
-    assert (run / "training/that/curve.jsonl").read_text()
+    *_, last = (run / "training/that/curve.jsonl").read_text().splitlines()
+    assert json.loads(last)["reward_version"] >= 2, "the teacher published a second version"
     generation = [json.loads(path.read_text())["generation"] for path in run.glob("training/that/checkpoints/*/*.json")]
     assert max(generation) == 1, "it was resumed, not begun anew"
     report = (run / "report.html").read_text()

@@ -82,6 +82,8 @@ def test_where_the_environment_s_reward_is_mixed_in() -> None:
         ({"train.algorithm": "pppo"}, r"'pppo' is not one of ppo, appo, sac; did you mean ppo\?"),
         ({"collect.random_cut": 0}, r"collect\.random_cut: 0 should be greater than 0"),
         ({"seed": 3}, r"'mine': its defaults .* seed is the run's own"),
+        ({"task.x": 3}, r"'mine': its defaults .* task is the run's own"),
+        ({"": 3}, r"'mine': its defaults .* '' is not the name of a setting"),
         ({"train": 3}, r"train: 3 should be a mapping"),
         ({"train": 3, "train.env_steps": 4}, r"train is not a section"),
     ],
@@ -112,7 +114,7 @@ class TrackConfig(RunConfig):
     track: EvaluationConfig = EvaluationConfig()
 
 
-TRACK = Method("track", words="a track", config=TrackConfig)
+TRACK = Method("track", pays=False, words="a track", config=TrackConfig)
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path, settings):
 
 
 def test_a_stopped_training_goes_on_from_its_last_whole_checkpoint(tmp_path):
-    class Stopped(Exception):
+    class Stopped(BaseException):
         pass
 
     def stop_at_the_second(iteration):
