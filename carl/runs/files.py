@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from carl.artefacts import Form, artefact, parsed, records, remedy, whole
 from carl.config import below
 from carl.episodes.trajectory import TrajectoryStore
-from carl.errors import ConfigError, briefly
+from carl.errors import ConfigError, StoreError, briefly
 from carl.program import RewardProgram
 from carl.runs.storage import Storage
 from carl.runs.values import check
@@ -46,7 +46,13 @@ class Files:
         return found
 
     def _read(self, name: str, form: Form) -> Any:
-        content = self._storage.read_bytes(name)
+        try:
+            content = self._storage.read_bytes(name)
+        except StoreError:
+            if self.far or not Path(self.where(name)).is_dir():
+                raise
+            with whole(self.where(name)):
+                raise IsADirectoryError("Is a directory") from None
         if content is None:
             return None
         with whole(self.where(name)):

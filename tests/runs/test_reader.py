@@ -106,8 +106,10 @@ def test_what_cannot_be_reached_is_named(run: Path) -> None:
         Files("nonsense://bucket/run")
     (run / CONFIG).unlink()
     (run / CONFIG).mkdir()
-    with pytest.raises(StoreError, match=rf"{run / CONFIG} cannot be used"):
+    with pytest.raises(ConfigError, match=rf"{run / CONFIG} is not what .* \(Is a directory\): correct it"):
         _ = Run(Files(run)).config
+    with pytest.raises(StoreError, match=r"config\.json cannot be used"):
+        _ = Run(Files(run.as_uri())).config
 
 
 def test_all_files_that_hold_json_have_their_values_checked() -> None:
