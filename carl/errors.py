@@ -1,8 +1,10 @@
 """The errors that carl raises. The class names what is at fault; the message is what happened and what to do."""
 
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 
@@ -58,6 +60,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean NAME?`` for the nearest of the ``known`` names; empty if none is near."""
     near = closest(name, known)
     return f"; did you mean {near}?" if near else ""
+
+
+def place_of(error: Exception) -> str:
+    """Where ``error`` was raised, for a user to find it in code of theirs: "package/module.py:12, in step"."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}, in {frame.name}"
 
 
 Hint = Callable[[str], str]

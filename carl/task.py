@@ -1,17 +1,15 @@
 """Task: an environment to solve, in words and pictures."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from carl.errors import CarlError, TaskError
+from carl.errors import CarlError, TaskError, place_of
 
 Frame = NDArray[np.uint8]
 """``uint8[H, W, 3]``, RGB."""
@@ -143,10 +141,8 @@ def blaming(task: Task, doing: str) -> Iterator[None]:
     except CarlError:
         raise
     except Exception as error:  # a user's code may raise anything
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}, in {frame.name}"
         raise TaskError(
-            f"task {task.name!r}: its code raised {type(error).__name__} in {doing}: {error} ({place})"
+            f"task {task.name!r}: its code raised {type(error).__name__} in {doing}: {error} ({place_of(error)})"
         ) from error
 
 

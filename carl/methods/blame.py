@@ -1,14 +1,12 @@
 """A method of a package: what its code raises is one sentence that names the method, the part and the place."""
 
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 from carl.cluster.core import clearly
-from carl.errors import CarlError, RewardError, briefly
+from carl.errors import CarlError, RewardError, briefly, place_of
 from carl.methods.method import Method
 
 PARTS = ("source", "shows", "check_frames", "teacher", "found")
@@ -39,8 +37,7 @@ def _blaming(call: Callable[..., Any], part: str) -> Callable[..., Any]:
         except CarlError:
             raise
         except Exception as error:  # code of others may raise anything
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}"
+            place = place_of(error)
             raise RewardError(f"{part} raised {type(error).__name__}: {briefly(error)} ({place})") from error
 
     return called

@@ -44,7 +44,7 @@ class Pipeline:
         here = storage and storage.folder and storage.folder.resolve() == config.directory.resolve()
         self._storage = None if here else storage
         self._progress = progress
-        self._judge: Evaluator | None = None
+        self._examiner: Evaluator | None = None
         with held(config.directory), claimed(self._storage, progress):
             if self._storage:
                 self._storage.pull(config.directory)
@@ -102,7 +102,7 @@ class Pipeline:
         except CoreLostError as error:
             _log.warning("%s. The stage starts again with another Ray", error)
             self._ray.close()
-            self._judge = None  # its processes are gone
+            self._examiner = None  # its processes are gone
             self._try(stage)
 
     def _try(self, stage: Stage[Any]) -> None:
@@ -169,7 +169,7 @@ class Pipeline:
         """The evaluating processes, which start once and serve all arms; none where the driver samples for itself."""
         from carl.training.evaluation import Evaluator
 
-        if self._judge is None:
-            judge = Evaluator() if self.config.train.env_runners else Evaluator(workers=0)
-            self._judge = self._ray.enter_context(judge)
-        return self._judge
+        if self._examiner is None:
+            examiner = Evaluator() if self.config.train.env_runners else Evaluator(workers=0)
+            self._examiner = self._ray.enter_context(examiner)
+        return self._examiner

@@ -66,12 +66,6 @@ def violations(source: str) -> list[Violation]:
         return [Violation(1, "nested too deeply; write it in several statements")]
 
 
-def check_source(source: str) -> None:
-    """Raise ProgramError with every violation in a sub-task's code."""
-    if found := violations(source):
-        raise ProgramError("\n".join(str(violation) for violation in found))
-
-
 def check_program(program: RewardProgram) -> None:
     """Raise ProgramError with every violation in every sub-task of ``program``."""
     lines = [

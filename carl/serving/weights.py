@@ -6,17 +6,16 @@ from typing import Any
 
 from carl.config import EMBEDDED_MODEL
 from carl.errors import VlmError
-
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
+from carl.nano import WEIGHTS
 
 
 def locate(model: str) -> str:
     """The folder or Hugging Face name of ``model``; raises VlmError if the embedded model's files are missing."""
     if model != EMBEDDED_MODEL:
         return model
-    if not (EMBEDDED_FOLDER / "config.json").is_file():
-        raise VlmError(f"the embedded model is missing from {EMBEDDED_FOLDER}; reinstall carl, or set vlm.model")
-    return str(EMBEDDED_FOLDER)
+    if not (WEIGHTS / "config.json").is_file():
+        raise VlmError(f"the embedded model is missing from {WEIGHTS}; reinstall carl, or set vlm.model")
+    return str(WEIGHTS)
 
 
 def context_of(model: str) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 
 from carl.nano.answers import NAME_REQUEST, decomposition, describe, program_answer, subgoal_name, write_request
 from carl.nano.scenes import FAMILIES, Scene, SubGoal, draw
-from carl.sandbox.policy import check_source
+from carl.sandbox.policy import violations
 from carl.synthesis.author import NAME_LINE, WRITE_LINE
 from carl.synthesis.parse import parse_code, parse_plan
 
@@ -42,7 +42,7 @@ def test_answers_read_back(family: str) -> None:
         names = tuple(step.name for step in parse_plan(decomposition(drawn)).steps)
         assert names == tuple(subgoal_name(drawn, subgoal) for subgoal in drawn.subgoals)
         for subgoal in drawn.subgoals:
-            check_source(parse_code(program_answer(drawn, subgoal)))
+            assert not violations(parse_code(program_answer(drawn, subgoal)))
 
 
 def judge(source: str) -> Callable[[np.ndarray, np.ndarray], float]:

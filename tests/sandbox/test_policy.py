@@ -26,7 +26,7 @@ from carl.sandbox.names import (
     NUMPY_FUNCTIONS,
     vision_functions,
 )
-from carl.sandbox.policy import check_program, check_source, violations
+from carl.sandbox.policy import check_program, violations
 
 
 def body(*lines: str, top: str = "") -> str:
@@ -467,14 +467,13 @@ def test_what_parses_but_does_not_compile_is_refused_with_its_line(source):
 
 
 def test_comments_and_strings_may_hold_any_letter():
-    check_source('def progress(frame, initial):\n    """Öffnet die Tür."""\n    return 0.0  # größer → besser\n')
+    source = 'def progress(frame, initial):\n    """Öffnet die Tür."""\n    return 0.0  # größer → besser\n'
+    assert not violations(source)
 
 
 def test_every_violation_is_listed_with_its_line():
     source = "import os\n\ndef progress(frame, initial):\n    x = np.load('a')\n    return open('b')\n"
-    with pytest.raises(ProgramError) as caught:
-        check_source(source)
-    lines = str(caught.value).splitlines()
+    lines = [str(violation) for violation in violations(source)]
     assert [line.split(":")[0] for line in lines] == ["line 1", "line 4", "line 5"]
     assert "np.load" in lines[1]
 
