@@ -26,6 +26,14 @@ def place(world: Any) -> int | None:
     return y * grid.width + x if 0 <= x < grid.width and 0 <= y < grid.height else None
 
 
+def find(world: Any, kind: str) -> tuple[int, int] | None:
+    """Where the first object of that type lies, or None: it is not there, or carried."""
+    for index, thing in enumerate(world.grid.grid):
+        if thing is not None and thing.type == kind:
+            return index % world.width, index // world.width
+    return None
+
+
 class Cells:
     """Keeps what a room's cells hold, and compares it with what they hold now.
 

@@ -7,7 +7,9 @@ from carl.episodes.play import made, rollout
 from carl.seeding import Role, seeds_of
 from carl.task import Task
 from carl.tasks import get_task
-from carl.tasks.minigrid import DROP, FORWARD, PICKUP, TASKS, TOGGLE, find
+from carl.tasks.minigrid import TASKS
+from carl.tasks.minigrid_cells import find
+from carl.tasks.minigrid_planner import DROP, FORWARD, PICKUP, TOGGLE
 
 DOORS = [task for task in TASKS if task.name != "Empty-8x8"]
 SHORTEST_OF_EMPTY = 11

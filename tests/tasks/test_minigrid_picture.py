@@ -16,9 +16,10 @@ from minigrid.utils.rendering import fill_coords, point_in_rect
 from carl.rewards.frames import Frames
 from carl.task import Rendered, Task
 from carl.tasks import minigrid_picture
-from carl.tasks.minigrid import PICKUP, TASKS, make
+from carl.tasks.minigrid import TASKS, make
 from carl.tasks.minigrid_cells import Cells
 from carl.tasks.minigrid_picture import Picture, TopDown
+from carl.tasks.minigrid_planner import PICKUP
 from carl.tasks.minigrid_view import FlatView
 from tests.tasks.rooms import DONE, Room, edits, furnished, minigrids_picture, room, turn_the_room, walk
 

@@ -13,8 +13,9 @@ from minigrid.core.world_object import Ball, Key, Wall
 
 from carl.errors import TaskError
 from carl.task import Task
-from carl.tasks.minigrid import FORWARD, TASKS, make
+from carl.tasks.minigrid import TASKS, make
 from carl.tasks.minigrid_cells import Cells
+from carl.tasks.minigrid_planner import FORWARD
 from carl.tasks.minigrid_view import FlatView
 from tests.tasks.rooms import DONE, Room, edits, furnished, minigrids_view, room, walk
 
