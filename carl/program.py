@@ -2,9 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from carl.artefacts import remedy
 from carl.errors import ProgramError, briefly
@@ -30,6 +30,9 @@ class SubTask(BaseModel):
     ``code`` defines ``progress(frame, initial) -> float``: a pure function of two ``uint8[H, W, 3]`` RGB frames (now,
     and at the episode's start) to [0, 1], 1 meaning done. In JSON its key is ``source``, the field's older name, which
     the constructor takes as well. ``weight`` is what the finished sub-task has earned.
+
+    ``hold`` is for what has to last (landing, resting, balancing): the sub-task is done once its code has shown it done
+    in so many frames in a row. JSON, and so the id, leaves it out where it is 1.
     """
 
     model_config = AS_DATA
@@ -38,6 +41,13 @@ class SubTask(BaseModel):
     description: str = ""
     code: str = Field(min_length=1, validation_alias="source", serialization_alias="source")
     weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    hold: int = Field(default=1, ge=1, le=1_000)
+
+    @model_serializer(mode="wrap")
+    def _without_usual_hold(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Programs older than ``hold`` keep their JSON and their ids."""
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "hold" or value != 1}
 
 
 class RewardProgram(BaseModel):

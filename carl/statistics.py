@@ -1,4 +1,4 @@
-"""Confidence intervals."""
+"""Confidence intervals, and the exact bound of a share."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -18,6 +18,26 @@ def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tupl
     low = 0.0 if successes <= 0 else centre - half
     high = 1.0 if successes >= trials else centre + half
     return low, high
+
+
+def exact_bound(successes: int, trials: int, confidence: float = 0.95) -> float:
+    """What a share is at most, with ``confidence``, after ``successes`` in ``trials``; 1 without trials.
+
+    The one-sided bound of C. J. Clopper and E. S. Pearson (Biometrika 26, 1934): the largest share with which so few
+    successes, or fewer, are at least ``1 - confidence`` likely. None in n trials leaves about 3/n (J. A. Hanley and
+    A. Lippman-Hand, JAMA 249, 1983). A lower bound is ``1 - exact_bound(trials - successes, trials)``.
+
+    Raises ValueError unless 0 <= successes <= trials and 0 < confidence < 1.
+    """
+    if not 0 <= successes <= trials or not 0 < confidence < 1:
+        raise ValueError(f"no bound at confidence {confidence} for {successes} of {trials}")
+    if successes == trials:
+        return 1.0
+    if successes == 0:
+        return float(1.0 - (1.0 - confidence) ** (1.0 / trials))
+    from scipy.special import betaincinv
+
+    return float(betaincinv(successes + 1, trials - successes, confidence))
 
 
 def t_interval(shares: Sequence[float]) -> tuple[float, float]:

@@ -54,6 +54,16 @@ def test_the_id_stays_over_versions_of_this_package() -> None:
     assert program(1.0).id == "d10af32d4a3e3be1"
 
 
+def test_a_usual_hold_is_left_out_of_json_and_id_and_another_is_not() -> None:
+    base = program(1.0)
+    lasts = RewardProgram(subtasks=(base.subtasks[0].model_copy(update={"hold": 3}),))
+    assert "hold" not in base.to_json()
+    assert RewardProgram.from_json(lasts.to_json()).subtasks[0].hold == 3
+    assert lasts.id != base.id
+    with pytest.raises(ValidationError):
+        SubTask(name="never", code=SOURCE, hold=0)
+
+
 def test_the_codes_key_in_json_is_its_older_name() -> None:
     assert [set(one) for one in json.loads(program(1.0).to_json())["subtasks"]] == [
         {"name", "description", "source", "weight"}

@@ -29,6 +29,9 @@ class Latch:
     its zero; from then on its best progress is kept, and a step earns the weighted increase of that best. So the
     return of an episode is at most the sum of the weights. Where the order is free, all are active from the start.
 
+    A sub-task with ``hold`` above 1 is done once it was shown done in so many looks in a row; shown done for less, it
+    earns nothing, so that flying by does not pay. Anything below done, and an abstain, has the count start again.
+
     Attributes:
         best: ``float64[N, K]``, the best progress so far.
         active: ``bool[N, K]``, the sub-tasks that are looked at.
@@ -43,6 +46,8 @@ class Latch:
         self.best = np.zeros((slots, count))
         self.active = np.zeros((slots, count), dtype=bool)
         self._seen = np.zeros((slots, count), dtype=bool)
+        self._hold = np.array([subtask.hold for subtask in program.subtasks])
+        self._held = np.zeros((slots, count), dtype=np.int64)
         self.begun, self.fired = 0, np.zeros(count, dtype=np.int64)
 
     def begin(self, slots: Slots) -> None:
@@ -50,6 +55,7 @@ class Latch:
         self.begun += len(slots)
         self.best[slots] = 0.0
         self._seen[slots] = False
+        self._held[slots] = 0
         self.active[slots] = not self._ordered
         self.active[slots, 0] = True
 
@@ -67,6 +73,8 @@ class Latch:
         rows, tasks = np.nonzero(self.active[slots])
         while rows.size:
             values = judge(rows, tasks)
+            if self.holds:
+                values = self._until_held(slots[rows], tasks, values)
             judged = ~np.isnan(values)
             abstained[rows[~judged]] = True
             rows, tasks, values = rows[judged], tasks[judged], values[judged]
@@ -80,6 +88,18 @@ class Latch:
             self.fired += np.bincount(tasks[done], minlength=self.fired.size)
             rows, tasks = self._activate_next(slots, rows[done], tasks[done])
         return earned, abstained
+
+    @property
+    def holds(self) -> bool:
+        """Whether some sub-task has to last: what a slot shows then counts also where it has not changed."""
+        return bool((self._hold > 1).any())
+
+    def _until_held(self, where: Slots, tasks: Slots, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``values``, but no more than the best so far where a sub-task is shown done and has not lasted yet."""
+        done = values >= DONE
+        self._held[where, tasks] = np.where(done, self._held[where, tasks] + 1, 0)
+        lasts = self._held[where, tasks] >= self._hold[tasks]
+        return np.where(done & ~lasts, self.best[where, tasks], values)
 
     def _activate_next(self, slots: Slots, rows: Slots, tasks: Slots) -> tuple[Slots, Slots]:
         if not self._ordered:

@@ -55,7 +55,8 @@ class ProgramReward:
 
 class ProgramSession:
     """A program at work on some environment slots: for each round of the latch one call of the box, with the frames
-    it has not judged before. Slots that still show what they showed are not looked at: programs are pure.
+    it has not judged before. Slots that still show what they showed are not looked at: programs are pure. Where a
+    sub-task has to last they are, since that it lasts is news.
 
     A row abstains if one of its active sub-tasks did; what its other sub-tasks earned is kept.
     """
@@ -120,7 +121,7 @@ class ProgramSession:
         """Rows that show something else than before, or could not be judged then."""
         if self._cache is None:
             return np.arange(len(slots))
-        news = self._cache.see(slots, began, frames) | self._abstained[slots]
+        news = self._cache.see(slots, began, frames) | self._abstained[slots] | self._latch.holds
         self._cache.hits += int(np.count_nonzero(self._latch.active[slots[~news]]))
         return np.flatnonzero(news)
 

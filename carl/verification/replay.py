@@ -42,7 +42,8 @@ class Episode:
         steps: T; the last frame's index.
         solved: whether the task's own measure calls the episode a success.
         completed: whether every sub-task was done.
-        active_at, done_at: frames at which sub-tasks became active and done.
+        active_at: frames at which sub-tasks became active.
+        first_at, done_at: frames at which they were first shown done, and done: later if they have to last (``hold``).
         best, best_at: the largest progress shown, and the first frame that showed it.
         abstains: where the program gave no answer, and why.
         differing: where a second run gave another answer.
@@ -56,6 +57,7 @@ class Episode:
     solved: bool
     completed: bool
     active_at: list[int]
+    first_at: list[int]
     done_at: list[int]
     best: list[float]
     best_at: list[int]
@@ -89,6 +91,7 @@ class Replay:
     def __init__(self, program: RewardProgram, trajectories: Sequence[Trajectory]) -> None:
         self._trajectories = trajectories
         self._subtasks = len(program.subtasks)
+        self._holds = [subtask.hold for subtask in program.subtasks]
         self._answers = _Answers()
         self._differing: dict[int, float] = {}
         self._repeated: set[int] = set()
@@ -167,14 +170,17 @@ class Replay:
             yield self._episode(trajectory, rows[slot], bool(completed[slot]))
 
     def _episode(self, trajectory: Trajectory, rows: list[int], completed: bool) -> Episode:
-        active_at, done_at, best_at = ([-1] * self._subtasks for _ in range(3))
-        best = [0.0] * self._subtasks
+        active_at, first_at, done_at, best_at = ([-1] * self._subtasks for _ in range(4))
+        best, held = [0.0] * self._subtasks, [0] * self._subtasks
         for row in rows:
             step, task, value = self._answers.steps[row], self._answers.tasks[row], self._answers.values[row]
             active_at[task] = step if active_at[task] < 0 else active_at[task]
             if value > best[task] or (best_at[task] < 0 and value >= best[task]):
                 best[task], best_at[task] = value, step
-            if value >= DONE:
+            held[task] = held[task] + 1 if value >= DONE else 0
+            if held[task] == 1 and first_at[task] < 0:
+                first_at[task] = step
+            if held[task] >= self._holds[task]:
                 done_at[task] = step
         return Episode(
             source=trajectory.role,
@@ -183,6 +189,7 @@ class Replay:
             solved=trajectory.success,
             completed=completed,
             active_at=active_at,
+            first_at=first_at,
             done_at=done_at,
             best=best,
             best_at=best_at,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from carl.config import VerifyConfig
 from carl.sandbox.policy import violations
 from carl.sandbox.source import Violation
-from carl.statistics import wilson_interval
+from carl.statistics import exact_bound, wilson_interval
 from carl.verification.replay import Episode, Moment
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
@@ -139,10 +139,11 @@ class ExpertsComplete(Rule):
         for index in range(len(case.program.subtasks)):
             stuck = [episode for episode in experts if _stuck_at(episode) == index]
             if stuck:
+                hold = case.program.subtasks[index].hold
                 message = (
                     f"{case.named(index)} never gets done in {len(stuck)} of {len(experts)} expert episodes, "
                     "where the task is solved by the last frame"
-                )
+                ) + (f"; it has to be shown done in {hold} frames in a row" if hold > 1 else "")
                 refs = [_best_frame(episode, index) for episode in stuck]
                 failed.append(self.failed(message, figures | {"stuck": len(stuck)}, index, refs))
         return failed or [self.passed(f"all {len(experts)} expert episodes complete every sub-task", figures)]
@@ -190,7 +191,7 @@ def _done_at_once(episodes: Sequence[Episode], subtask: int, initially: bool = F
     """Frames at which a sub-task is active for the first time, and done; ``initially``: initial frames alone."""
     for episode in episodes:
         step = episode.active_at[subtask]
-        if step == episode.done_at[subtask] and (step == 0 or (step > 0 and not initially)):
+        if step == episode.first_at[subtask] and (step == 0 or (step > 0 and not initially)):
             yield deciding(episode, step, subtask, _turn(step, subtask), "1")
 
 
@@ -208,7 +209,7 @@ class RandomCompletion(Rule):
         self._limit, self._fewest = limit, fewest
 
     def judge(self, case: Case) -> list[Check]:
-        """One check, with the share and its 95 % interval (Wilson 1927)."""
+        """One check, with the share, its 95 % interval (Wilson 1927), and what it is at most at 95 % confidence."""
         randoms = case.randoms
         done = [episode for episode in randoms if episode.completed]
         share = len(done) / len(randoms) if randoms else 0.0
@@ -216,6 +217,7 @@ class RandomCompletion(Rule):
         figures: dict[str, Figure] = {
             "share": share,
             "interval": list(wilson_interval(len(done), len(randoms))),
+            "bound": exact_bound(len(done), len(randoms)),
             "limit": self._limit,
             "episodes": len(randoms),
             "solved": sum(episode.solved for episode in randoms),

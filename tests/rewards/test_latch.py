@@ -51,6 +51,32 @@ def test_a_step_earns_the_weighted_increase_of_the_best() -> None:
     assert play(Latch(program(2.0), 1), [0.0], [0.25], [0.75], [1.0]) == [0.5, 1.0, 0.5]
 
 
+def lasting(*holds: int) -> RewardProgram:
+    return RewardProgram(
+        subtasks=tuple(SubTask(name=f"step {i}", code=SOURCE, hold=hold) for i, hold in enumerate(holds))
+    )
+
+
+def test_what_has_to_last_pays_once_it_was_shown_done_in_so_many_frames_in_a_row() -> None:
+    latch = Latch(lasting(3), 1)
+    assert play(latch, [0.0], [0.5], [1.0], [1.0], [0.5], [1.0], [1.0], [1.0], [1.0]) == [0.5, 0, 0, 0, 0, 0, 0.5, 0]
+    assert latch.completed([0])
+    assert latch.fired.tolist() == [1]
+
+
+@pytest.mark.parametrize("between", [0.9, ABSTAIN])
+def test_flying_by_earns_nothing_however_often(between: float) -> None:
+    latch = Latch(lasting(2), 1)
+    assert sum(play(latch, [0.0], *[[1.0], [between]] * 5)) == pytest.approx(0.0 if np.isnan(between) else between)
+    assert not latch.completed([0])
+
+
+def test_a_hold_begins_anew_with_the_episode_and_with_the_sub_tasks_turn() -> None:
+    latch = Latch(lasting(2, 2), 1)
+    play(latch, [0.0, 1.0], [1.0, 1.0])
+    assert play(latch, [0.0, 1.0], [1.0, 1.0], [1.0, 1.0], [0.0, 1.0]) == [0.0, 1.0, 1.0]
+
+
 def test_what_it_shows_at_activation_is_its_zero() -> None:
     assert play(Latch(program(1.0), 1), [0.5], [0.5], [0.75]) == [0.0, 0.25]
 

@@ -194,3 +194,13 @@ def test_frames_that_change_their_size_are_a_clear_error(session):
 def test_closing_twice_is_harmless(session):
     session.close()
     session.close()
+
+
+def test_what_rests_is_looked_at_though_its_frame_does_not_change():
+    resting = RewardProgram(subtasks=(SubTask(name="rest", code=level(0), hold=3),))
+    source = SourceSession(ProgramReward(resting), 1)
+    slot = np.array([0])
+    reset(source, slot, frames((0, 0)))
+    paid = [float(step(source, slot, frames((100, 0))).reward[0]) for _ in range(4)]
+    source.close()
+    assert paid == [0.0, 0.0, 1.0, 0.0]

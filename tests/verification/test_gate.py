@@ -7,11 +7,11 @@ import pytest
 
 from carl.config import VerifyConfig
 from carl.errors import ProgramError, StoreError
-from carl.program import RewardProgram
+from carl.program import RewardProgram, SubTask
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import Seen
 from carl.sandbox.box import Box
-from carl.statistics import wilson_interval
+from carl.statistics import exact_bound, wilson_interval
 from carl.verification import Case, Check, Evidence, Gate, Rule, VerificationReport, default_rules, trace, verify
 from carl.verification.replay import Replay
 from carl.verification.rule import FRAMES_SHOWN, deciding
@@ -51,6 +51,7 @@ def test_a_good_program_is_accepted_with_all_checks_and_figures():
     assert 0 < done <= 6
     assert figures["share"] == done / 60
     assert figures["interval"] == pytest.approx(wilson_interval(done, 60))
+    assert figures["bound"] == exact_bound(done, 60)
     assert figures["done_per_subtask"][0] > done
     assert (report.experts, report.randoms) == (8, 60)
     assert report.frames > 8 * 10
@@ -143,7 +144,7 @@ def test_what_random_play_completes_is_rejected():
     check = only_failure(judged(program(easy)))
     assert (check.name, check.subtask) == ("random_completion", None)
     assert check.figures["share"] > 0.1
-    assert check.figures["interval"][0] < check.figures["share"] <= check.figures["interval"][1]
+    assert check.figures["share"] < check.figures["bound"]
     assert check.frames[0].source == "random"
     assert judged(program(easy), CONFIG.model_copy(update={"max_random_completion": 1.0})).accepted
 
@@ -152,6 +153,30 @@ def test_too_few_random_episodes_ask_for_more():
     check = only_failure(judged(GOOD, CONFIG.model_copy(update={"min_randoms": 61})))
     assert check.name == "random_completion"
     assert "61 episodes are needed to judge by: collect more" in check.message
+
+
+def test_passing_over_the_goal_is_told_from_resting_on_it_by_a_hold():
+    """Half of the experts are told to pass over the goal: what they show there for a frame is no resting."""
+    rests = [replace(one, frames=np.concatenate([one.frames, one.frames[[-1, -1]]])) for one in EXPERTS]
+    passes = [replace(one, frames=np.concatenate([one.frames, one.frames[[-2, -3]]])) for one in EXPERTS]
+    resting = RewardProgram(subtasks=(SubTask(name="rest", code=REACH_GOAL, hold=3),))
+    assert not only_experts(resting, passes)
+    assert only_experts(resting, rests)
+    assert only_experts(program(REACH_GOAL), passes)
+    check = judged(resting, shown=passes).failed[0]
+    assert "it has to be shown done in 3 frames in a row" in check.message
+    traced = trace(resting, rests[0])[:, 0]
+    assert traced[-2] < traced[-1] == 1.0
+
+
+def only_experts(candidate: RewardProgram, shown) -> bool:
+    """Whether all experts complete it."""
+    replay = Replay(candidate, shown)
+    with Box(candidate) as box:
+        replay.run(box)
+    assert replay.completed.tolist() == [episode.completed for episode in replay.episodes()]
+    assert replay.completed.tolist() == [episode.done_at[-1] >= 0 for episode in replay.episodes()]
+    return bool(replay.completed.all())
 
 
 def test_no_experts_ask_for_some():
