@@ -111,3 +111,57 @@ def test_memory_is_bounded(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         memory.answer(5, lambda: 1 / 0)
     assert len(memory.answer(6, lambda: np.zeros(9_000, np.uint8))) == 9_000
+
+
+def naive_background(frame, least):
+    """Counts colours one by one."""
+    colours = [tuple(int(level) // 16 for level in pixel) for row in frame for pixel in row]
+    shares = {colour: colours.count(colour) / len(colours) for colour in set(colours)}
+    return np.array([shares[colour] >= least for colour in colours]).reshape(frame.shape[:2])
+
+
+def naive_cells(picture, rows, columns):
+    height, width = picture.shape[:2]
+    parts = [[(i * height // rows, (i + 1) * height // rows) for i in range(rows)]]
+    parts.append([(j * width // columns, (j + 1) * width // columns) for j in range(columns)])
+    return np.array([[picture[a:b, c:d].mean(axis=(0, 1)) for c, d in parts[1]] for a, b in parts[0]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_models_write_again_and_again_is_what_slow_versions_find(seed):
+    rng = np.random.default_rng(seed)
+    frame, initial = (rng.choice([0, 40, 90, 200], (13, 17, 3), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8) for _ in "ab")
+    rows = [
+        [max(abs(int(a) - b) for a, b in zip(pixel, (80, 30, 50), strict=True)) <= 45 for pixel in r] for r in frame
+    ]
+    assert np.array_equal(vision.near(frame, (80, 30, 50), 45), np.array(rows))
+    assert np.array_equal(vision.background(frame, 0.05), naive_background(frame, 0.05))
+    behind = naive_background(frame, 0.05)
+    assert np.array_equal(vision.moved(frame, initial), vision.changed(frame, initial) & ~behind)
+    spots = vision.blobs(~behind, min_area=4)
+    assert vision.things(frame).sum() == sum(spot.area for spot in spots)
+    assert np.allclose(vision.cells(frame, 4, 5), naive_cells(frame, 4, 5))
+    assert np.allclose(vision.cells(behind, 3, 17), naive_cells(behind, 3, 17))
+
+
+def test_things_are_what_is_not_background():
+    frame = picture((0, 0, 20, 3, GREY), (5, 8, 3, 4, RED), (12, 12, 2, 2, GREEN), (17, 17, 1, 1, WHITE))
+    assert np.array_equal(vision.things(frame), mask((5, 8, 3, 4), (12, 12, 2, 2)))
+    assert np.array_equal(vision.saturated(frame), mask((5, 8, 3, 4), (12, 12, 2, 2)))
+    assert np.array_equal(vision.near(frame, (250, 5, 0)), mask((5, 8, 3, 4)))
+    now = picture((0, 0, 20, 3, GREY), (9, 8, 3, 4, RED), (12, 12, 2, 2, GREEN), (17, 17, 1, 1, WHITE))
+    assert np.array_equal(vision.moved(now, frame), mask((9, 8, 3, 4)))
+    assert np.array_equal(vision.moved(frame, now), mask((5, 8, 3, 4)))
+
+
+@pytest.mark.parametrize("degrees", [-60, -45, -20, 0, 30, 45, 75, 90])
+def test_the_tilt_of_a_bar(degrees):
+    ys, xs = np.mgrid[-30:31, -30:31]
+    angle = np.radians(degrees)
+    along, across = xs * np.cos(angle) + ys * np.sin(angle), ys * np.cos(angle) - xs * np.sin(angle)
+    bar = (abs(along) < 24.3) & (abs(across) < 4.3)
+    assert vision.tilt(bar) == pytest.approx(degrees, abs=1.5)
+
+
+def test_what_has_no_axis_has_no_tilt():
+    assert [vision.tilt(each) for each in (mask(), mask((3, 3, 1, 1)), mask((3, 3, 5, 5)))] == [0.0, 0.0, 0.0]

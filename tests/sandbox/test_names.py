@@ -158,7 +158,8 @@ list({1:2}.items()) {1:2}.get(1) {1:2}.setdefault(1,3) {1:2}.update({3:4}) {1}.a
 VISION_USES = """
 band(frame,60) blobs(mask) border_region(frame) brightness(frame) centre(mask) changed(frame,initial)
 colour(frame,'red') distance(mask,~mask) filled(mask,2) grown(mask) largest(mask) outline(mask)
-shaped(mask,taller=0.5) share(mask,mask) solid(mask,2)
+shaped(mask,taller=0.5) share(mask,mask) solid(mask,2) near(frame,(10,20,30),tolerance=60) saturated(frame)
+background(frame) things(frame,min_area=2) moved(frame,initial) cells(mask,3,4) tilt(mask)
 """
 
 
