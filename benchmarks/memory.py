@@ -31,7 +31,7 @@ from carl.episodes.trajectory import TrajectoryStore
 from carl.program import RewardProgram, SubTask
 from carl.runs.report.pictures import animation
 from carl.task import Task
-from carl.verification import trace, verify
+from carl.verification import Evidence, trace, verify
 
 EPISODES = (30, 60)
 STEPS, SIZE = 499, (400, 600)
@@ -135,7 +135,8 @@ def passes(episodes: int, folder: Path) -> dict[str, Any]:
     store = measured("record", lambda: collect(TASK, range(episodes), "expert", str(folder / "experts")))
     read = read_in_parallel(store)
     lenient = VerifyConfig(max_random_completion=1, min_randoms=1)
-    report = measured("verify", lambda: verify(PROGRAM, read, read, lenient))
+    shown = {Evidence.EXPERTS: read, Evidence.RANDOMS: read}
+    report = measured("verify", lambda: verify(PROGRAM, shown, lenient))
     assert report.accepted, report.evidence()
     measured("copy", lambda: TrajectoryStore(folder / "copy").write(store))
     measured("report", lambda: animation(store[0].frames, trace(PROGRAM, store[0]), [(0, 0, 0)]))

@@ -38,7 +38,7 @@ from carl.synthesis.author import NAME_LINE, WRITE_LINE
 from carl.synthesis.parse import Plan, parse_code, parse_plan
 from carl.task import Frame, Task
 from carl.tasks import get_task
-from carl.verification import verify
+from carl.verification import Evidence, verify
 
 TASKS = ("Empty-8x8", "DoorKey-5x5", "DoorKey-6x6", "DoorKey-8x8", "DoorKey-16x16", "Unlock", "UnlockPickup")
 CARD_START, CARD_END = "<!-- accuracy -->", "<!-- /accuracy -->"
@@ -54,8 +54,7 @@ Answer = RewardProgram | None
 class Judge:
     """Verifies programs on one task's episodes, each distinct one once."""
 
-    experts: list[Trajectory]
-    randoms: list[Trajectory]
+    episodes: dict[Evidence, list[Trajectory]]
     seen: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
     def accepts(self, answer: Answer) -> bool:
@@ -63,7 +62,7 @@ class Judge:
             return False
         key = tuple(subtask.code for subtask in answer.subtasks)
         if key not in self.seen:
-            self.seen[key] = verify(answer, self.experts, self.randoms, VerifyConfig()).accepted
+            self.seen[key] = verify(answer, self.episodes, VerifyConfig()).accepted
         return self.seen[key]
 
 
@@ -141,10 +140,11 @@ def measure(
     tell: Progress,
 ) -> dict[str, Any]:
     """Figures of one task."""
-    judging = list(episodes(task, seeds_of(seed, Role.EXPERT, experts)))
+    judging = {Evidence.EXPERTS: list(episodes(task, seeds_of(seed, Role.EXPERT, experts)))}
     plan = by_default(task, CodeConfig).collect
-    cut = math.ceil(plan.random_cut * max(len(episode) for episode in judging))
-    judge = Judge(judging, list(episodes(task, seeds_of(seed, Role.RANDOM, randoms), cut)))
+    cut = math.ceil(plan.random_cut * max(len(episode) for episode in judging[Evidence.EXPERTS]))
+    judging[Evidence.RANDOMS] = list(episodes(task, seeds_of(seed, Role.RANDOM, randoms), cut))
+    judge = Judge(judging)
     shown = [(each.frames[0], each.frames[-1]) for each in episodes(task, seeds_of(seed, Role.HELD_OUT, 2 * scenes))]
     unseen = [(*shown[2 * number], *shown[2 * number + 1]) for number in range(scenes)]
     asker = Asker(engine, task)

@@ -32,6 +32,7 @@ from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
 from carl.rewards.source import Need
 from carl.task import Frame, Task
+from carl.verification.rule import Evidence
 
 if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
@@ -63,12 +64,12 @@ class CodeConfig(RunConfig):
 
 
 def collect(work: Work[CodeConfig]) -> None:
-    """Record the expert and random episodes that synthesis is judged on."""
+    """Record the episodes that synthesis is judged on."""
     _episodes(work)
 
 
-def _episodes(work: Work[CodeConfig], held_out: int = 0) -> tuple[Episodes, Episodes]:
-    """Expert and random episodes: those to search with, or the n-th held-out ones."""
+def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
+    """Episodes by their kind: those to search with, or the n-th held-out ones."""
     return recorded(work, work.config.collect, work.config.synthesis.pairs, held_out)
 
 
@@ -83,13 +84,13 @@ def synthesize(work: Work[CodeConfig]) -> None:
     from carl.vlm.client import connect
 
     config, ledger = work.config, _ledger(work)
-    experts, randoms = _episodes(work)
-    shown = islice(experts, config.synthesis.pairs)
+    episodes = _episodes(work)
+    shown = islice(episodes[Evidence.EXPERTS], config.synthesis.pairs)
     pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
     _keep_pairs(work, pairs)
     with connect(config.vlm, work.directory / ASKED, work.progress) as client:
         held_out = _held_out_gate(work, before=client.release)
-        gate = SearchGate(lambda program: judge(program, experts, randoms, config.verify, work.progress), held_out)
+        gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
         proposer = VlmProposer(work.task.description, pairs, client, config.synthesis, config.seed, work.progress)
         found = search([proposer], gate, Budget(calls=config.synthesis.max_requests), ledger.keep)
     work.progress("asking the VLM", found.spent.calls, found.spent.calls)
@@ -220,13 +221,11 @@ def verified(directory: Path) -> str | None:
         return program if report["accepted"] is True and report["program_id"] == program else None
 
 
-def judge(
-    program: RewardProgram, experts: Episodes, randoms: Episodes, config: VerifyConfig, progress: Progress
-) -> "VerificationReport":
+def judge(program: RewardProgram, episodes: Episodes, config: VerifyConfig, progress: Progress) -> "VerificationReport":
     """What verification makes of ``program`` on these episodes; raises BoxError."""
     from carl.verification import verify
 
-    return verify(program, experts, randoms, config, progress)
+    return verify(program, episodes, config, progress)
 
 
 def _program_made(directory: Path, _: CodeConfig) -> str | None:
@@ -255,7 +254,7 @@ def _held_out_gate(work: Work[CodeConfig], before: Callable[[], object] = lambda
 
     def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
         before()
-        return judge(program, *_episodes(work, held_out=number), work.config.verify, work.progress)
+        return judge(program, _episodes(work, held_out=number), work.config.verify, work.progress)
 
     return HeldOutGate(judge_held_out, _ledger(work).refusals())
 

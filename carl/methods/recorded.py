@@ -1,9 +1,9 @@
-"""Expert and random episodes of a run's task, which programs are judged on."""
+"""Episodes of a run's task, which programs are judged on."""
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from carl.errors import TaskError
 from carl.methods.method import Work
 from carl.seeding import Role, seeds_after, seeds_of
 from carl.task import Task
+from carl.verification.rule import Evidence
 
 STORES = ("expert", "random")
 
-Episodes = Iterable[Trajectory]
-"""Each is read when it is looked at: together they may be larger than the memory."""
+Episodes = Mapping[Evidence, Iterable[Trajectory]]
+"""Episodes by their kind. Each is read when it is looked at: together they may be larger than the memory."""
 
 
-def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 0) -> tuple[Episodes, Episodes]:
-    """Expert and random episodes to search with, or the n-th held-out ones, n from 1; recorded unless they are there.
+def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 0) -> Episodes:
+    """Episodes to search with, or the n-th held-out ones, n from 1; recorded unless they are there.
 
     Raises TaskError for what the task's code raises, and if it brings less than twice ``fewest`` demonstrations.
     """
@@ -50,7 +51,7 @@ def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 
         cut = plan.max_steps or math.ceil(plan.random_cut * longest)
         seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
         randoms = collect(work.task, seeds, "random", randoms.uri, cut, progress=work.progress)
-    return read_in_parallel(experts), read_in_parallel(randoms)
+    return {Evidence.EXPERTS: read_in_parallel(experts), Evidence.RANDOMS: read_in_parallel(randoms)}
 
 
 def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bool) -> tuple[int, int]:

@@ -144,6 +144,7 @@ class _Report(Values):
     accepted: bool | None = None
     program_id: str | None = None
     checks: list[_Check] | None = None
+    unjudged: dict[str, str] | None = None
 
 
 class _HeldOut(Values):

@@ -14,6 +14,7 @@ from typing import Self
 
 from carl.config import VerifyConfig
 from carl.console.progress import Progress, silent
+from carl.episodes.missing import why_missing
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
@@ -23,19 +24,14 @@ from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
 
 Episodes = Mapping[Evidence, Iterable[Trajectory]]
-"""Recorded episodes by their kind. Of each that is replayed a few MB of frames are in memory, if a TrajectoryStore
-brings them."""
+"""Recorded episodes by their kind; ``Missing`` ones say why there are none. Of each that is replayed a few MB of frames
+are in memory, if a TrajectoryStore brings them."""
 
 
 def verify(
-    program: RewardProgram,
-    experts: Iterable[Trajectory],
-    randoms: Iterable[Trajectory],
-    config: VerifyConfig | None = None,
-    progress: Progress = silent,
+    program: RewardProgram, episodes: Episodes, config: VerifyConfig | None = None, progress: Progress = silent
 ) -> VerificationReport:
-    """Judge ``program`` by the default rules on expert and random episodes; raises what ``Gate.judge`` does."""
-    episodes = {Evidence.EXPERTS: experts, Evidence.RANDOMS: randoms}
+    """Judge ``program`` by the default rules on recorded episodes; raises what ``Gate.judge`` does."""
     return Gate.of(config or VerifyConfig()).judge(program, episodes, progress)
 
 
@@ -65,10 +61,10 @@ class Gate:
             program_id=program.id,
             accepted=_passed(checks),
             checks=tuple(checks),
-            experts=len(case.experts),
-            randoms=len(case.randoms),
+            episodes={kind.value: len(shown) for kind, shown in case.episodes.items()},
             frames=sum(episode.judged for episode in case.everything),
             seconds=time.monotonic() - start,
+            unjudged=self._unjudged(case, episodes) if _passed(checks) else {},
         )
 
     def _decided(
@@ -81,7 +77,10 @@ class Gate:
         for kind in self._kinds():
             if not _passed(checks):
                 break
-            case = Case(program, {**case.episodes, kind: replayed(kind)})
+            found = replayed(kind)
+            if not found and not kind.required:
+                continue
+            case = Case(program, {**case.episodes, kind: found})
             checks = of_the_code + _applied(applied, case)
             if _passed(checks):
                 ready = [rule for rule in self.rules if rule.needs and rule.needs <= case.episodes.keys()]
@@ -89,6 +88,15 @@ class Gate:
                 checks += _applied(further, case)
                 applied += further
         return case, checks
+
+    def _unjudged(self, case: Case, episodes: Episodes) -> dict[str, str]:
+        """The rules that were not applied to ``case`` for want of evidence, and why it is wanting."""
+        missing = {rule.name: sorted(rule.needs - case.episodes.keys()) for rule in self.rules}
+        return {
+            name: "; ".join(f"{kind} episodes: {why_missing(episodes.get(kind))}" for kind in kinds)
+            for name, kinds in missing.items()
+            if kinds
+        }
 
     def _kinds(self) -> Iterator[Evidence]:
         """The kinds of evidence that some rule needs, cheapest first."""

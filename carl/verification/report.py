@@ -1,9 +1,9 @@
 """What verification found: a verdict, and for every check the figures and the frames that decided it."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from carl.errors import StoreError, briefly
 
@@ -61,18 +61,29 @@ class VerificationReport(_Record):
 
     Attributes:
         checks: what was checked; after a failure, later checks are not made.
-        experts, randoms: episodes judged.
+        episodes: how many were judged, by the kind of evidence.
         frames: calls of a sub-task's program.
         seconds: of wall-clock time.
+        unjudged: rules that were not applied because there is no evidence for them, and why there is none.
     """
 
     program_id: str
     accepted: bool
     checks: tuple[Check, ...]
-    experts: int
-    randoms: int
+    episodes: dict[str, int]
     frames: int
     seconds: float
+    unjudged: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def two_kinds_of_episodes_in_older_reports(cls, values: Any) -> Any:
+        """Take ``experts`` and ``randoms``, the two counts of an older report, as ``episodes``."""
+        former = {"experts": "expert", "randoms": "random"}
+        if not isinstance(values, dict) or not former.keys() <= values.keys():
+            return values
+        episodes = {kind: values[name] for name, kind in former.items()}
+        return {key: value for key, value in values.items() if key not in former} | {"episodes": episodes}
 
     @property
     def failed(self) -> tuple[Check, ...]:

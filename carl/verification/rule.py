@@ -14,18 +14,35 @@ FRAMES_SHOWN = 5
 
 
 class Evidence(StrEnum):
-    """The kinds of episodes that programs are judged on, in the order in which they are replayed, cheapest first.
+    """The kinds of episodes that programs are judged on, in the order in which they are replayed.
 
-    The value is the role that acted in them.
+    The value is the role that acted in them, ``Trajectory.role``; whether one of them solved the task is
+    ``Trajectory.success``. Without the first two no program is accepted; a rule that needs others is not applied where
+    there are none.
     """
 
     EXPERTS = "expert"
+    """The task's expert; every episode solves the task."""
     RANDOMS = "random"
+    """Actions drawn uniformly."""
+    RESTING = "resting"
+    """One and the same action throughout: each of a Discrete space in turn, zeros of a Box."""
+    MIXED = "mixed"
+    """Half-trained play: an expert with a share of random actions mixed in."""
+    CUT = "cut"
+    """An expert's actions up to some frame, then random ones, or those alone that change nothing (``Task.idle``)."""
+    POLICY = "policy"
+    """The trained policy's own."""
 
     @property
     def solved(self) -> bool:
         """Whether every episode of the kind solves its task."""
         return self is Evidence.EXPERTS
+
+    @property
+    def required(self) -> bool:
+        """Whether no program is accepted without episodes of the kind."""
+        return self in (Evidence.EXPERTS, Evidence.RANDOMS)
 
 
 @dataclass(frozen=True)
@@ -63,8 +80,8 @@ class Rule(ABC):
 
     Attributes:
         name: of its checks.
-        needs: evidence without which the rule cannot be applied; it is applied when all of that is there, and anew
-            when more is. Empty: the code alone is judged, once.
+        needs: evidence without which the rule is not applied, which the report says; it is applied when all of that is
+            there, and anew when more is. Empty: the code alone is judged, once.
         decisive: whether a failure leaves nothing that the rules listed after it could judge.
     """
 

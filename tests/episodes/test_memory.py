@@ -13,7 +13,7 @@ from carl.episodes.collect import collect
 from carl.episodes.trajectory import TrajectoryStore
 from carl.program import RewardProgram, SubTask
 from carl.task import Task
-from carl.verification import verify
+from carl.verification import Evidence, verify
 from tests.fakes.corridor import Corridor
 
 LENGTH, SIDE = 30, 48
@@ -75,7 +75,7 @@ def peaks(episodes: int, place: Path) -> dict[str, int]:
     store = TrajectoryStore(place / "a")
     return {
         "collect": recorded,
-        "verify": peak(lambda: verify(PROGRAM, store, store, lenient)),
+        "verify": peak(lambda: verify(PROGRAM, {Evidence.EXPERTS: store, Evidence.RANDOMS: store}, lenient)),
         "copy": peak(lambda: TrajectoryStore(place / "b").write(store)),
     }
 

@@ -65,7 +65,7 @@ HELD_OUT = f"candidates/held-out-1-{PROGRAM.id}.json"
 """A verdict on held-out episodes as an older carl left it."""
 
 REPORT = VerificationReport(
-    program_id=PROGRAM.id, accepted=True, checks=(), experts=3, randoms=2, frames=9, seconds=1.0
+    program_id=PROGRAM.id, accepted=True, checks=(), episodes={"expert": 3, "random": 2}, frames=9, seconds=1.0
 ).model_dump(mode="json")
 EXCHANGE = {
     **{"digest": "d", "model": "m", "prompt": "p", "messages": [], "answers": ["a\u2028b"], "error": None},

@@ -18,7 +18,7 @@ def program(value: float) -> RewardProgram:
 
 def report(judged: RewardProgram, accepted: bool) -> VerificationReport:
     checks = (Check(name="experts_complete", passed=accepted, message="said", figures={"episodes": 2}),)
-    figures = {"experts": 2, "randoms": 3, "frames": 4, "seconds": 0.5}
+    figures = {"episodes": {"expert": 2, "random": 3}, "frames": 4, "seconds": 0.5}
     return VerificationReport(program_id=judged.id, accepted=accepted, checks=checks, **figures)
 
 

@@ -37,7 +37,7 @@ def refusal(program: RewardProgram, blamed: tuple[int | None, ...], told: str) -
         program_id=program.id,
         accepted=not blamed,
         checks=(Check(name="static_policy", passed=True, message="fine"), *failed),
-        **{"experts": 1, "randoms": 1, "frames": 9, "seconds": 0.0},
+        **{"episodes": {"expert": 1, "random": 1}, "frames": 9, "seconds": 0.0},
     )
 
 

@@ -1,9 +1,12 @@
 """Small synthetic episodes: a red square walks along a strip, takes a green key on its way, and ends on a blue goal."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
+from carl.verification import Evidence
 
 WIDTH, KEY, GOAL, STRIDE = 26, 8, 20, 2
 
@@ -51,6 +54,11 @@ def randoms(count: int = 60, steps: int = 16) -> list[Trajectory]:
     """Random walks; a few of them reach the goal."""
     rng = np.random.default_rng(0)
     return [episode(rng.choice([-1, 1], steps).tolist(), 1000 + seed, "random") for seed in range(count)]
+
+
+def kinds(experts: Iterable[Trajectory], randoms: Iterable[Trajectory]) -> dict[Evidence, Iterable[Trajectory]]:
+    """The two kinds of evidence without which no program is accepted."""
+    return {Evidence.EXPERTS: experts, Evidence.RANDOMS: randoms}
 
 
 KEY_GONE = """

@@ -1,11 +1,13 @@
 """The gate passes what is right and rejects what is wrong, and says which sub-task, which frame, and why."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from carl.config import VerifyConfig
+from carl.episodes.missing import Missing
 from carl.errors import ProgramError, StoreError
 from carl.program import RewardProgram, SubTask
 from carl.rewards.program import ProgramReward
@@ -16,14 +18,14 @@ from carl.verification import Case, Check, Evidence, Gate, Rule, VerificationRep
 from carl.verification.replay import Replay
 from carl.verification.rule import FRAMES_SHOWN, deciding
 from carl.verification.rules import Deterministic
-from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, program, randoms
+from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
 
 CONFIG = VerifyConfig(min_randoms=60, deadline_s=0.3)
 EXPERTS, RANDOMS = experts(), randoms()
 
 
 def judged(candidate: RewardProgram, config: VerifyConfig = CONFIG, shown=None, played=None) -> VerificationReport:
-    return verify(candidate, EXPERTS if shown is None else shown, RANDOMS if played is None else played, config)
+    return verify(candidate, kinds(EXPERTS if shown is None else shown, RANDOMS if played is None else played), config)
 
 
 def only_failure(report: VerificationReport) -> Check:
@@ -34,7 +36,7 @@ def only_failure(report: VerificationReport) -> Check:
 
 def test_a_good_program_is_accepted_with_all_checks_and_figures():
     told = []
-    report = verify(GOOD, EXPERTS, RANDOMS, CONFIG, lambda *what: told.append(what))
+    report = verify(GOOD, kinds(EXPERTS, RANDOMS), CONFIG, lambda *what: told.append(what))
     assert report.accepted, report.evidence()
     assert report.program_id == GOOD.id
     assert [check.name for check in report.checks] == [
@@ -53,7 +55,8 @@ def test_a_good_program_is_accepted_with_all_checks_and_figures():
     assert figures["interval"] == pytest.approx(wilson_interval(done, 60))
     assert figures["bound"] == exact_bound(done, 60)
     assert figures["done_per_subtask"][0] > done
-    assert (report.experts, report.randoms) == (8, 60)
+    assert report.episodes == {"expert": 8, "random": 60}
+    assert report.unjudged == {}
     assert report.frames > 8 * 10
     assert report.evidence() == ""
     assert told[0] == ("judging expert episodes", 8, 8.0)
@@ -68,6 +71,14 @@ def test_a_report_survives_json(tmp_path):
     path.write_text("{")
     with pytest.raises(StoreError, match=r"report\.json"):
         VerificationReport.load(path)
+
+
+def test_a_report_with_the_counts_of_two_kinds_alone_is_still_read(tmp_path):
+    path = tmp_path / "report.json"
+    older = {"program_id": GOOD.id, "accepted": True, "checks": [], "frames": 9, "seconds": 1.0}
+    path.write_text(json.dumps(older | {"experts": 3, "randoms": 2}))
+    report = VerificationReport.load(path)
+    assert (report.episodes, report.unjudged) == ({"expert": 3, "random": 2}, {})
 
 
 def returning(expression: str) -> str:
@@ -124,7 +135,7 @@ def test_an_expert_that_gets_stuck_names_the_sub_task_and_its_best_frame():
     frame = check.frames[0]
     assert frame.step == len(EXPERTS[0])
     assert frame.got == f"at best 0.5, at frame {len(EXPERTS[0])}"
-    assert report.randoms == 0
+    assert report.episodes == {"expert": 8}
     text = report.evidence(1)
     assert "sub-task 2 ('reach the goal') never gets done in 8 of 8 expert episodes" in text
     assert f"expert episode 0, frame {len(EXPERTS[0])}: sub-task 2: expected progress 1 by this last frame" in text
@@ -248,7 +259,7 @@ def test_any_order_where_the_program_says_so():
 
 
 def test_episodes_may_come_one_by_one():
-    assert verify(GOOD, iter(EXPERTS), iter(RANDOMS), CONFIG).accepted
+    assert verify(GOOD, kinds(iter(EXPERTS), iter(RANDOMS)), CONFIG).accepted
 
 
 def test_frames_of_several_sizes_are_a_clear_error():
@@ -341,7 +352,7 @@ def test_evidence_is_made_when_a_rule_needs_it_and_nothing_has_failed():
     assert not gate.judge(half, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: untouched}).accepted
     cheap = replace(gate, rules=tuple(rule for rule in gate.rules if Evidence.RANDOMS not in rule.needs))
     report = cheap.judge(GOOD, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: untouched})
-    assert (report.accepted, report.experts, report.randoms) == (True, 8, 0)
+    assert (report.accepted, report.episodes) == (True, {"expert": 8})
 
 
 class Counting(Rule):
@@ -365,6 +376,29 @@ def test_a_rule_is_applied_anew_when_there_is_more_evidence():
     assert report.accepted
     assert len(report.checks) == 3
     assert (code.shown, experts_only.shown, both.shown) == ([(0, 0)], [(8, 0), (8, 60)], [(8, 60)])
+
+
+@pytest.mark.parametrize(
+    ("brought", "why"),
+    [
+        ({}, "none were recorded"),
+        ({Evidence.MIXED: []}, "none were recorded"),
+        ({Evidence.MIXED: Missing("the expert ends where it is led astray")}, "the expert ends where it is led astray"),
+    ],
+)
+def test_a_rule_without_evidence_is_named_and_judges_nothing(brought, why):
+    mixed = Counting(Evidence.EXPERTS, Evidence.MIXED)
+    gate = Gate.of(CONFIG)
+    report = replace(gate, rules=(*gate.rules, mixed)).judge(GOOD, kinds(EXPERTS, RANDOMS) | brought)
+    assert report.accepted
+    assert (mixed.shown, report.unjudged) == ([], {"counting": f"mixed episodes: {why}"})
+    assert report.episodes.keys() == {"expert", "random"}
+
+
+def test_a_rule_is_applied_once_its_kind_of_evidence_is_there():
+    mixed = Counting(Evidence.MIXED)
+    report = replace(Gate.of(CONFIG), rules=(mixed,)).judge(GOOD, {Evidence.MIXED: EXPERTS[:3]})
+    assert (len(mixed.shown), report.episodes, report.unjudged) == (1, {"mixed": 3}, {})
 
 
 def test_the_default_rules_are_named_as_their_checks():

@@ -11,6 +11,7 @@ from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.tasks import get_task
 from carl.verification import verify
+from tests.verification.episodes import kinds
 
 SOURCES = {
     "key": programs.PICK_UP_KEY,
@@ -57,7 +58,7 @@ def episodes(task_name: str) -> tuple[list[Trajectory], list[Trajectory]]:
 
 def judged(task_name: str, names: tuple[str, ...]):
     program = RewardProgram(subtasks=tuple(SubTask(name=name, code=SOURCES[name]) for name in names))
-    return verify(program, *episodes(task_name), VerifyConfig(min_randoms=RANDOMS))
+    return verify(program, kinds(*episodes(task_name)), VerifyConfig(min_randoms=RANDOMS))
 
 
 @pytest.mark.parametrize(("task_name", "names"), RIGHT.items())

@@ -65,6 +65,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "stopped": str(run.synthesis.get("stopped") or run.synthesis.get("reason") or ""),
         "ordered": run.program is None or run.program.ordered,
         "checks": evidence.checks(run.verification),
+        "unjudged": evidence.unjudged(run.verification),
         "strips": evidence.strips(run, tracer),
         "rejected": evidence.rejected(run, tracer),
         "charts": learning.charts(run),

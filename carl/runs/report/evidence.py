@@ -65,6 +65,11 @@ def checks(report: Record) -> list[Check]:
     return [_check(one) for one in report.get("checks") or []]
 
 
+def unjudged(report: Record) -> list[str]:
+    """A sentence for each rule of a verification report that was not applied."""
+    return [f"Not judged: {name.replace('_', ' ')} ({why})." for name, why in as_record(report.get("unjudged")).items()]
+
+
 def _check(check: Record) -> Check:
     return Check(
         name=str(check.get("name", "check")).replace("_", " "),

@@ -113,6 +113,11 @@ def test_failures_of_the_expert_are_among_the_figures(run: Path) -> None:
     assert "expert episodes that failed and were passed over 17" in " ".join(text.split())
 
 
+def test_rules_that_were_not_applied_are_named(run: Path) -> None:
+    edit(run / "verification.json", unjudged={"nothing_for_nothing": "mixed episodes: none were recorded"})
+    assert "Not judged: nothing for nothing (mixed episodes: none were recorded)." in read(run).text
+
+
 def test_hostile_text_is_shown_and_not_obeyed(run: Path) -> None:
     hostile = RewardProgram(
         subtasks=(SubTask(name=ATTACK, description=ATTACK, code=PROGRAM.subtasks[0].code + f"# {ATTACK}\n"),)
