@@ -113,6 +113,22 @@ class SynthesisConfig(Section):
     pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
     samples: int = Field(default=8, ge=1, description="Answers sampled per request.")
     max_requests: int = Field(default=10, ge=1, description="VLM requests per run, repairs included.")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens of all requests and answers; the request that exceeds them is the last."
+    )
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="Seconds that the search may take, judging included."
+    )
+    max_money: float | None = Field(default=None, gt=0, description="Money for all requests, at the two prices.")
+    price_in: float = Field(default=0.0, ge=0, description="Price of a million tokens of requests.")
+    price_out: float = Field(default=0.0, ge=0, description="Price of a million tokens of answers.")
+
+    @model_validator(mode="after")
+    def money_needs_prices(self) -> Self:
+        """Raise ValueError for a limit in money where tokens cost nothing."""
+        if self.max_money is not None and not (self.price_in or self.price_out):
+            raise ValueError("max_money is a limit only with prices: set price_in and price_out")
+        return self
 
 
 class CollectConfig(Section):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
     from carl.synthesis.ledger import Ledger
     from carl.synthesis.search import Found, HeldOutGate
+    from carl.synthesis.tried import Budget
     from carl.verification import VerificationReport
     from carl.vlm.client import VlmClient
 
@@ -79,7 +80,6 @@ def synthesize(work: Work[CodeConfig]) -> None:
     Raises VlmError if the model fails, and ProgramError if no program survives.
     """
     from carl.synthesis.search import SearchGate, search
-    from carl.synthesis.tried import Budget
     from carl.synthesis.vlm_proposer import VlmProposer
     from carl.vlm.client import connect
 
@@ -92,7 +92,7 @@ def synthesize(work: Work[CodeConfig]) -> None:
         held_out = _held_out_gate(work, before=client.release)
         gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
         proposer = VlmProposer(work.task.description, pairs, client, config.synthesis, config.seed, work.progress)
-        found = search([proposer], gate, Budget(calls=config.synthesis.max_requests), ledger.keep)
+        found = search([proposer], gate, _budget(config.synthesis), ledger.keep, before=ledger.seconds())
     work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     _keep_synthesis(work, found, client)
@@ -266,6 +266,12 @@ def _used_up(ledger: "Ledger") -> ProgramError:
         f"{HELD_OUT_FAILED}; see {ledger.folder}. Try more episodes (collect.experts, collect.randoms) in another "
         "--run-dir"
     )
+
+
+def _budget(config: SynthesisConfig) -> "Budget":
+    from carl.synthesis.tried import Budget
+
+    return Budget(config.max_requests, config.max_tokens, config.max_seconds, config.max_money)
 
 
 def _keep_pairs(work: Work[CodeConfig], pairs: Sequence[tuple[Frame, Frame]]) -> None:

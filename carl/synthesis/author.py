@@ -10,11 +10,11 @@ from carl.console.progress import Progress
 from carl.program import MAX_SUBTASKS
 from carl.seeding import Role, seed_of
 from carl.synthesis.parse import Plan, Unusable, parse_code, parse_plan
-from carl.synthesis.tried import Cost, Rejection, Tried
+from carl.synthesis.tried import Rejection, Tried
 from carl.task import Frame
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
-from carl.vlm.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question
+from carl.vlm.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question, Usage
 
 NAME_LINE = "Task: name the sub-tasks."
 WRITE_LINE = "Task: write the program for sub-task {index} of {count}: {name}."
@@ -99,7 +99,7 @@ class Author:
         values: dict[str, object],
     ) -> list[T]:
         budget, made = self._tried.budget.calls, self._tried.spent.calls
-        self._tried.spend(Cost(calls=1))
+        self._tried.spend()
         values = {**self._words, **values}
         question = Question(prompt.id, _filled(prompt, "system", values), _filled(prompt, "user", values), self._frames)
         self._progress("asking the VLM", made, budget)
@@ -107,8 +107,13 @@ class Author:
         exchange = self._client.exchange(question, self._config.samples, seed)
         self.requests += 1
         self._tried.answers += exchange.usage.samples
+        self._pay(exchange.usage)
         self._progress("asking the VLM", made + 1, budget)
         return ranked(self._parsed(exchange, parse), key)
+
+    def _pay(self, usage: Usage) -> None:
+        price = self._config.price_in * usage.prompt_tokens + self._config.price_out * usage.completion_tokens
+        self._tried.pay(usage.prompt_tokens + usage.completion_tokens, price / 1e6)
 
     def _parsed(self, exchange: Exchange, parse: Callable[[str], T]) -> list[T]:
         parsed = []

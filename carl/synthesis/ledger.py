@@ -18,8 +18,8 @@ _OLDER = re.compile(r"held-out-(\d+)-[0-9a-f]+\.json")
 class Ledger:
     """A folder with one JSON file for each candidate and for each answer that was none.
 
-    A candidate's file holds its ``number``, ``program``, ``report``, ``cost`` and, once it was judged on held-out
-    episodes, ``held_out``: the number of their ``set`` and the ``report``.
+    A candidate's file holds its ``number``, ``program``, ``report``, ``cost``, what the search had ``spent`` by then,
+    and, once it was judged on held-out episodes, ``held_out``: the number of their ``set`` and the ``report``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +34,7 @@ class Ledger:
             candidate.held_out,
             number=candidate.number,
             cost=asdict(candidate.cost),
+            spent=asdict(candidate.spent),
         )
 
     def refuse(self, program: RewardProgram, verdict: HeldOut) -> None:
@@ -53,6 +54,10 @@ class Ledger:
     def refusals(self) -> list[HeldOut]:
         """Those verdicts that refused the program; raises ConfigError for a damaged file."""
         return [verdict for verdict in self.verdicts().values() if not verdict.report.accepted]
+
+    def seconds(self) -> float:
+        """What the search took so far, over all attempts; raises ConfigError for a damaged file."""
+        return max((_seconds(path) for path in self.folder.glob("*.json")), default=0.0)
 
     def _write(
         self,
@@ -78,3 +83,10 @@ class Ledger:
                 return None
             judged = content["held_out"]
             return HeldOut(int(judged["set"]), VerificationReport.model_validate(judged["report"]))
+
+
+def _seconds(path: Path) -> float:
+    """What the search had taken when a candidate's file was written; 0 for any other file, or one of an older carl."""
+    content: Mapping[str, Any] = read_json(path, dict)
+    with whole(str(path)):
+        return float(content.get("spent", {}).get("seconds", 0.0))

@@ -1,5 +1,6 @@
 """The search for a program that passes the gate: on the episodes of the search, and then on held-out ones."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,17 +112,22 @@ def _failed(candidates: Sequence[Candidate]) -> str:
 
 
 def search(
-    proposers: Sequence[Proposer], gate: SearchGate, budget: Budget, on_candidate: OnCandidate = lambda _: None
+    proposers: Sequence[Proposer],
+    gate: SearchGate,
+    budget: Budget,
+    on_candidate: OnCandidate = lambda _: None,
+    before: float = 0.0,
 ) -> Found:
     """Judge what ``proposers``, listed cheapest first, propose, each program once, until one is accepted.
 
     A proposer is asked when all cheaper ones have nothing more to propose; after each of its proposals the cheaper
     ones are asked again, since they may build on it. A program that passes on the episodes of the search is judged on
     held-out ones; a refusal there is evidence as any other. ``on_candidate`` is called with every verdict, so twice
-    with a program that is judged on held-out episodes. Raises what proposers and the gate raise, except
-    BudgetSpentError.
+    with a program that is judged on held-out episodes. ``before`` are the seconds of earlier attempts at this search.
+    Raises what proposers and the gate raise, except BudgetSpentError.
     """
-    tried = Tried(budget)
+    start = time.monotonic()
+    tried = Tried(budget, clock=lambda: before + time.monotonic() - start)
     program, stopped = _searched(proposers, gate, tried, on_candidate)
     return Found(program, tuple(tried.candidates), tuple(tried.rejections), tried.answers, tried.spent, stopped)
 
@@ -132,13 +138,14 @@ def _searched(
     """The accepted program or None, and why the search ended."""
     try:
         for proposal in _proposals(proposers, tried):
+            tried.in_time()
             candidate = _judged(proposal, gate, tried, on_candidate)
             if candidate.accepted:
                 return candidate.program, "accepted"
             if gate.held_out.used_up and candidate.report.accepted:
                 return None, HELD_OUT_FAILED
-    except BudgetSpentError:
-        return None, f"all {tried.spent.calls} requests are used up"
+    except BudgetSpentError as error:
+        return None, str(error)
     return None, "; ".join(proposer.exhausted for proposer in proposers)
 
 

@@ -1,6 +1,6 @@
 """What a search has tried, what it may spend, and what proposers add to it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,34 +14,60 @@ class Cost:
 
     Attributes:
         calls: requests to a model.
+        tokens: of these requests and of their answers.
+        seconds: of the search's own wall clock, judging included.
+        money: at the prices per token of the settings, in whatever currency they are.
     """
 
     calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    money: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.calls + other.calls)
+        return Cost(
+            self.calls + other.calls,
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+            self.money + other.money,
+        )
 
     def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(self.calls - other.calls)
+        return self + Cost(-other.calls, -other.tokens, -other.seconds, -other.money)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that all proposers of a search may spend together.
+    """The most that all proposers of a search may spend together; None is no limit.
 
-    Attributes:
-        calls: requests to a model.
+    What a request takes in tokens and money is known after it: the one that exceeds a limit is the last.
     """
 
     calls: int
+    tokens: int | None = None
+    seconds: float | None = None
+    money: float | None = None
 
-    def covers(self, cost: Cost) -> bool:
-        """Whether no more than the budget is spent with ``cost``."""
-        return cost.calls <= self.calls
+    def late(self, spent: Cost) -> str:
+        """Why nothing at all may follow what is spent, in words; empty if something may."""
+        over = self.seconds is not None and spent.seconds >= self.seconds
+        return f"all {self.seconds:g} seconds of the search are used up" if over else ""
+
+    def refusal(self, spent: Cost) -> str:
+        """Why no request may follow what is spent, in words; empty if one may."""
+        if late := self.late(spent):
+            return late
+        if spent.calls >= self.calls:
+            return f"all {self.calls} requests are used up"
+        if self.tokens is not None and spent.tokens >= self.tokens:
+            return f"{spent.tokens:,} tokens are used up, of {self.tokens:,}"
+        if self.money is not None and spent.money >= self.money:
+            return f"the money is used up: {spent.money:.4g} of {self.money:g}"
+        return ""
 
 
 class BudgetSpentError(Exception):
-    """The next request of a proposer would exceed the budget of the search."""
+    """The budget of the search allows no further request, or nothing at all; the message says what is used up."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +84,9 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A program to be judged.
-
-    Attributes:
-        cost: what was spent on it since the proposal before.
-    """
+    """A program to be judged."""
 
     program: RewardProgram
-    cost: Cost = Cost()
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,8 @@ class Candidate:
         number: counts from 1.
         report: the verdict on the episodes of the search.
         held_out: the one on held-out episodes; None where it is still due, or never will be.
+        cost: what was spent since the candidate before, until this one was judged on the episodes of the search.
+        spent: what the search had spent by then.
     """
 
     number: int
@@ -83,6 +106,7 @@ class Candidate:
     report: VerificationReport
     held_out: HeldOut | None = None
     cost: Cost = Cost()
+    spent: Cost = Cost()
 
     @property
     def accepted(self) -> bool:
@@ -112,32 +136,53 @@ class Rejection:
     kind: str
 
 
+def _timeless() -> float:
+    return 0.0
+
+
 @dataclass(eq=False)
 class Tried:
     """One search so far.
 
     Attributes:
+        clock: seconds of the search so far, those before a stop included.
         candidates: programs in the order in which they were judged, each once.
         rejections: answers that never became a program.
         answers: how many answers models gave.
-        spent: by all proposers together.
     """
 
     budget: Budget
+    clock: Callable[[], float] = _timeless
     candidates: list[Candidate] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     answers: int = 0
-    spent: Cost = Cost()
+    _paid: Cost = field(default=Cost(), init=False)
 
-    def spend(self, cost: Cost) -> None:
-        """Add ``cost`` before it is spent; raises BudgetSpentError if the budget does not cover it."""
-        if not self.budget.covers(self.spent + cost):
-            raise BudgetSpentError
-        self.spent += cost
+    @property
+    def spent(self) -> Cost:
+        """By all proposers together."""
+        return replace(self._paid, seconds=self.clock())
+
+    def spend(self, calls: int = 1) -> None:
+        """Count a request before it is made; raises BudgetSpentError if the budget allows none."""
+        if refusal := self.budget.refusal(self.spent):
+            raise BudgetSpentError(refusal)
+        self._paid += Cost(calls=calls)
+
+    def pay(self, tokens: int, money: float = 0.0) -> None:
+        """Add what a request that was made took."""
+        self._paid += Cost(tokens=tokens, money=money)
+
+    def in_time(self) -> None:
+        """Raise BudgetSpentError if the seconds of the budget are used up."""
+        if late := self.budget.late(self.spent):
+            raise BudgetSpentError(late)
 
     def add(self, proposal: Proposal, report: VerificationReport) -> Candidate:
         """The candidate that ``proposal`` becomes with its verdict on the episodes of the search."""
-        self.candidates.append(Candidate(len(self.candidates) + 1, proposal.program, report, cost=proposal.cost))
+        spent, number = self.spent, len(self.candidates) + 1
+        cost = spent - (self.candidates[-1].spent if self.candidates else Cost())
+        self.candidates.append(Candidate(number, proposal.program, report, cost=cost, spent=spent))
         return self.candidates[-1]
 
     def decide(self, candidate: Candidate, held_out: HeldOut) -> Candidate:
@@ -167,6 +212,7 @@ class Proposer(Protocol):
         """Programs to judge, until there are no more.
 
         By the time the next one is asked for, ``tried`` holds the verdict on the last, which was a refusal. A program
-        that was judged before is not judged again. What costs something is accounted for with ``tried.spend``; its
-        BudgetSpentError, raised from here, ends the search.
+        that was judged before is not judged again. A request is accounted for with ``tried.spend`` before and
+        ``tried.pay`` after it, and long work asks ``tried.in_time`` now and then; their BudgetSpentError, raised from
+        here, ends the search.
         """

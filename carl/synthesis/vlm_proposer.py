@@ -8,7 +8,7 @@ from carl.console.progress import Progress, silent
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.author import Author
 from carl.synthesis.parse import Plan
-from carl.synthesis.tried import BudgetSpentError, Cost, Proposal, Tried
+from carl.synthesis.tried import BudgetSpentError, Proposal, Tried
 from carl.task import Frame
 from carl.vlm.client import VlmClient
 
@@ -110,7 +110,6 @@ class _Drafts:
         self._planned: set[tuple[str, ...]] = set()
         self._unclear: list[_Draft] = []
         self._shelves: dict[tuple[int, int, str], _Shelf] = {}
-        self._charged = Cost()
 
     def over_plans(self) -> Iterator[Proposal]:
         """Programs for one plan after the other, until two requests in a row name no new one."""
@@ -130,14 +129,7 @@ class _Drafts:
         """Where no single sub-task was to blame and no other plan is to be had, other samples may do; asks nothing."""
         for draft in self._unclear:
             for program in draft.variants():
-                yield self._proposal(program)
-
-    def _proposal(self, program: RewardProgram) -> Proposal:
-        spent = Cost(calls=self._author.requests)
-        cost = spent - self._charged
-        if program not in self._tried:
-            self._charged = spent
-        return Proposal(program, cost)
+                yield Proposal(program)
 
     def _develop(self, plan: Plan) -> Generator[Proposal, None, str]:
         """Write and mend programs for one plan; returns the evidence against the last."""
@@ -150,7 +142,7 @@ class _Drafts:
         draft = _Draft(plan, tuple(shelves))
         while True:
             program = draft.program()
-            yield self._proposal(program)
+            yield Proposal(program)
             report = self._tried.verdict(program)
             to_blame = [check.subtask for check in report.failed if check.subtask is not None]
             if not to_blame:

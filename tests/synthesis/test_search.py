@@ -13,7 +13,7 @@ from carl.config import SynthesisConfig, VlmConfig
 from carl.errors import VlmError
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
-from carl.synthesis.tried import Budget, Candidate, Cost, HeldOut, Proposal, Tried
+from carl.synthesis.tried import Budget, Candidate, HeldOut, Proposal, Tried
 from carl.synthesis.vlm_proposer import VlmProposer
 from carl.verification import Check, VerificationReport
 from carl.vlm.client import VlmClient, connect
@@ -367,7 +367,8 @@ def test_held_out_episodes_are_evidence_as_any_other(run: Callable[..., Run]) ->
     assert sets == [1, 2], "each refusal takes its set with it"
     assert [each.accepted for each in done.candidates] == [False, True]
     assert [each.report.accepted for each in done.candidates] == [True, True]
-    assert [each.cost for each in done.candidates] == [Cost(calls=3), Cost(calls=1)]
+    assert [(each.cost.calls, each.cost.tokens) for each in done.candidates] == [(3, 420), (1, 140)]
+    assert [each.spent.calls for each in done.candidates] == [3, 4]
 
 
 def test_three_refusals_on_held_out_episodes_end_the_search(run: Callable[..., Run]) -> None:
@@ -439,7 +440,7 @@ def test_cheaper_proposers_are_asked_anew_after_each_of_a_dearer_ones_proposals(
     found = search([Pooled(), dear], SearchGate(verify, HeldOutGate(passes)), Budget(calls=0))
     assert judged == ["0.1", "0.2", "0.1+0.2", "0.3", "0.1+0.3", "0.2+0.3"]
     assert found.program == of("0.2", "0.3")
-    assert found.spent == Cost()
+    assert found.spent.calls == found.spent.tokens == 0
 
 
 def test_a_search_without_success_names_what_every_proposer_lacked() -> None:
@@ -448,21 +449,35 @@ def test_a_search_without_success_names_what_every_proposer_lacked() -> None:
 
 
 class Spender:
-    """Pays for each program."""
+    """Pays for each program, in requests, tokens and money."""
 
     exhausted = "never"
 
-    def __init__(self, first: int, calls: int) -> None:
-        self._first, self._calls = first, calls
-
     def propose(self, tried: Tried) -> Iterator[Proposal]:
-        for number in range(self._first, self._first + 10):
-            tried.spend(Cost(calls=self._calls))
-            yield Proposal(of(f"{number}.0"), Cost(calls=self._calls))
+        for number in range(10, 20):
+            tried.spend()
+            tried.pay(tokens=100, money=0.25)
+            yield Proposal(of(f"{number}.0"))
 
 
-def test_all_proposers_share_one_budget() -> None:
+@pytest.mark.parametrize(
+    ("budget", "stopped"),
+    [
+        (Budget(calls=2), "all 2 requests are used up"),
+        (Budget(calls=9, tokens=101), "200 tokens are used up, of 101"),
+        (Budget(calls=9, money=0.5), "the money is used up: 0.5 of 0.5"),
+    ],
+)
+def test_all_proposers_share_one_budget_of_several_kinds(budget: Budget, stopped: str) -> None:
     gate = SearchGate(wants("none"), HeldOutGate(passes))
-    found = search([Listed("list", of("0.1")), Spender(10, 2)], gate, Budget(calls=5))
+    found = search([Listed("list", of("0.1")), Spender()], gate, budget)
     assert [each.program.subtasks[0].name for each in found.candidates] == ["0.1", "10.0", "11.0"]
-    assert (found.spent, found.stopped) == (Cost(calls=4), "all 4 requests are used up")
+    assert (found.spent.calls, found.spent.tokens, found.spent.money) == (2, 200, 0.5)
+    assert found.stopped == stopped
+
+
+def test_seconds_of_earlier_attempts_count() -> None:
+    gate = SearchGate(wants("none"), HeldOutGate(passes))
+    found = search([Listed("list", of("0.1"))], gate, Budget(calls=9, seconds=60.0), before=60.0)
+    assert (found.candidates, found.stopped) == ((), "all 60 seconds of the search are used up")
+    assert found.spent.seconds >= 60
