@@ -102,6 +102,10 @@ class Task:
             override them. A wrong name or value is a TaskError when a run is opened.
         env_reward_reason: why ``defaults`` mix in the environment's own reward (``reward.env_reward_weight``), for the
             report.
+        idle: actions of a Discrete space that change nothing but the agent's own view, such as turning on the spot, and
+            never solve the task. What a sub-task shows as done has to last through them. Empty: the task knows of none.
+        camera_varies: whether the same state may look a little different, by light, noise or a camera that moves;
+            programs are then judged under such changes too.
         oracle: names and states of sub-task events, for measuring programs and never for rewarding.
     """
 
@@ -114,6 +118,8 @@ class Task:
     camera: Callable[[Environment], Frame] = Rendered()
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     env_reward_reason: str = ""
+    idle: tuple[int, ...] = ()
+    camera_varies: bool = False
     oracle: Callable[[Environment], dict[str, bool]] | None = field(default=None, repr=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

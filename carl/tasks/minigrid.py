@@ -10,7 +10,7 @@ import gymnasium as gym
 from carl.task import Environment, Task
 from carl.tasks.minigrid_events import oracle
 from carl.tasks.minigrid_picture import TopDown
-from carl.tasks.minigrid_planner import Planner
+from carl.tasks.minigrid_planner import LEFT, RIGHT, Planner
 from carl.tasks.minigrid_view import FlatView
 
 TILE = 8
@@ -34,6 +34,7 @@ def _task(name: str, words: str, events: tuple[str, ...], env_steps: int, reason
         oracle=partial(oracle, events),
         defaults={"train.env_steps": env_steps, **{f"reward.{name}": value for name, value in reward.items()}},
         env_reward_reason=reason,
+        idle=(LEFT, RIGHT),
     )
 
 

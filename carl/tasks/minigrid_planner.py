@@ -15,24 +15,42 @@ Pose = tuple[int, int, int]
 """Column, row and direction; 0 right, 1 down, 2 left, 3 up."""
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
+WALKING = (LEFT, RIGHT, FORWARD)
+
+_State = tuple[Pose, Any, tuple[tuple[Any, Any], ...]]
 
 
 class Planner:
     """Acts by shortest plans over the true grid: key, door, then box or goal, whichever there are.
 
-    Ties are broken at random, differently in every episode and the same under the same seed.
+    Ties are broken at random, differently in every episode and the same under the same seed. A plan is made anew where
+    the room or the agent is not as the actions so far should have left it: it plays well from any state.
     """
 
     def __init__(self, env: Environment) -> None:
         self._world: Any = env.unwrapped
         self._rng = deepcopy(self._world.np_random)
         self._plan: deque[int] = deque()
+        self._expected: _State | None = None
 
     def __call__(self, observation: Any) -> int:  # noqa: ARG002  it looks at the grid
         """The next action; raises TaskError where no plan exists."""
-        if not self._plan:
-            self._plan.extend(self._next_plan())
-        return self._plan.popleft()
+        now = self._state()
+        if not self._plan or now != self._expected:
+            self._plan = deque(self._next_plan())
+        action = self._plan.popleft()
+        self._expected = (move(now[0], action), *now[1:]) if action in WALKING else None
+        return action
+
+    def _state(self) -> _State:
+        """The agent's pose, what it carries, and the things in the room, doors with whether they are open."""
+        world = self._world
+        things = tuple((thing, getattr(thing, "is_open", None)) for thing in world.grid.grid)
+        return self._pose(), world.carrying, things
+
+    def _pose(self) -> Pose:
+        x, y = self._world.agent_pos
+        return int(x), int(y), int(self._world.agent_dir)
 
     def _next_plan(self) -> list[int]:
         door, key, box, goal = (find(self._world, kind) for kind in ("door", "key", "box", "goal"))
@@ -55,8 +73,7 @@ class Planner:
         return self._search(pose, lambda other: ahead(other) == target, blocked=spot) is not None
 
     def _route(self, arrived: Callable[[Pose], bool]) -> list[int]:
-        x, y = self._world.agent_pos
-        route = self._search((int(x), int(y), int(self._world.agent_dir)), arrived)
+        route = self._search(self._pose(), arrived)
         if route is None:
             raise TaskError(f"the planner finds no way on from here:\n{self._world.pprint_grid()}")
         return route
@@ -69,7 +86,7 @@ class Planner:
             pose = queue.popleft()
             if arrived(pose):
                 return _actions_to(pose, came)
-            for action in self._rng.permutation((LEFT, RIGHT, FORWARD)).tolist():
+            for action in self._rng.permutation(WALKING).tolist():
                 then = move(pose, action)
                 if then not in came and then[:2] != blocked and self._passable(then[:2]):
                     came[then] = pose, action

@@ -107,6 +107,23 @@ class TaskContract:
             ended = trajectory.terminated or trajectory.truncated
             assert ended or len(trajectory) == self.random_steps
 
+    def test_idle_actions_change_nothing_that_counts(self, task: Task) -> None:
+        """After random play, actions that the task calls idle neither solve it nor change an oracle event."""
+        with made(task, 0) as env:
+            for seed in self.seeds if task.idle else ():
+                env.reset(seed=seed)
+                if any(any(env.step(action)[2:4]) for action in self._random_actions(env, self.random_steps // 3)):
+                    continue
+                before = task.oracle(env) if task.oracle else {}
+                for action in task.idle * 4:
+                    assert env.action_space.contains(np.int64(action)), f"idle: {action} is outside {env.action_space}"
+                    _, reward, terminated, truncated, info = env.step(action)
+                    solved = task.success(float(reward), bool(terminated), bool(truncated), info)
+                    assert not solved, f"idle: {action} solves the task, in the episode of seed {seed}"
+                    assert not task.oracle or task.oracle(env) == before, f"idle: {action} changes an oracle event"
+                    if terminated or truncated:
+                        break
+
     def test_it_travels_to_other_processes(self, task: Task) -> None:
         """A pickled copy of the task plays the same episode."""
         from ray import cloudpickle

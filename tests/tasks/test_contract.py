@@ -41,6 +41,14 @@ def test_only_unlock_pickup_mixes_in_its_own_reward() -> None:
 # What the contract says of tasks that break it
 
 
+@pytest.mark.parametrize(("idle", "complaint"), [((7,), "outside"), ((1,), "solves the task")])
+def test_idle_actions_that_are_none_are_refused(idle: tuple[int, ...], complaint: str) -> None:
+    contract = TaskContract()
+    contract.random_steps = 3
+    with pytest.raises(AssertionError, match=complaint):
+        contract.test_idle_actions_change_nothing_that_counts(replace(CORRIDOR, idle=idle))
+
+
 class Redrawing:
     """A camera that redraws the corridor's frame, and leaves ``wrong`` more in its first value."""
 
