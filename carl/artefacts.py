@@ -33,8 +33,9 @@ curve."""
 CHECKPOINTS, EPISODE = "checkpoints", "episode"
 """In the folder of an arm: the folders of its checkpoints, and the store of the episode that its policy played last."""
 
-STATE, MANIFEST = "state.json", "manifest.json"
-"""In the folder of a checkpoint its counters, and in the folder of a trajectory store its list of files."""
+STATE, PUBLISHED, MANIFEST = "state.json", "sources.pkl", "manifest.json"
+"""In the folder of a checkpoint its counters, and the sources that a teacher published, if any; in the folder of a
+trajectory store its list of files."""
 
 NEW = ".new"
 """End of the name of a file that is being written."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gymnasium.vector import SyncVectorEnv
 
-from carl.artefacts import CHECKPOINTS, of_arm
+from carl.artefacts import CHECKPOINTS, STATE, of_arm
 from carl.episodes.record import Play, Recorder
 from carl.errors import ConfigError
 from carl.methods import Work, method_of
@@ -16,9 +16,10 @@ from carl.rewards.vector import PaidVectorEnv
 from carl.runs.directory import read_config
 from carl.runs.resolve import resolved
 from carl.tasks import get_task
-from carl.training.checkpoint import Checkpoints
+from carl.training.checkpoint import Checkpoints, Progressed
 from carl.training.final import FilmedSlot
 from carl.training.policy import Policy
+from carl.training.sources import sources_of
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
     config = resolved(config, task)
     arm, method = main_arm(config), method_of(config.reward.method)
     policy, mix = Policy.of(checkpoint), mix_of(config, arm)
-    source = method.source(Work(task, config, run_dir)) if method.source and arm.looks else None
+    own = method.source(Work(task, config, run_dir)) if method.source and arm.looks else None
+    source = sources_of(checkpoint, own).at(Progressed.read(checkpoint / STATE).reward_version)
     env = SyncVectorEnv([lambda: recorder.env])
     world = FilmedSlot(PaidVectorEnv(env, recorder.task, source, mix=mix))
 

@@ -16,12 +16,14 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
-from carl.artefacts import STATE, read_json, whole
+from carl.artefacts import PUBLISHED, STATE, read_json, whole
 from carl.errors import CarlError, StoreError
+from carl.training.sources import Sources
 
 ALGORITHM = "algorithm"
-DIGEST = "sha256"
-"""Key in STATE: the digest of the files in ALGORITHM. Checkpoints of older versions of carl have none."""
+DIGEST, SOURCES = "sha256", "sources_sha256"
+"""Keys in STATE: the digest of the files in ALGORITHM, and that of PUBLISHED. Checkpoints of older versions of carl
+have neither, and those of a training whose source was never replaced lack the second."""
 
 DRAFT = "draft"
 """Folder of a checkpoint that is being written."""
@@ -77,7 +79,7 @@ class Progressed:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises ConfigError that names the file."""
-        content = {key: value for key, value in read_json(path, dict).items() if key != DIGEST}
+        content = {key: value for key, value in read_json(path, dict).items() if key not in (DIGEST, SOURCES)}
         with whole(str(path)):
             if unknown := content.keys() - {one.name for one in fields(cls)}:
                 raise ValueError(f"{min(unknown)} is unknown")
@@ -121,14 +123,19 @@ class Checkpoints:
         found = (path for path in self._directory.glob("[0-9]*") if (path / STATE).is_file())
         return iter(sorted(found, reverse=True))
 
-    def save(self, algorithm: Any, progressed: Progressed) -> Path:
-        """Write a checkpoint, then remove those that are older than the last KEPT."""
+    def save(self, algorithm: Any, progressed: Progressed, sources: Sources | None = None) -> Path:
+        """Write a checkpoint, with those of ``sources`` that a teacher published; then remove those that are older than
+        the last KEPT."""
         draft = self._directory / DRAFT
         shutil.rmtree(draft, ignore_errors=True)
         path = self._directory / f"{progressed.env_steps:012d}"
         try:
             algorithm.save_to_path(draft / ALGORITHM)
-            (draft / STATE).write_text(json.dumps(asdict(progressed) | {DIGEST: _digest(draft / ALGORITHM)}))
+            digests = {DIGEST: _digest(draft / ALGORITHM)}
+            if sources and sources.published:
+                (draft / PUBLISHED).write_bytes(packed := sources.packed())
+                digests[SOURCES] = hashlib.sha256(packed).hexdigest()
+            (draft / STATE).write_text(json.dumps(asdict(progressed) | digests))
             # One that is there already was written at the same step by this training: the new one is at least as far.
             shutil.rmtree(path, ignore_errors=True)
             os.replace(draft, path)
@@ -143,9 +150,11 @@ class Checkpoints:
 
 def check(checkpoint: Path) -> None:
     """Raise StoreError if the files of a checkpoint are not those that were saved, ConfigError if STATE is damaged."""
-    digest = read_json(checkpoint / STATE, dict).get(DIGEST)
+    state = read_json(checkpoint / STATE, dict)
+    digest, sources = state.get(DIGEST), state.get(SOURCES)
     with whole(str(checkpoint)):
         same = digest is None or digest == _digest(checkpoint / ALGORITHM)
+        same &= sources is None or sources == hashlib.sha256((checkpoint / PUBLISHED).read_bytes()).hexdigest()
     if not same:
         raise StoreError(f"{checkpoint} is not what was saved: files are missing, cut short or altered; delete it")
 

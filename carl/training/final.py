@@ -25,6 +25,7 @@ from carl.task import Task, blaming
 from carl.training.checkpoint import Progressed
 from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
+from carl.training.sources import sources_of
 from carl.training.training import Training
 
 MODES = {"sampled": False, "greedy": True}
@@ -46,7 +47,8 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
     if checkpoint is None or not training.over(progressed):
         raise ConfigError(f"{training.directory} holds no finished training; run `carl train` first")
     policy = Policy.of(checkpoint)
-    exam = replace(training.exam, version=progressed.reward_version or 1)
+    source = sources_of(checkpoint, training.source).at(progressed.reward_version)
+    exam = replace(training.exam, source=source, version=progressed.reward_version or 1)
     outcome: dict[str, Any] = {
         "headline": next(iter(MODES)),
         "env_steps": progressed.env_steps,
@@ -59,6 +61,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "counts": progressed.counts,
         "rework_steps": progressed.rework_steps,
         "reward_version": progressed.reward_version,
+        "source_id": source.id if source else None,
         "checkpoint": checkpoint.name,
     }
     for mode, greedy in MODES.items():

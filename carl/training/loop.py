@@ -23,6 +23,7 @@ from carl.training.loggers import Log
 from carl.training.policy import Policy
 from carl.training.rllib.control import Sampled, acting_module, iterate, living_runners
 from carl.training.rllib.divergence import check_weights
+from carl.training.sources import Sources
 from carl.training.stopping import SELECTION_EPISODES, Patience, Rate, Screen
 from carl.training.teacher import Iteration, Teacher
 from carl.training.training import Trained, Training
@@ -42,12 +43,14 @@ class Loop:
         progressed: Progressed,
         log: Log,
         teacher: Teacher | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self._training, self._algorithm, self._channel, self._evaluator = training, algorithm, channel, evaluator
         self._log, self._teacher = log, teacher
         self._arm = training.directory.name
         self._overview = Overview(channel)
-        source = training.source
+        self._sources = sources or Sources(training.source)
+        source = self._sources.at(progressed.reward_version)
         self._progressed = replace(progressed, source_id=source.id if source else None)
         self._patience, self._spells = Patience(), Spells(self._arm)
         self._since_point, self._screen = Rate(), Screen(training.train.stop_at_success)
@@ -83,7 +86,7 @@ class Loop:
                 self._add_point()
             if done or self._progressed.iterations % training.train.checkpoint_every == 0:
                 check_weights(self._algorithm)
-                path = training.checkpoints.save(self._algorithm, self._progressed)
+                path = training.checkpoints.save(self._algorithm, self._progressed, self._alive)
             if done:
                 return Trained(self._progressed, path)
 
@@ -160,7 +163,14 @@ class Loop:
             source = self._teacher.after(iteration) if self._teacher else None
         if source is not None:
             version = self._channel.publish(source)
+            self._sources = self._sources.add(version, source)
             _log.info("%s: reward version %d is %s", self._arm, version, source.id, extra={"arm": self._arm})
+
+    @property
+    def _alive(self) -> Sources:
+        """The sources that a training which goes on from here needs."""
+        refused = [refusal.version for refusal in self._overview.refused.values()]
+        return self._sources.alive(self._progressed.reward_version, refused)
 
     def _add_point(self) -> None:
         """Evaluate on the episodes of the curve, and add a point to it."""

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from carl.artefacts import LIVE, STATE
-from carl.broadcast.channel import reward_channel
+from carl.broadcast.channel import ChannelClient, reward_channel
 from carl.cluster.core import lost
 from carl.cluster.metrics import forget
 from carl.console.progress import Progress, silent, working
@@ -16,6 +16,7 @@ from carl.training.loop import Loop
 from carl.training.rllib.algorithms import build
 from carl.training.rllib.control import stop
 from carl.training.rllib.runner import RunnerSetup
+from carl.training.sources import Sources, sources_of
 from carl.training.teacher import Teacher
 from carl.training.training import Trained, Training
 
@@ -45,9 +46,9 @@ def train(
     progressed = replace(
         progressed, rework_steps=_rework(training, progressed), generation=progressed.generation + bool(latest)
     )
-    with reward_channel(_last_version(training, progressed)) as channel:
-        if training.mix.looks and training.source is not None:
-            channel.publish(training.source)
+    sources = sources_of(latest, training.source)
+    with reward_channel(_last_version(sources, progressed)) as channel:
+        sources = _publish(sources, progressed, channel) if training.mix.looks else sources
         setup = RunnerSetup(training.task, training.mix, training.run_seed, channel, progressed.generation)
         with (
             nullcontext(evaluator) if evaluator else Evaluator() as examiner,
@@ -56,7 +57,7 @@ def train(
             with working(progress, "starting the env runners"):
                 algorithm = build(setup, training.train)
             try:
-                loop = Loop(training, algorithm, channel, examiner, progressed, log, teacher)
+                loop = Loop(training, algorithm, channel, examiner, progressed, log, teacher, sources)
                 if latest:
                     loop.restore(latest)
                 return loop.run(progress)
@@ -78,7 +79,17 @@ def _rework(training: Training, checkpoint: Progressed) -> int:
     return reached.rework_steps + max(0, reached.env_steps - checkpoint.env_steps)
 
 
-def _last_version(training: Training, progressed: Progressed) -> int:
+def _last_version(sources: Sources, progressed: Progressed) -> int:
     """The version before the one to publish: the same source keeps its version, another gets the next."""
-    same = training.source is not None and training.source.id == progressed.source_id
+    first = sources.at(progressed.reward_version)
+    same = first is not None and first.id == progressed.source_id
     return progressed.reward_version - 1 if same else progressed.reward_version
+
+
+def _publish(sources: Sources, progressed: Progressed, channel: ChannelClient) -> Sources:
+    """Publish what paid last, and what was published since; returns the sources under their versions of now."""
+    now = Sources(sources.own)
+    for source in sources.in_turn(progressed.reward_version):
+        version = channel.publish(source)
+        now = now if source is sources.own else now.add(version, source)
+    return now

@@ -322,7 +322,10 @@ def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_ar
     assert caplog.text.count("runner-0 refused reward version 3: BoxError: no room for a box") == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("carl-")]
     more = replace(run, train=HERE.model_copy(update={"env_steps": 6_000}))
-    assert train(more).progressed.reward_version == 3, "what was trained on before is another version than the second"
+    resumed = train(more).progressed
+    assert (resumed.reward_version, resumed.source_id) == (2, "furthest-2.0"), "the source that was current goes on"
+    outcome = examine(more, Evaluator(workers=0))
+    assert (outcome["source_id"], outcome["sampled"]["mean_return"] > 1.0) == ("furthest-2.0", True)
 
 
 def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
