@@ -160,6 +160,9 @@ class VerifyConfig(Section):
         description="Seconds of processor time that a program may take for one frame; ten times as many on the wall.",
     )
     memory_mb: int = Field(default=1024, gt=0, description="Address space of the process that runs a program, in MiB.")
+    require_approval: bool = Field(
+        default=False, description="Train on a program only once a person approved it: `carl program approve`."
+    )
 
 
 class RewardConfig(Section):

@@ -36,6 +36,10 @@ class ProgramError(RewardError):
     """A reward program is malformed, or the static policy refuses it."""
 
 
+class ApprovalError(RewardError):
+    """A run that asks for a person's approval has a program that nobody approved, or approved otherwise."""
+
+
 class BoxError(RewardError):
     """The process that runs generated code could not be started or kept alive."""
 

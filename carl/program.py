@@ -7,7 +7,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from carl.artefacts import remedy
+from carl.config import VerifyConfig
 from carl.errors import ProgramError, briefly
+from carl.provenance import Approval, Provenance
 
 MAX_SUBTASKS = 8
 """Progress slots in an observation, hence sub-tasks in a program."""
@@ -51,17 +53,39 @@ class SubTask(BaseModel):
 
 
 class RewardProgram(BaseModel):
-    """One to :data:`MAX_SUBTASKS` sub-tasks in the order they have to be done (any order if ``ordered`` is false)."""
+    """One to :data:`MAX_SUBTASKS` sub-tasks in the order they have to be done (any order if ``ordered`` is false).
+
+    ``provenance`` says where it came from; it is no part of the id nor of equality, and left out of the JSON where
+    there is none.
+    """
 
     model_config = AS_DATA
 
     subtasks: tuple[SubTask, ...] = Field(min_length=1, max_length=MAX_SUBTASKS)
     ordered: bool = True
+    provenance: Provenance | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = serialize(self)
+        return {key: value for key, value in tree.items() if key != "provenance" or value is not None}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RewardProgram) and (self.subtasks, self.ordered) == (other.subtasks, other.ordered)
+
+    def __hash__(self) -> int:
+        return hash((self.subtasks, self.ordered))
 
     @property
     def id(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the program's JSON."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """First 16 hexadecimal digits of the SHA-256 of the program's JSON without its provenance."""
+        return hashlib.sha256(self.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
+
+    @property
+    def approval(self) -> Approval | None:
+        """The latest approval of this very content; None if there is none."""
+        approvals = self.provenance.approvals if self.provenance else ()
+        return next((one for one in reversed(approvals) if one.program == self.id), None)
 
     @property
     def max_return(self) -> float:
@@ -100,6 +124,11 @@ class RewardProgram(BaseModel):
             if not subtask.name.isprintable():
                 raise ProgramError(f"{where}: the name of sub-task {number} holds control characters: {subtask.name!a}")
         return program
+
+
+def approved(program: RewardProgram, config: VerifyConfig) -> bool:
+    """Whether ``config`` lets ``program`` be trained on: none has to be approved, or somebody approved it as it is."""
+    return not config.require_approval or program.approval is not None
 
 
 def _unusable(where: str, error: Exception) -> ProgramError:

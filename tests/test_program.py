@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from carl.config import VerifyConfig
 from carl.errors import ProgramError
-from carl.program import MAX_SUBTASKS, RewardProgram, SubTask
+from carl.program import MAX_SUBTASKS, RewardProgram, SubTask, approved
+from carl.provenance import Approval, Provenance
 
 SOURCE = "def progress(frame, initial):\n    return 0.0\n"
 
@@ -125,3 +127,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ProgramError, match=r"bytes\.json"):
         RewardProgram.load(tmp_path / "bytes.json")
+
+
+def approved_by_ada(one: RewardProgram, program_id: str = "") -> RewardProgram:
+    approval = Approval(by="Ada", at="2026-01-02T03:04:05+00:00", program=program_id or one.id, verdict="d1")
+    origin = Provenance(
+        origin="a model", task="Corridor", seed=0, splits={"search": {"expert": 60}}, approvals=(approval,)
+    )
+    return one.model_copy(update={"provenance": origin})
+
+
+def test_provenance_travels_in_the_json_and_is_no_part_of_the_id() -> None:
+    plain = program(1.0, 2.0)
+    known = approved_by_ada(plain)
+    assert "provenance" not in json.loads(plain.to_json())
+    back = RewardProgram.from_json(known.to_json())
+    assert (back.id, back) == (plain.id, plain)
+    assert back.provenance == known.provenance
+    later = known.to_json().replace('"origin"', '"of a later carl": 1, "origin"')
+    assert '"of a later carl": 1' in RewardProgram.from_json(later).to_json()
+
+
+def test_an_approval_holds_for_the_content_that_was_approved() -> None:
+    strict, lax = VerifyConfig(require_approval=True), VerifyConfig()
+    plain = program(1.0)
+    assert approved(plain, lax)
+    assert not approved(plain, strict)
+    assert approved(approved_by_ada(plain), strict)
+    changed = approved_by_ada(plain).model_copy(update={"subtasks": program(2.0).subtasks})
+    assert not approved(changed, strict)
+    assert changed.approval is None

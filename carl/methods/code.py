@@ -27,6 +27,7 @@ from carl.config import EMBEDDED_MODEL, CollectConfig, RunConfig, SynthesisConfi
 from carl.console.progress import Progress
 from carl.errors import ConfigError, ProgramError, TaskError, shown
 from carl.methods.method import Method, Stage, Work
+from carl.methods.origin import provenance_of, require_approval, with_verdict
 from carl.methods.recorded import Episodes, made, recorded
 from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
@@ -103,7 +104,10 @@ def synthesize(work: Work[CodeConfig]) -> None:
             f"{found.outcome}. {ledger.folder} holds what was tried and why it was rejected; try "
             "another --seed, more synthesis.samples, or a larger model"
         )
-    write_text(work.directory / PROGRAM, found.program.to_json())
+    accepted = next(one for one in found.candidates if one.program.id == found.program.id)
+    origin = provenance_of(work, accepted, "a vision-language model")
+    program = found.program.model_copy(update={"provenance": origin})
+    write_text(work.directory / PROGRAM, program.to_json())
 
 
 def verify(work: Work[CodeConfig]) -> None:
@@ -121,6 +125,8 @@ def verify(work: Work[CodeConfig]) -> None:
         if not verdict.report.accepted:
             ledger.refuse(program, verdict)
     write_json(work.directory / VERIFICATION, verdict.report.model_dump(mode="json"))
+    if (noted := with_verdict(program, verdict.report)).provenance != program.provenance:
+        write_text(work.directory / PROGRAM, noted.to_json())
     if not verdict.report.accepted:
         raise ProgramError(
             f"the program in {work.directory / PROGRAM} fails on fresh episodes: {verdict.report.failed[0].message}. "
@@ -141,10 +147,15 @@ def program_of(work: Work[CodeConfig]) -> RewardProgram:
 
 
 def source(work: Work[CodeConfig]) -> "ProgramReward":
-    """The reward of the verified program; raises ConfigError unless the program there is the one that was verified."""
+    """The reward of the verified program.
+
+    Raises ConfigError unless the program there is the one that was verified, and ApprovalError if somebody has to
+    approve it first.
+    """
     from carl.rewards.program import ProgramReward
 
     program = _checked(work)
+    require_approval(program, work.config.verify, work.directory)
     return ProgramReward.of(program, work.config.verify, cache=work.config.reward.cache)
 
 

@@ -1,7 +1,8 @@
 """ProgramReward: a verified program as a RewardSource, judged in a box."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -37,6 +38,12 @@ class ProgramReward:
     def id(self) -> str:
         """The program's."""
         return self.program.id
+
+    @property
+    def provenance(self) -> Mapping[str, Any] | None:
+        """The program's, as JSON; None if it has none."""
+        origin = self.program.provenance
+        return origin.model_dump(mode="json") if origin else None
 
     @property
     def needs(self) -> frozenset[Need]:

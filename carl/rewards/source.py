@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -84,7 +84,10 @@ class RewardSession(Protocol):
 
 
 class RewardSource(Protocol):
-    """A reward as picklable data: cheap to broadcast, opened where it is used."""
+    """A reward as picklable data: cheap to broadcast, opened where it is used.
+
+    One that also has a ``provenance``, a mapping for JSON, gets it written beside its id on checkpoints.
+    """
 
     @property
     def id(self) -> str:
@@ -100,6 +103,11 @@ class RewardSource(Protocol):
 
     def open(self, slots: int) -> RewardSession:
         """Start a session for ``slots`` environments; raises RewardError when it cannot."""
+
+
+def provenance_of(source: RewardSource | None) -> Mapping[str, Any] | None:
+    """Where a source came from, as JSON; None if it does not say."""
+    return getattr(source, "provenance", None)
 
 
 def width(shows: gym.spaces.Box | None) -> int:

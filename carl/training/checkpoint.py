@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +47,7 @@ class Progressed:
         seconds: wall-clock time spent sampling and learning; neither evaluation nor start-up counts.
         generation: how often the training was resumed.
         reward_version, source_id: what paid last.
+        provenance: where that source came from; None if it does not say.
         curve_points: lines of the learning curve that belong to it.
         solved: it stopped early, at the success rate that was asked for.
     """
@@ -63,6 +64,7 @@ class Progressed:
     generation: int = 0
     reward_version: int = 0
     source_id: str | None = None
+    provenance: Mapping[str, Any] | None = None
     curve_points: int = 0
     solved: bool = False
 

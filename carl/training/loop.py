@@ -14,6 +14,7 @@ from carl.cluster.metrics import record, record_counts
 from carl.console.progress import Progress
 from carl.errors import StoreError, briefly
 from carl.rewards.session import blaming_source
+from carl.rewards.source import provenance_of
 from carl.seeding import Role
 from carl.training.abstains import Spells
 from carl.training.checkpoint import ALGORITHM, Progressed
@@ -51,7 +52,9 @@ class Loop:
         self._overview = Overview(channel)
         self._sources = sources or Sources(training.source)
         source = self._sources.at(progressed.reward_version)
-        self._progressed = replace(progressed, source_id=source.id if source else None)
+        self._progressed = replace(
+            progressed, source_id=source.id if source else None, provenance=provenance_of(source)
+        )
         self._patience, self._spells = Patience(), Spells(self._arm)
         self._since_point, self._screen = Rate(), Screen(training.train.stop_at_success)
         self._means: dict[str, float] = {}
@@ -124,6 +127,7 @@ class Loop:
             seconds=before.seconds + seconds,
             reward_version=version,
             source_id=self._overview.source_id(version) or before.source_id,
+            provenance=provenance_of(self._sources.at(version)),
         )
 
     def _record(self, before: Progressed) -> None:

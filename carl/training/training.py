@@ -9,7 +9,7 @@ from carl.artefacts import CHECKPOINTS, CURVE, SUBJECT, read_json, write_json
 from carl.config import EvaluationConfig, TrainConfig, flat
 from carl.errors import ConfigError
 from carl.rewards.mix import Mix
-from carl.rewards.source import RewardSource
+from carl.rewards.source import RewardSource, provenance_of
 from carl.task import Task
 from carl.training.checkpoint import Checkpoints, Progressed
 from carl.training.evaluation import Exam
@@ -70,12 +70,13 @@ class Training:
         }
         there = read_json(path, dict) if self.checkpoints.newest() and path.exists() else subject
         # The source may be another by now, and gets the next version; an older carl did not record it.
+        there = {key: value for key, value in there.items() if key != "provenance"}
         if there | {"program": subject["program"], "mix": Mix.renoted(there.get("mix"))} != subject:
             raise ConfigError(
                 f"{self.directory} holds a training of {there}, which cannot go on as {subject}: set back what was "
                 "changed, or give another run directory"
             )
-        write_json(path, subject)
+        write_json(path, subject | {"provenance": provenance_of(self.source)})
 
     @property
     def about(self) -> dict[str, Any]:

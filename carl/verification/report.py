@@ -1,5 +1,7 @@
 """What verification found: a verdict, and for every check the figures and the frames that decided it."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from carl.errors import StoreError, briefly
 
 Figure = bool | int | float | str | list[float] | None
+
+_CLOCKS = ("seconds", "_s", "_ms")
+"""Ends of the names of figures that differ between equal judgements."""
 
 
 class _Record(BaseModel):
@@ -90,6 +95,17 @@ class VerificationReport(_Record):
         """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of all but what a clock measured: equal judgements share it.
+
+        Figures whose names end in ``seconds``, ``_s`` or ``_ms`` are a clock's; of a check that has such a figure, name
+        and outcome count.
+        """
+        content = self.model_dump(mode="json", exclude={"seconds"})
+        content["checks"] = [_without_clock(check) for check in content["checks"]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
     def evidence(self, subtask: int | None = None) -> str:
         """The failed checks, or those of one sub-task (from 0), as text for the next request."""
         failed = [check for check in self.failed if subtask is None or check.subtask == subtask]
@@ -106,3 +122,9 @@ class VerificationReport(_Record):
             return cls.model_validate_json(Path(path).read_text())
         except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise StoreError(f"cannot read the verification report {path}: {briefly(error)}") from error
+
+
+def _without_clock(check: dict[str, Any]) -> dict[str, Any]:
+    if not any(name.endswith(_CLOCKS) for name in check["figures"]):
+        return check
+    return {name: check[name] for name in ("name", "passed", "subtask")}
