@@ -1,27 +1,22 @@
 """The command ``carl``. Everything heavy is imported by the stage that needs it."""
 
-import json
 import logging
-import math
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from carl import __version__
 from carl.artefacts import RESULT, whole
 from carl.cluster.logs import quiet, structured
+from carl.commands.output import bars, console, errors
+from carl.commands.program import diff, programs
 from carl.config import EMBEDDED_MODEL, RunConfig
-from carl.console.progress import LINES, MARK, Progress, silent
 from carl.console.terminal import Terminal
 from carl.errors import CarlError, ConfigError, ResourceError, missing
 from carl.runs.settings import settings, sweep_of, work_of
@@ -35,8 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train agents on rewards that a vision-language model wrote as code.",
 )
-console = Terminal()
-errors = Terminal(stderr=True)
+app.add_typer(programs, name="program")
+app.command("diff")(diff)
 _log = logging.getLogger(__name__)
 
 TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
@@ -47,53 +42,6 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file wit
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as section.field=value; may be given several times.")
 ]
-
-
-class Bars:
-    """Progress bars: one line for each kind of long work."""
-
-    def __init__(self, progress: RichProgress) -> None:
-        self._progress = progress
-        self._lines: dict[str, TaskID] = {}
-
-    def __call__(self, label: str, done: float, total: float | None = None) -> None:
-        """Draw the bar of ``label`` at ``done`` of ``total``."""
-        if label not in self._lines:
-            self._lines[label] = self._progress.add_task(label, total=total)
-        self._progress.update(self._lines[label], completed=done, total=total)
-
-
-class Lines:
-    """Progress as lines that another carl draws: at most one a second for each kind of work."""
-
-    def __init__(self) -> None:
-        self._printed: dict[str, float] = {}
-
-    def __call__(self, label: str, done: float, total: float | None = None) -> None:
-        """Print a line, unless one for ``label`` was printed less than a second ago and the work goes on."""
-        now, ended = time.monotonic(), total is not None and done >= total
-        if ended or now - self._printed.get(label, -math.inf) >= 1.0:
-            self._printed[label] = now
-            print(MARK + json.dumps({"label": label, "done": done, "total": total}), flush=True)
-
-
-@contextmanager
-def bars() -> Iterator[Progress]:
-    """Progress as bars on standard error, or as lines where the environment asks for them; none among JSON."""
-    if os.environ.get(LINES) or structured():
-        yield Lines() if os.environ.get(LINES) else silent
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-    )
-    # A descriptor of their own: standard error is hushed while Ray starts.
-    with os.fdopen(os.dup(2), "w") as file:
-        console = Terminal(file=file)
-        with RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            yield Bars(progress)
 
 
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:

@@ -134,6 +134,11 @@ def verify(work: Work[CodeConfig]) -> None:
         )
 
 
+def tried_out(work: Work[CodeConfig], program: RewardProgram) -> "VerificationReport":
+    """What the gate makes of ``program`` on the episodes of the search, which are recorded unless they are there."""
+    return judge(program, _episodes(work), work.config.verify, work.progress)
+
+
 def program_of(work: Work[CodeConfig]) -> RewardProgram:
     """The program in the run's directory, verified or not; log lines name it from now on.
 

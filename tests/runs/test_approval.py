@@ -9,6 +9,7 @@ import pytest
 from carl.errors import ApprovalError
 from carl.program import RewardProgram
 from carl.provenance import Approval
+from carl.runs.directory import read_config
 from carl.runs.pipeline import Pipeline
 from carl.verification import VerificationReport
 from tests.fakes.scripted_vlm import ScriptedVlm

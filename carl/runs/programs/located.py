@@ -1,0 +1,97 @@
+"""A program and the verdict on it, wherever both lie: in a run, a file, or a folder of exported code."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, whole
+from carl.errors import ConfigError, StoreError
+from carl.program import RewardProgram
+from carl.runs.files import Files
+from carl.runs.programs.folder import LISTING, read_folder
+from carl.verification import VerificationReport
+
+
+@dataclass(frozen=True)
+class Located:
+    """A program that was found.
+
+    Attributes:
+        where: how messages call its place: a run directory, a URI, a file or a folder.
+        report: the verdict that decided last about this very program; None if there is none there.
+        run: the directory of the run that it is the program of; None for files, folders and URIs.
+    """
+
+    where: str
+    program: RewardProgram
+    report: VerificationReport | None = None
+    run: Path | None = None
+
+
+def located(name: str) -> Located:
+    """The program that a command line names: a run directory or its URI, a file of JSON, or a folder that
+    ``carl program export`` wrote.
+
+    Raises ConfigError where there is none, and ProgramError or StoreError for one that cannot be used.
+    """
+    if name.endswith(".json"):
+        return _in_file(name)
+    if "://" not in name and (_here(name) / LISTING).exists():
+        return Located(name, read_folder(_here(name)))
+    return _in_run(name)
+
+
+def _here(name: str) -> Path:
+    return Path(os.path.expanduser(name))
+
+
+def _in_run(name: str) -> Located:
+    files = Files(name)
+    program: RewardProgram | None = files.read(PROGRAM)
+    if program is not None:
+        run = None if files.far else _here(name)
+        return Located(name, program, _verdict(files, VERIFICATION, program), run)
+    if not files.holds(CONFIG):
+        raise ConfigError(
+            f"{name} is neither a run, nor a program's file (.json), nor a folder that `carl program export` wrote"
+        )
+    tried = f"; what was tried is in {files.where(CANDIDATES)}" if files.holds(CANDIDATES) else ""
+    raise ConfigError(f"{name} holds no program yet: `carl run` makes one{tried}")
+
+
+def _in_file(name: str) -> Located:
+    """A program.json, or a candidate's file, which holds the program with its report."""
+    folder, _, file = name.rpartition("/")
+    files = Files(folder or ".")
+    content = files.mapping(file)
+    if content is None:
+        raise ConfigError(f"there is no file {name}")
+    if "rejected" in content and not content.get("program"):
+        raise ConfigError(f"{name} holds an answer that never became a program: {content['rejected']}")
+    if isinstance(content.get("program"), dict):
+        program = RewardProgram.parse(json.dumps(content["program"]).encode(), name)
+        held_out = content.get("held_out") or {}
+        return Located(name, program, _report(held_out.get("report") or content.get("report"), name, program))
+    program = RewardProgram.parse(json.dumps(content).encode(), name)
+    report = _verdict(files, VERIFICATION, program) if file == PROGRAM else None
+    run = _here(folder or ".") if file == PROGRAM and not files.far and files.holds(CONFIG) else None
+    return Located(name, program, report, run)
+
+
+def _verdict(files: Files, name: str, program: RewardProgram) -> VerificationReport | None:
+    try:
+        return _report(files.mapping(name), files.where(name), program)
+    except StoreError:
+        if files.holds(name):
+            raise
+        return None
+
+
+def _report(content: Any, where: str, program: RewardProgram) -> VerificationReport | None:
+    """The report in ``content`` if it is about ``program``; raises ConfigError for a damaged one."""
+    if not content or content.get("program_id") != program.id:
+        return None
+    with whole(where):
+        return VerificationReport.model_validate(content)
