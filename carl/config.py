@@ -131,6 +131,13 @@ class SynthesisConfig(Section):
         return self
 
 
+class InductionConfig(Section):
+    """The search for a program without a model."""
+
+    programs: int = Field(default=200, ge=1, le=200, description="Programs that the gate may be asked about.")
+    frames: int = Field(default=12_000, ge=500, description="Frames that are measured; memory and time grow with them.")
+
+
 class CollectConfig(Section):
     """The episodes that programs are judged on."""
 

@@ -1,0 +1,106 @@
+"""The search without a model, from episodes to ranked programs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from carl.config import InductionConfig
+from carl.console.progress import Progress, silent
+from carl.episodes.trajectory import Trajectory
+from carl.induction.chains import chains
+from carl.induction.emission import program
+from carl.induction.milestones import Final, Goal, Milestone, finals, intermediate
+from carl.induction.table import Table, table
+from carl.program import RewardProgram
+
+MOST_EARLY = 0.1
+"""Success cannot be seen in a frame if what is true of every last frame comes earlier in a larger share of episodes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Induced:
+    """What a search found.
+
+    Attributes:
+        programs: at most 200, best first; written when they are looked at.
+        refusal: why there is none; empty if there are some.
+    """
+
+    programs: Sequence[RewardProgram] = ()
+    refusal: str = ""
+
+
+def induce(
+    experts: Iterable[Trajectory],
+    randoms: Iterable[Trajectory],
+    *,
+    others: Iterable[Trajectory] = (),
+    settings: InductionConfig | None = None,
+    progress: Progress = silent,
+) -> Induced:
+    """Programs for what ``experts`` do and other play does not, ranked by what these episodes show.
+
+    ``others`` are further episodes beside random play, such as experts with random actions mixed in; those that solve
+    the task show it, those that do not are near misses. The same episodes give the same programs, within a minute and
+    1 GB for the default settings: a search that was stopped is repeated.
+    """
+    settings = settings or InductionConfig()
+    measured = table([*experts], [*others, *randoms], settings.frames, progress)
+    candidates = finals(measured, Goal.success(measured))
+    if refusal := _refusal(candidates):
+        return Induced(refusal=refusal)
+    progress("ranking programs", 0)
+    ranked = chains(measured, intermediate(measured), candidates)[: settings.programs]
+    progress("ranking programs", len(ranked), len(ranked))
+    return Induced(_Written(measured, [chain.milestones for chain in ranked]))
+
+
+def induce_step(
+    experts: Iterable[Trajectory],
+    randoms: Iterable[Trajectory],
+    since: Sequence[int],
+    until: Sequence[int],
+    *,
+    settings: InductionConfig | None = None,
+    progress: Progress = silent,
+) -> Induced:
+    """Programs of one sub-task, which expert i has just done in frame ``until[i]``, and not from ``since[i]`` on."""
+    settings = settings or InductionConfig()
+    measured = table([*experts], [*randoms], settings.frames, progress)
+    candidates = finals(measured, Goal.step(measured, since, until))
+    if refusal := _refusal(candidates):
+        return Induced(refusal=refusal)
+    return Induced(_Written(measured, [(final.milestone,) for final in candidates[: settings.programs]]))
+
+
+def _refusal(candidates: Sequence[Final]) -> str:
+    """Why no frame shows that the goal is reached; empty if some of ``candidates`` tells it."""
+    if not candidates:
+        return "nothing that is false in every initial frame is true of every expert's last frame"
+    early = min(final.early for final in candidates)
+    if early > MOST_EARLY:
+        return (
+            "success cannot be seen in a frame: whatever is true of every expert's last frame is true before in "
+            f"{early:.0%} of the expert episodes"
+        )
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Written(Sequence[RewardProgram]):
+    """Programs of chains, each written when it is asked for."""
+
+    table: Table
+    chains: Sequence[tuple[Milestone, ...]]
+
+    def __len__(self) -> int:
+        return len(self.chains)
+
+    @overload
+    def __getitem__(self, index: int) -> RewardProgram: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RewardProgram]: ...
+    def __getitem__(self, index: int | slice) -> RewardProgram | Sequence[RewardProgram]:
+        if isinstance(index, slice):
+            return [program(self.table, chain) for chain in self.chains[index]]
+        return program(self.table, self.chains[index])

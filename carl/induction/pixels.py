@@ -1,0 +1,102 @@
+"""What a pixel of a frame shows: its colour by name, whether it is lit, and whether it has changed.
+
+One number a pixel, its code, holds all three, so that one count over codes answers every question about a region.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carl import vision
+from carl.vision import Frame
+
+STRONG, DARK, PALE, CHANGED, LIT = 80, 50, 200, 24, 40
+"""Saturation from which a pixel has a hue; brightness below which it is black or has none, from which it is white;
+the defaults of ``vision.colour``. Difference above which it has changed: that of ``vision.changed``. Brightness from
+which it is lit."""
+
+COLOURS = (*vision.HUES, "grey", "white", "black")
+"""The names of colours. A dark pixel with a hue has none of them."""
+
+CODES = 4 * (len(COLOURS) + 1)
+"""A code is (colour's number from 1, or 0) + 12 if changed + 24 if lit."""
+
+Codes = NDArray[np.uint8]
+"""``uint8[N, H, W]``, each below CODES."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that pixels of a frame can be.
+
+    Attributes:
+        words: what such pixels are called, as in "red" or "changed".
+        code: an expression over ``frame`` and ``initial`` for the mask of such pixels.
+        codes: which codes such pixels have, as 0 and 1.
+        before: the same expression over ``initial`` alone; empty where that is always an empty mask.
+    """
+
+    words: str
+    code: str
+    codes: tuple[float, ...]
+    before: str = ""
+
+
+def _flags() -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
+    codes, colours = np.arange(CODES), len(COLOURS) + 1
+    return codes % colours, codes // colours % 2 == 1, codes // (2 * colours) == 1
+
+
+def _properties() -> tuple[Property, Property, tuple[Property, ...], tuple[Property, ...]]:
+    colour, changed, lit = _flags()
+    plain, fresh = [], []
+    for number, name in enumerate(COLOURS, 1):
+        has, code = colour == number, f'vision.colour(frame, "{name}")'
+        plain.append(Property(name, code, tuple(has.astype(float)), f'vision.colour(initial, "{name}")'))
+        if name in vision.HUES:
+            both = f"{code} & vision.changed(frame, initial)"
+            fresh.append(Property(f"new {name}", both, tuple((has & changed).astype(float))))
+    return (
+        Property("changed", "vision.changed(frame, initial)", tuple(changed.astype(float))),
+        Property("lit", f"vision.band(frame, {LIT})", tuple(lit.astype(float)), f"vision.band(initial, {LIT})"),
+        tuple(plain),
+        tuple(fresh),
+    )
+
+
+IS_CHANGED, IS_LIT, COLOURED, FRESH = _properties()
+"""Changed pixels; lit ones; those of each colour; and those of each hue that have changed."""
+
+
+def _hues() -> NDArray[np.uint8]:
+    """The colour's number for each of OpenCV's hues, ``uint8[256]``."""
+    table = np.zeros(256, np.uint8)
+    for number, bands in enumerate(vision.HUES.values(), 1):
+        for first, last in bands:
+            table[first : last + 1] = number
+    return table
+
+
+_HUE = _hues()
+_GREY, _WHITE, _BLACK = (COLOURS.index(name) + 1 for name in ("grey", "white", "black"))
+_UNSATURATED = np.array([_BLACK if v < DARK else _WHITE if v >= PALE else _GREY for v in range(256)], np.uint8)
+
+
+def coded(frames: Frame, initial: Frame) -> Codes:
+    """The codes of all pixels of ``frames``, ``uint8[N, H, W, 3]``, of an episode that began with ``initial``."""
+    count, height, width, _ = frames.shape
+    rows = np.ascontiguousarray(frames).reshape(count * height, width, 3)
+    hue, saturation, value = cv2.split(cv2.cvtColor(rows, cv2.COLOR_RGB2HSV))
+    with_hue = np.where(value >= DARK, cv2.LUT(hue, _HUE), 0)
+    colour = np.where(saturation >= STRONG, with_hue, cv2.LUT(value, _UNSATURATED)).reshape(count, height, width)
+    changed = np.stack([vision.changed(frame, initial) for frame in frames])
+    colours = len(COLOURS) + 1
+    lit = value.reshape(count, height, width) >= LIT
+    return np.asarray(colour + np.uint8(colours) * changed + np.uint8(2 * colours) * lit, dtype=np.uint8)
+
+
+def weights(properties: tuple[Property, ...]) -> NDArray[np.float32]:
+    """Which codes have which property, ``float32[CODES, len(properties)]``."""
+    return np.array([each.codes for each in properties], np.float32).T
