@@ -38,7 +38,7 @@ from carl.runs.pipeline import Pipeline
 from carl.runs.resolve import resolved
 from carl.runs.result import versions
 from carl.tasks import get_task
-from carl.tasks.minigrid import TASKS
+from carl.tasks.minigrid import ROOMS
 
 GOAL = 0.95
 ARMS = ("code", "sparse+progress")
@@ -111,7 +111,7 @@ def main(
     """Measure, print what was found, end with one JSON line."""
     found: dict[str, Any] = {}
     with ray_running(), bars() as progress:
-        for name in task or [built_in.name for built_in in TASKS]:
+        for name in task or [built_in.name for built_in in ROOMS]:
             program, seconds = program_of(name, directory, progress)
             arrivals: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
             count = seeds or SEEDS.get(name, DEFAULT_SEEDS)

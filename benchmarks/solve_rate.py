@@ -26,7 +26,7 @@ from carl.methods.code import CodeConfig
 from carl.runs.pipeline import Pipeline
 from carl.runs.result import versions
 from carl.statistics import wilson_interval
-from carl.tasks.minigrid import TASKS
+from carl.tasks.minigrid import ROOMS
 
 CURVES = "DoorKey-16x16"
 
@@ -92,7 +92,7 @@ def main(
     """Measure, end with one JSON line."""
     found: dict[str, Any] = {}
     with ray_running(), bars() as progress:
-        for name in task or [built_in.name for built_in in TASKS]:
+        for name in task or [built_in.name for built_in in ROOMS]:
             with_curves = name == CURVES
             found[name] = pooled(
                 [

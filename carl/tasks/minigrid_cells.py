@@ -1,5 +1,6 @@
 """The cells of a MiniGrid room, and which of them changed since they were last read."""
 
+from collections.abc import Callable
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -8,6 +9,9 @@ ENV, GRID, THINGS = "minigrid.minigrid_env", "minigrid.core.grid", "minigrid.cor
 """Modules that MiniGrid's own methods come from."""
 
 _COLOUR_AND_TYPE = attrgetter("color", "type")
+
+Cell = tuple[int, int]
+"""Column and row."""
 
 LOOKS = ("render", "encode", "see_behind")
 """The methods of an object that decide how it is drawn and seen."""
@@ -26,7 +30,12 @@ def place(world: Any) -> int | None:
     return y * grid.width + x if 0 <= x < grid.width and 0 <= y < grid.height else None
 
 
-def find(world: Any, kind: str) -> tuple[int, int] | None:
+def cells_where(world: Any, holds: Callable[[Any], bool]) -> frozenset[Cell]:
+    """The cells in which an object (or None) lies that ``holds``."""
+    return frozenset(divmod(at, world.grid.width)[::-1] for at, thing in enumerate(world.grid.grid) if holds(thing))
+
+
+def find(world: Any, kind: str) -> Cell | None:
     """Where the first object of that type lies, or None: it is not there, or carried."""
     for index, thing in enumerate(world.grid.grid):
         if thing is not None and thing.type == kind:

@@ -17,7 +17,10 @@ from carl.tasks.minigrid_cells import ENV, GRID, Cells, own, place
 from carl.tasks.minigrid_picture import TopDown
 
 SEEN = ("unseen", "empty", "wall", "door", "key", "box", "goal")
-"""Object types that these tasks show the agent, in the order of the one-hot columns."""
+"""Object types that the first tasks show the agent, in the order of the one-hot columns."""
+
+SEEN_TOO = (*SEEN, "ball", "lava")
+"""The same with all that later tasks hold; the first ones keep their columns, and so their policies."""
 
 TYPES, COLOURS, STATES, DIRECTIONS = 11, 6, 3, 4
 STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -36,14 +39,14 @@ UNSEEN, EMPTY = 0, COLOURS * STATES
 
 
 class FlatView(gym.Wrapper[Any, Any, Any, Any]):
-    """The agent's view and its direction as a flat one-hot vector, ``float32[7 * 7 * 16 + 4]``.
+    """The agent's view and its direction as a flat one-hot vector, ``float32[7 * 7 * (len(seen) + 9) + 4]``.
 
-    The view is MiniGrid's own, cell for cell. MiniGrid's code for it runs only where it is overridden, or where the
-    room holds objects that are drawn by methods of their own. Raises TaskError at a type, colour or state that MiniGrid
-    does not have.
+    A type that is not among ``seen`` shows by its colour and state alone. The view is MiniGrid's own, cell for cell.
+    MiniGrid's code for it runs only where it is overridden, or where the room holds objects that are drawn by methods
+    of their own. Raises TaskError at a type, colour or state that MiniGrid does not have.
     """
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, seen: tuple[str, ...] = SEEN) -> None:
         super().__init__(env)
         world: Any = env.unwrapped
         self._world, self._gen_obs = world, world.gen_obs
@@ -56,17 +59,17 @@ class FlatView(gym.Wrapper[Any, Any, Any, Any]):
         self._undrawn: set[int] | None = None
         self._drawer: object = None
         self._codes, self._opaque = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=bool)
-        self._table = _one_hot_table()
+        self._table = _one_hot_table(seen)
         size = world.agent_view_size**2 * self._table.shape[1] + DIRECTIONS
         self.observation_space = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode; the observation is ``float32[7 * 7 * 16 + 4]``."""
+        """Begin an episode; the observation is one flat vector."""
         _, info = self.env.reset(**kwargs)
         return self._observe(), info
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], Any, bool, bool, dict[str, Any]]:
-        """Take one of MiniGrid's seven actions; the observation is ``float32[7 * 7 * 16 + 4]``."""
+        """Take one of MiniGrid's seven actions; the observation is one flat vector."""
         _, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(), reward, terminated, truncated, info
 
@@ -215,17 +218,17 @@ def _sweep(lit: int, opaque: int) -> tuple[int, int]:
 
 
 @cache
-def _one_hot_table() -> NDArray[np.float32]:
+def _one_hot_table(seen: tuple[str, ...]) -> NDArray[np.float32]:
     """One row for each (type, colour, state): its one-hot columns side by side."""
     from minigrid.core.constants import OBJECT_TO_IDX
 
-    types = np.zeros((TYPES, len(SEEN)), dtype=np.float32)
-    for column, name in enumerate(SEEN):
+    types = np.zeros((TYPES, len(seen)), dtype=np.float32)
+    for column, name in enumerate(seen):
         types[OBJECT_TO_IDX[name], column] = 1.0
     shape = (len(types), COLOURS, STATES)
     rows = [
-        np.broadcast_to(types[:, None, None], (*shape, len(SEEN))),
+        np.broadcast_to(types[:, None, None], (*shape, len(seen))),
         np.broadcast_to(np.eye(COLOURS, dtype=np.float32)[None, :, None], (*shape, COLOURS)),
         np.broadcast_to(np.eye(STATES, dtype=np.float32)[None, None], (*shape, STATES)),
     ]
-    return np.concatenate(rows, axis=-1).reshape(-1, len(SEEN) + COLOURS + STATES)
+    return np.concatenate(rows, axis=-1).reshape(-1, len(seen) + COLOURS + STATES)

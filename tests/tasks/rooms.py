@@ -146,18 +146,18 @@ def minigrids_picture(world: Any) -> np.ndarray:
     return type(world).get_frame(world, highlight=False, tile_size=world.tile_size)
 
 
-def minigrids_view(world: Any) -> np.ndarray:
+def minigrids_view(world: Any, seen: tuple[str, ...] = SEEN) -> np.ndarray:
     """MiniGrid's own image and direction, one-hot by the book."""
-    columns = {OBJECT_TO_IDX[name]: column for column, name in enumerate(SEEN)}
+    columns = {OBJECT_TO_IDX[name]: column for column, name in enumerate(seen)}
     shown = type(world).gen_obs(world)
     kinds, colours, states = np.moveaxis(shown["image"].reshape(-1, 3), 1, 0)
-    expected = np.zeros((len(kinds), 16), dtype=np.float32)
+    expected = np.zeros((len(kinds), len(seen) + 9), dtype=np.float32)
     for place, kind in enumerate(kinds.tolist()):
         if kind in columns:
             expected[place, columns[kind]] = 1.0
     everywhere = np.arange(len(kinds))
-    expected[everywhere, 7 + colours] = 1.0
-    expected[everywhere, 13 + states] = 1.0
+    expected[everywhere, len(seen) + colours] = 1.0
+    expected[everywhere, len(seen) + 6 + states] = 1.0
     return np.concatenate([expected.reshape(-1), np.eye(4, dtype=np.float32)[shown["direction"]]])
 
 

@@ -127,9 +127,10 @@ def test_the_oracle_knows_a_dropped_key() -> None:
         assert not now["key carried"]
 
 
-def test_a_toggled_box_vanishes_like_a_picked_up_one() -> None:
-    """The reason why UnlockPickup mixes in the environment's own reward."""
-    task = get_task("UnlockPickup")
+@pytest.mark.parametrize("name", ["UnlockPickup", "BlockedUnlockPickup"])
+def test_a_toggled_box_vanishes_like_a_picked_up_one(name: str) -> None:
+    """The reason why these tasks mix in the environment's own reward."""
+    task = get_task(name)
     actions = rollout(task, 7, "expert").actions
     last = {}
     for ending in (PICKUP, TOGGLE):
