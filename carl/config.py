@@ -111,6 +111,9 @@ class SynthesisConfig(Section):
     """The search for a program: what the model is shown, and the budget."""
 
     pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
+    pictures: int = Field(
+        default=16, ge=2, description="Most pictures of a request; those initial and goal frames are always shown."
+    )
     samples: int = Field(default=8, ge=1, description="Answers sampled per request.")
     max_requests: int = Field(default=10, ge=1, description="VLM requests per run, repairs included.")
     max_tokens: int | None = Field(

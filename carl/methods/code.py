@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,7 +32,6 @@ from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
 from carl.rewards.source import Need
 from carl.task import Frame, Task
-from carl.verification.rule import Evidence
 
 if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
@@ -81,18 +79,18 @@ def synthesize(work: Work[CodeConfig]) -> None:
     Raises VlmError if the model fails, and ProgramError if no program survives.
     """
     from carl.synthesis.search import SearchGate, search
+    from carl.synthesis.shown import Examples
     from carl.synthesis.vlm_proposer import VlmProposer
     from carl.vlm.client import connect
 
     config, ledger = work.config, _ledger(work)
     episodes = _episodes(work)
-    shown = islice(episodes[Evidence.EXPERTS], config.synthesis.pairs)
-    pairs = [(np.array(episode.frames[0]), np.array(episode.frames[-1])) for episode in shown]
-    _keep_pairs(work, pairs)
+    examples = Examples.chosen(episodes, config.synthesis.pairs)
+    _keep_pairs(work, examples.pairs)
     with connect(config.vlm, work.directory / ASKED, work.progress) as client:
-        held_out = _held_out_gate(work, before=client.release)
+        held_out = _held_out_gate(work, before=client.release, after=examples.add)
         gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
-        proposer = VlmProposer(work.task.description, pairs, client, config.synthesis, config.seed, work.progress)
+        proposer = VlmProposer(work.task.description, examples, client, config.synthesis, config.seed, work.progress)
         found = search([proposer], gate, _budget(config.synthesis), ledger.keep, before=ledger.seconds())
     work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
@@ -261,16 +259,21 @@ def _ledger(work: Work[CodeConfig]) -> "Ledger":
     return Ledger(work.directory / CANDIDATES)
 
 
-def _held_out_gate(work: Work[CodeConfig], before: Callable[[], object] = lambda: None) -> "HeldOutGate":
+def _held_out_gate(
+    work: Work[CodeConfig],
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[Episodes], object] = lambda _: None,
+) -> "HeldOutGate":
     """The gate on held-out episodes, each set of which is recorded when it is first needed, after a call of ``before``.
 
-    Recording takes all CPUs there are, and would wait for those that a model is served on.
+    ``after`` gets the set. Recording takes all CPUs there are, and would wait for those that a model is served on.
     """
     from carl.synthesis.search import HeldOutGate
 
     def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
         before()
-        return judge(program, _episodes(work, held_out=number), work.config.verify, work.progress)
+        after(episodes := _episodes(work, held_out=number))
+        return judge(program, episodes, work.config.verify, work.progress)
 
     return HeldOutGate(judge_held_out, _ledger(work).refusals())
 

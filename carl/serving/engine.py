@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,8 @@ import transformers
 
 from carl.config import EMBEDDED_MODEL
 from carl.errors import VlmError
-from carl.serving.prompt import Completion, Prompt, PromptError
+from carl.nano.pictures import readable
+from carl.serving.prompt import Completion, Messages, Prompt, PromptError
 from carl.serving.sampling import RowSampler, RowStops, before_stop
 from carl.serving.weights import locate
 
@@ -23,8 +24,9 @@ hub: Any = transformers
 class VlmEngine:
     """A loaded model and its processor. Not thread-safe: one ``generate`` at a time."""
 
-    def __init__(self, model: Any, processor: Any) -> None:
-        self._model, self._processor = model, processor
+    def __init__(self, model: Any, processor: Any, readable: Callable[[Messages], Messages] | None = None) -> None:
+        """``readable`` leaves out of messages what the model was not made for; None: it is shown everything."""
+        self._model, self._processor, self._readable = model, processor, readable
         self._tokenizer = getattr(processor, "tokenizer", processor)
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -50,7 +52,7 @@ class VlmEngine:
             weights = hub.AutoModelForImageTextToText.from_pretrained(where, device_map="auto", dtype=dtype)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
             raise VlmError(f"cannot load the model {model!r} from {where}: {error}") from error
-        return cls(weights.eval(), processor)
+        return cls(weights.eval(), processor, readable if model == EMBEDDED_MODEL else None)
 
     @property
     def context(self) -> int:
@@ -62,6 +64,8 @@ class VlmEngine:
 
         Raises PromptError if the model cannot take one of them; then none is answered.
         """
+        if self._readable:
+            prompts = [replace(prompt, messages=self._readable(prompt.messages)) for prompt in prompts]
         answers: dict[int, Completion] = {}
         for with_images in (True, False):  # processors do not take rows with and without images in one call
             rows = [index for index, prompt in enumerate(prompts) if prompt.has_images is with_images]

@@ -1,7 +1,8 @@
 """Author: puts the questions of a synthesis to the VLM and ranks the answers by votes."""
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -9,12 +10,15 @@ from carl.config import SynthesisConfig
 from carl.console.progress import Progress
 from carl.program import MAX_SUBTASKS
 from carl.seeding import Role, seed_of
-from carl.synthesis.parse import Plan, Unusable, parse_code, parse_plan
+from carl.synthesis.colours import colour_table
+from carl.synthesis.failures import NONE, Findings
+from carl.synthesis.parse import MAX_HOLD, Plan, Unusable, parse_code, parse_codes, parse_plan
+from carl.synthesis.shown import Examples
 from carl.synthesis.tried import Rejection, Tried
-from carl.task import Frame
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
 from carl.vlm.exchange import CUT_OFF, STOPPED, WITHHELD, Exchange, Question, Usage
+from carl.vlm.prompts import PromptFile
 
 NAME_LINE = "Task: name the sub-tasks."
 WRITE_LINE = "Task: write the program for sub-task {index} of {count}: {name}."
@@ -31,6 +35,20 @@ ENDED = {
 
 NOTHING = "(nothing that could be used)"
 
+PICTURES = """\
+- "initial frame" and "goal frame": the first and the last frame of an expert episode.
+- Other frames of expert episodes lie between these two. The one before the goal frame is not the goal yet.
+- "near miss": an episode that did not solve the task, though its last frame may look much like success. No program may
+  call the task solved there.
+- "where it failed": a frame at which an earlier answer was wrong, with what was expected of it and what it gave."""
+"""What the captions mean."""
+
+SIZE = "Frames are {height} pixels high and {width} wide, and so do your functions get them. "
+ENLARGED = """\
+The pictures above are enlarged {factor} times: each pixel is a square of {factor} x {factor}. All places and sizes in
+this text are in the pixels of the small frames."""
+AS_THEY_ARE = "The pictures above are shown in that size."
+
 T = TypeVar("T")
 
 
@@ -44,36 +62,58 @@ class Author:
     def __init__(
         self,
         description: str,
-        pairs: Sequence[tuple[Frame, Frame]],
+        examples: Examples,
         client: VlmClient,
         config: SynthesisConfig,
         seed: int,
         progress: Progress,
         tried: Tried,
+        files: Mapping[str, PromptFile] | None = None,
     ) -> None:
-        self._client, self._config, self._seed = client, config, seed
+        """``files`` are the prompts ``decompose`` and ``write``; None: those of this package."""
+        self._examples, self._client, self._config, self._seed = examples, client, config, seed
         self._progress, self._tried = progress, tried
-        shown = pairs[: config.pairs]
-        self._frames = tuple(frame for pair in shown for frame in pair)
-        height, width = self._frames[0].shape[:2]
-        self._words = {
-            "description": description, "pairs": len(shown), "images": len(self._frames),
-            "height": height, "width": width,
-        }  # fmt: skip
+        self._files = files or {name: prompts.load(name) for name in ("decompose", "write")}
+        self._words = {"description": description, **_look_of(examples, client)}
         self.requests = 0
 
-    def plans(self, rejected: str = "", evidence: str = "") -> list[Plan]:
-        """Distinct plans, most votes first; may be empty. ``rejected`` is the plan that failed on ``evidence``."""
-        prompt = prompts.load("decompose")
-        repair = prompt.fill("repair", plan=rejected or NOTHING, evidence=evidence) if evidence else ""
-        return self._ask(prompt, parse_plan, lambda plan: plan.key, {"repair": repair, "max_subtasks": MAX_SUBTASKS})
+    def plans(self, rejected: str = "", findings: Findings = NONE) -> list[Plan]:
+        """Distinct plans, most votes first; may be empty. ``rejected`` is the plan that ``findings`` speak against."""
+        prompt = self._files["decompose"]
+        repair = prompt.fill("repair", plan=rejected or NOTHING, evidence=findings.text) if findings else ""
+        values = {"repair": repair, "max_subtasks": MAX_SUBTASKS}
+        return ranked(self._ask(prompt, parse_plan, values, findings), lambda plan: plan.key)
 
-    def codes(self, plan: Plan, index: int, rejected: str = "", evidence: str = "") -> list[str]:
+    def codes(self, plan: Plan, index: int, earlier: Sequence[str] = (), complaints: str = "") -> list[str]:
         """Distinct codes for step ``index`` (from 0) of ``plan``, most votes first; may be empty.
 
-        ``rejected`` is the code that failed on ``evidence``.
+        ``earlier`` are the codes of the steps before it, ``complaints`` why an answer before could not be used.
         """
-        prompt = prompts.load("write")
+        prompt = self._files["write"]
+        values = {
+            "earlier": prompt.fill("earlier", sources=_numbered(earlier)) if earlier else "",
+            "answer": prompt.fill("answer"),
+            "repair": prompt.fill("complaints", evidence=complaints) if complaints else "",
+        }
+        return ranked(self._write(plan, index, parse_code, values, NONE), lambda code: code)
+
+    def mended(self, plan: Plan, index: int, codes: Sequence[str], findings: Findings) -> list[dict[int, str]]:
+        """Distinct answers to what was found against ``codes``, most votes first: code by step, of those that change.
+
+        Step ``index`` is the first to blame; others may fail for the same reason. May be empty.
+        """
+        prompt = self._files["write"]
+        values = {
+            "earlier": "",
+            "answer": prompt.fill("answers", index=index + 1),
+            "repair": prompt.fill("repair", sources=_numbered(codes), evidence=findings.text),
+        }
+        parse = partial(parse_codes, index=index, count=len(plan.steps))
+        return ranked(self._write(plan, index, parse, values, findings), lambda found: tuple(found.items()))
+
+    def _write(
+        self, plan: Plan, index: int, parse: Callable[[str], T], values: Mapping[str, object], findings: Findings
+    ) -> list[T]:
         before = plan.steps[index - 1].name if index else ""
         values = {
             "plan": plan,
@@ -82,9 +122,10 @@ class Author:
             "name": plan.steps[index].name,
             "previous": LATER.format(index=index, name=before) if index else FIRST,
             "vision": prompts.vision_reference(),
-            "repair": prompt.fill("repair", source=_fenced(rejected), evidence=evidence) if evidence else "",
+            "max_hold": MAX_HOLD,
+            **values,
         }
-        return self._ask(prompt, parse_code, lambda code: code, values)
+        return self._ask(self._files["write"], parse, values, findings)
 
     def complaints(self) -> str:
         """Why answers to the latest request could not be used, each reason once."""
@@ -92,16 +133,17 @@ class Author:
         return "\n".join(dict.fromkeys(latest))
 
     def _ask(
-        self,
-        prompt: prompts.PromptFile,
-        parse: Callable[[str], T],
-        key: Callable[[T], Hashable],
-        values: dict[str, object],
+        self, prompt: PromptFile, parse: Callable[[str], T], values: Mapping[str, object], findings: Findings
     ) -> list[T]:
         budget, made = self._tried.budget.calls, self._tried.spent.calls
         self._tried.spend()
-        values = {**self._words, **values}
-        question = Question(prompt.id, _filled(prompt, "system", values), _filled(prompt, "user", values), self._frames)
+        pictures = self._examples.pictures(self._config.pictures, findings.cases)
+        values = {**self._words, "images": len(pictures), **values}
+        frames, captions = (
+            tuple(column) for column in zip(*((each.frame, each.caption) for each in pictures), strict=True)
+        )
+        system, user = (_filled(prompt, section, values) for section in ("system", "user"))
+        question = Question(prompt.id, system, user, frames, captions)
         self._progress("asking the VLM", made, budget)
         seed = seed_of(self._seed, Role.SYNTHESIS, self.requests)
         exchange = self._client.exchange(question, self._config.samples, seed)
@@ -109,7 +151,7 @@ class Author:
         self._tried.answers += exchange.usage.samples
         self._pay(exchange.usage)
         self._progress("asking the VLM", made + 1, budget)
-        return ranked(self._parsed(exchange, parse), key)
+        return self._parsed(exchange, parse)
 
     def _pay(self, usage: Usage) -> None:
         price = self._config.price_in * usage.prompt_tokens + self._config.price_out * usage.completion_tokens
@@ -137,9 +179,29 @@ def ranked(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
     return [group[0] for group in sorted(groups.values(), key=len, reverse=True)]
 
 
-def _filled(prompt: prompts.PromptFile, section: str, values: dict[str, object]) -> str:
+def _look_of(examples: Examples, client: VlmClient) -> dict[str, object]:
+    """What prompts say of the pictures, whatever is asked."""
+    frames = [frame for pair in examples.pairs for frame in pair]
+    height, width = frames[0].shape[:2]
+    factor = client.scale(frames[0])
+    size = SIZE.format(height=height, width=width)
+    return {
+        "pairs": len(examples.experts),
+        "height": height,
+        "width": width,
+        "pictures": PICTURES,
+        "size": size + (ENLARGED.format(factor=factor) if factor > 1 else AS_THEY_ARE),
+        "colours": colour_table(frames),
+    }
+
+
+def _filled(prompt: PromptFile, section: str, values: Mapping[str, object]) -> str:
     return re.sub(r"\n{3,}", "\n\n", prompt.fill(section, **values))
 
 
-def _fenced(code: str) -> str:
-    return f"```python\n{code}```" if code else NOTHING
+def _numbered(codes: Sequence[str]) -> str:
+    """Codes, each in a fence under the number of its sub-task."""
+    return "\n\n".join(
+        f"```python\n# sub-task {number}\n{code}```" if code else f"sub-task {number}: {NOTHING}"
+        for number, code in enumerate(codes, 1)
+    )

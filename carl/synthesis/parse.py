@@ -2,6 +2,6 @@
 
 from carl.synthesis.bare import Unusable
 from carl.synthesis.plan import Plan, Step, parse_plan
-from carl.synthesis.python import parse_code
+from carl.synthesis.python import MAX_HOLD, hold_of, parse_code, parse_codes
 
-__all__ = ["Plan", "Step", "Unusable", "parse_code", "parse_plan"]
+__all__ = ["MAX_HOLD", "Plan", "Step", "Unusable", "hold_of", "parse_code", "parse_codes", "parse_plan"]

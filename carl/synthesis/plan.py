@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carl.console.plain import plain
 from carl.program import MAX_SUBTASKS
@@ -22,6 +22,7 @@ _APART = re.compile(r"\s+[-\u2013][*_]*\s+|\s*\u2014\s*|:[*_]*\s+|\s*\uff1a\s*")
 """Between a name and its sentence; what makes the name bold may end after it."""
 
 _SCENE = re.compile(r"^\W*scene\W*?:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
+_GOAL = re.compile(r"^[*_ ]*goal[*_ ]*:[*_ ]*(.+)$", re.IGNORECASE | re.MULTILINE)
 _KIND = r"(?:sub[- ]?)?(?:task|goal)|step|stage|phase"
 _FIELD = re.compile(
     rf"^\W*(?:(?:(?:short )?name|title|{_KIND})\W*:|(?:{_KIND})\s*(?P<number>\d{{1,2}})\W*?[.):\-\u2013\u2014])\s*",
@@ -45,10 +46,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A decomposition: the sub-tasks in order, and what the model saw."""
+    """A decomposition: the sub-tasks in order, what the model saw, and by what it tells the goal frame."""
 
     steps: tuple[Step, ...]
     scene: str = ""
+    goal: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -56,7 +58,8 @@ class Plan:
         return tuple(" ".join(step.name.casefold().split()) for step in self.steps)
 
     def __str__(self) -> str:
-        return "\n".join(f"{index}. {_line(step)}" for index, step in enumerate(self.steps, 1))
+        lines = [f"{index}. {_line(step)}" for index, step in enumerate(self.steps, 1)]
+        return "\n".join([*lines, *([f"How the goal is told: {self.goal}"] if self.goal else [])])
 
 
 def _line(step: Step) -> str:
@@ -79,7 +82,8 @@ def parse_plan(answer: str) -> Plan:
         raise Unusable(f"no numbered sub-tasks in the answer, {looks_like(rest)}", excerpt(rest))
     if len({plan.key for plan in plans}) > 1:
         raise Unusable("several lists in the answer could be the sub-tasks", excerpt(str(plans[-1])))
-    return plans[-1]
+    goal = _GOAL.search(rest)
+    return replace(plans[-1], goal=plain(goal[1])[:MAX_DESCRIPTION] if goal else "")
 
 
 def _chosen(found: Sequence[Listing], text: str) -> Plan | None:

@@ -20,6 +20,14 @@ _CODE = re.compile(
 """Lines of code at the top level, and all that are indented."""
 _DEFINES = re.compile(rf"^\s*def\s+{FUNCTION}\b", re.MULTILINE)
 
+_LABEL = re.compile(r"^[ \t]*#.*?\bsub-?task\s*#?(\d+).*\n", re.IGNORECASE | re.MULTILINE)
+"""The comment that says of which sub-task a block is."""
+
+HOLD = "HOLD"
+"""The constant by which code asks to be shown done for several frames in a row."""
+
+MAX_HOLD = 100
+
 CUT_OFF = "the answer was cut off"
 """What rejections of answers that did not end begin with."""
 
@@ -39,6 +47,38 @@ def parse_code(answer: str) -> str:
     if not defining and not python:
         raise Unusable(f"the answer is written in {blocks[0][0]}, not in Python")
     return _checked((defining or python)[-1])
+
+
+def parse_codes(answer: str, index: int, count: int) -> dict[int, str]:
+    """Code by sub-task (from 0, of ``count``) in an answer that mends one or several functions.
+
+    A block says in a comment above its code which sub-task it is of. Without such comments the answer is as for
+    ``parse_code``, and of sub-task ``index``. Raises Unusable, a ProgramError.
+    """
+    blocks = [code for _, code in _blocks(bare(answer)) if _DEFINES.search(code)]
+    labels = [_LABEL.search(_DEFINES.split(code)[0]) for code in blocks]
+    labelled = {int(label[1]) - 1: code for label, code in zip(labels, blocks, strict=True) if label}
+    if not labelled:
+        return {index: parse_code(answer)}
+    if stray := [number + 1 for number in labelled if not 0 <= number < count]:
+        raise Unusable("a program is of a sub-task that there is not", f"number {stray[0]} of {count}")
+    return {number: _checked(_LABEL.sub("", labelled[number], count=1)) for number in sorted(labelled)}
+
+
+def hold_of(code: str) -> int:
+    """The frames in a row for which code asks to be shown done: its ``HOLD = k`` at the top level, else 1.
+
+    The code is read, not run. Raises Unusable if ``HOLD`` is anything but one number from 1 to ``MAX_HOLD``.
+    """
+    tree = _parsed(code)
+    stores = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    if not any(node.id == HOLD for node in stores):
+        return 1
+    found = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == HOLD]
+    value = found[0].value.value if len(found) == 1 and isinstance(found[0].value, ast.Constant) else None
+    if type(value) is not int or not 1 <= value <= MAX_HOLD:
+        raise Unusable(f"{HOLD} has to be one line `{HOLD} = k` at the top level, k a number from 1 to {MAX_HOLD}")
+    return value
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
@@ -115,6 +155,7 @@ def _checked(text: str) -> str:
     parameters = [argument.arg for argument in (*wanted[-1].args.posonlyargs, *wanted[-1].args.args)]
     if parameters != ["frame", "initial"]:
         raise Unusable(f"the parameters of {FUNCTION} are {parameters}, not frame and initial")
+    hold_of(code)
     return code
 
 

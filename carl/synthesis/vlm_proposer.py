@@ -1,16 +1,18 @@
 """Programs that a VLM writes: decompose, write, and repair what the gate's evidence speaks against."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from carl.config import SynthesisConfig
 from carl.console.progress import Progress, silent
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.author import Author
-from carl.synthesis.parse import Plan
+from carl.synthesis.failures import NONE, Findings
+from carl.synthesis.parse import Plan, hold_of
+from carl.synthesis.shown import Examples
 from carl.synthesis.tried import BudgetSpentError, Proposal, Tried
-from carl.task import Frame
 from carl.vlm.client import VlmClient
+from carl.vlm.prompts import PromptFile
 
 MAX_REPAIRS = 2
 """Repair requests for one sub-task before the plan is given up."""
@@ -21,17 +23,18 @@ class VlmProposer:
     """Asks a VLM for plans, for a program for each of their sub-tasks, and for repairs.
 
     Attributes:
-        pairs: the initial and the goal frame of expert episodes, ``uint8[H, W, 3]``; the first ``config.pairs`` are
-            shown.
+        examples: what is shown of recorded episodes.
         seed: of the search: every request has its own seed, so that the same search asks the same again.
+        files: other prompts than this package's, by name.
     """
 
     description: str
-    pairs: Sequence[tuple[Frame, Frame]]
+    examples: Examples
     client: VlmClient
     config: SynthesisConfig
     seed: int = 0
     progress: Progress = silent
+    files: Mapping[str, PromptFile] | None = None
     exhausted: str = "the model names no further plan that could be tried"
 
     def propose(self, tried: Tried) -> Iterator[Proposal]:
@@ -41,7 +44,8 @@ class VlmProposer:
         answered until then is in the client's recording, so that the next search with the same arguments goes on from
         there. Where the budget is spent, what was sampled already is tried in other combinations first.
         """
-        author = Author(self.description, self.pairs, self.client, self.config, self.seed, self.progress, tried)
+        asked = self.client, self.config, self.seed, self.progress, tried, self.files
+        author = Author(self.description, self.examples, *asked)
         drafts = _Drafts(author, tried)
         try:
             yield from drafts.over_plans()
@@ -87,7 +91,7 @@ class _Draft:
     def program(self) -> RewardProgram:
         return RewardProgram(
             subtasks=tuple(
-                SubTask(name=step.name, description=step.description, code=shelf.code)
+                SubTask(name=step.name, description=step.description, code=shelf.code, hold=hold_of(shelf.code))
                 for step, shelf in zip(self.plan.steps, self.shelves, strict=True)
             )
         )
@@ -113,16 +117,16 @@ class _Drafts:
 
     def over_plans(self) -> Iterator[Proposal]:
         """Programs for one plan after the other, until two requests in a row name no new one."""
-        rejected, evidence = "", ""
+        rejected, findings = "", NONE
         stale = 0
         while stale < 2:
-            plans = [plan for plan in self._author.plans(rejected, evidence) if plan.key not in self._planned]
+            plans = [plan for plan in self._author.plans(rejected, findings) if plan.key not in self._planned]
             if not plans:
                 stale += 1
-                evidence = evidence or self._author.complaints()
+                findings = findings or Findings(self._author.complaints())
                 yield from self.over_variants()
             for plan in plans:
-                evidence = yield from self._develop(plan)
+                findings = yield from self._develop(plan)
                 rejected = str(plan)
 
     def over_variants(self) -> Iterator[Proposal]:
@@ -131,44 +135,50 @@ class _Drafts:
             for program in draft.variants():
                 yield Proposal(program)
 
-    def _develop(self, plan: Plan) -> Generator[Proposal, None, str]:
-        """Write and mend programs for one plan; returns the evidence against the last."""
+    def _develop(self, plan: Plan) -> Generator[Proposal, None, Findings]:
+        """Write and mend programs for one plan; returns what was found against the last."""
         self._planned.add(plan.key)
         shelves: list[_Shelf] = []
         for index in range(len(plan.steps)):
-            shelves.append(self._shelf(plan, index))
+            shelves.append(self._shelf(plan, index, [shelf.code for shelf in shelves]))
             if not shelves[-1].codes:
-                return self._author.complaints()
+                return Findings(self._author.complaints())
         draft = _Draft(plan, tuple(shelves))
         while True:
             program = draft.program()
             yield Proposal(program)
             report = self._tried.verdict(program)
             to_blame = [check.subtask for check in report.failed if check.subtask is not None]
+            findings = Findings.of(report)
             if not to_blame:
                 self._unclear.append(draft)
-                return report.evidence()
+                return findings
             index = min(to_blame)  # what comes later was judged on what this one let through
-            evidence = report.evidence(index)
-            if not shelves[index].advance() and not self._repaired(plan, index, shelves[index], evidence):
-                return evidence
+            if not shelves[index].advance() and not self._mended(draft, index, findings):
+                return findings
 
-    def _shelf(self, plan: Plan, index: int) -> _Shelf:
+    def _shelf(self, plan: Plan, index: int, earlier: Sequence[str]) -> _Shelf:
         """Codes for one step, asked for once: plans that name the same step at the same place share them."""
         key = (index, len(plan.steps), plan.key[index])
         if key not in self._shelves:
-            shelf = self._shelves[key] = _Shelf(self._author.codes(plan, index))
-            if not shelf.codes:
-                self._repaired(plan, index, shelf, self._author.complaints())
+            codes = self._author.codes(plan, index, earlier)
+            for _ in range(MAX_REPAIRS):
+                codes = codes or self._author.codes(plan, index, earlier, self._author.complaints())
+            self._shelves[key] = _Shelf(codes)
         return self._shelves[key]
 
-    def _repaired(self, plan: Plan, index: int, shelf: _Shelf, evidence: str) -> bool:
-        """Ask for better code; False if the model answers nothing new."""
+    def _mended(self, draft: _Draft, index: int, findings: Findings) -> bool:
+        """Ask for better code, of all steps that fail for one reason; False if the model answers nothing new."""
+        shelf = draft.shelves[index]
         while shelf.repairs < MAX_REPAIRS:
             shelf.repairs += 1
-            codes = self._author.codes(plan, index, shelf.code, evidence)
-            if shelf.restock(codes):
+            answers = self._author.mended(draft.plan, index, [each.code for each in draft.shelves], findings)
+            new = [
+                each.restock([answer[step] for answer in answers if step in answer])
+                for step, each in enumerate(draft.shelves)
+            ]
+            if any(new):
                 return True
-            if codes:
+            if answers:
                 return False
         return False

@@ -10,7 +10,8 @@ from carl.cluster.metrics import record
 from carl.config import VlmConfig
 from carl.console.progress import Progress, silent, working
 from carl.errors import VlmError
-from carl.vlm.exchange import Draw, Exchange, Question, Recording, Usage, digest
+from carl.task import Frame
+from carl.vlm.exchange import Draw, Exchange, Question, Recording, Usage, digest, scale
 from carl.vlm.live import Answered, LiveModel
 
 
@@ -50,6 +51,10 @@ class VlmClient:
     def model(self) -> str:
         """The model's name, ``vlm.model``."""
         return self._config.model
+
+    def scale(self, frame: Frame) -> int:
+        """The whole factor by which a frame ``uint8[H, W, 3]`` is enlarged before it is sent."""
+        return scale(frame.shape, self._config.min_frame_px)
 
     def release(self) -> None:
         """Free the CPUs and GPUs of a model that is served here; the next question that is not recorded starts it anew.

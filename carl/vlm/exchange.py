@@ -4,8 +4,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,24 +38,31 @@ class Usage(BaseModel):
 class Question:
     """A request's content: the prompt's name and version, its texts, and the frames, which come before the user text.
 
-    Frames are ``uint8[H, W, 3]``.
+    Attributes:
+        frames: each ``uint8[H, W, 3]``.
+        captions: what each frame shows, which comes right before it, after its number from 1; empty: no frame has one.
     """
 
     prompt: str
     system: str
     user: str
     frames: tuple[Frame, ...]
+    captions: tuple[str, ...] = ()
 
     def enlarged(self, min_px: int) -> Self:
         """The question with frames enlarged by a whole factor, to at least ``min_px`` pixels on the shorter side."""
-        return type(self)(self.prompt, self.system, self.user, tuple(_enlarged(frame, min_px) for frame in self.frames))
+        return replace(self, frames=tuple(_enlarged(frame, min_px) for frame in self.frames))
 
-    def messages(self) -> list[dict[str, Any]]:
-        """The conversation as it is recorded: a picture is its SHA-256."""
-        pictures = [{"type": "image", "sha256": sha256(frame)} for frame in self.frames]
+    def messages(self, picture: Callable[[Frame], dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """The conversation, with the parts that ``picture`` makes of frames: their SHA-256, as it is recorded."""
+        picture = picture or (lambda frame: {"type": "image", "sha256": sha256(frame)})
+        parts: list[dict[str, Any]] = []
+        for number, (frame, caption) in enumerate(zip_longest(self.frames, self.captions), 1):
+            parts += [{"type": "text", "text": f"Picture {number}: {caption}"}] if caption else []
+            parts.append(picture(frame))
         return [
             {"role": "system", "content": self.system},
-            {"role": "user", "content": [*pictures, {"type": "text", "text": self.user}]},
+            {"role": "user", "content": [*parts, {"type": "text", "text": self.user}]},
         ]
 
 
@@ -113,8 +121,13 @@ def png(frame: Frame) -> bytes:
     return buffer.getvalue()
 
 
+def scale(shape: Sequence[int], min_px: int) -> int:
+    """The whole factor that makes the shorter side of a frame of ``shape`` (H, W, ...) at least ``min_px`` pixels."""
+    return max(1, -(-min_px // min(shape[:2])))
+
+
 def _enlarged(frame: Frame, min_px: int) -> Frame:
-    factor = max(1, -(-min_px // min(frame.shape[:2])))
+    factor = scale(frame.shape, min_px)
     return frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from carl.config import VlmConfig
 from carl.errors import VlmError
 from carl.seeding import Role, seed_of
+from carl.task import Frame
 from carl.vlm.exchange import CUT_OFF, REFUSED, STOPPED, WITHHELD, Draw, Question, Usage, png
 from carl.vlm.fields import LEFT_OUT, RENAMED, fitted, refused
 from carl.vlm.server import FULL, Failure, Server, failure_in
@@ -101,7 +102,7 @@ class LiveModel:
         """The answers, at least one, of one request that succeeded; raises VlmError."""
         start = time.monotonic()
         deadline = start + self._config.patience_s
-        body = {"model": self._config.model, "messages": _wire(question), **draw.model_dump()}
+        body = {"model": self._config.model, "messages": question.messages(_wire), **draw.model_dump()}
         known, attempt = self._lacks, 0
         while True:
             try:
@@ -186,15 +187,9 @@ class LiveModel:
                 return f"{where} failed: {failure}"
 
 
-def _wire(question: Question) -> list[dict[str, Any]]:
-    pictures = [
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png(frame)).decode()}"}}
-        for frame in question.frames
-    ]
-    return [
-        {"role": "system", "content": question.system},
-        {"role": "user", "content": [*pictures, {"type": "text", "text": question.user}]},
-    ]
+def _wire(frame: Frame) -> dict[str, Any]:
+    """A picture as a part of a message."""
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png(frame)).decode()}"}}
 
 
 def _answer(choice: Any) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carl.errors import ProgramError
-from carl.synthesis.parse import Step, parse_code, parse_plan
+from carl.synthesis.parse import Step, Unusable, hold_of, parse_code, parse_codes, parse_plan
 
 GOOD = "def progress(frame, initial):\n    return 1.0\n"
 
@@ -155,3 +155,35 @@ def test_whatever_is_answered_is_read_or_rejected(answer: str) -> None:
     for parse in (parse_plan, parse_code):
         with suppress(ProgramError):
             parse(answer)
+
+
+ONE, TWO = (f"def progress(frame, initial):\n    return {value}\n" for value in ("0.1", "0.2"))
+
+
+def test_an_answer_may_mend_several_functions() -> None:
+    answer = f"Because of x:\n```python\n# Sub-task 3: go\n{ONE}```\nand\n```python\nimport math\n# subtask 1\n{TWO}```"
+    assert parse_codes(answer, 2, 3) == {0: f"import math\n{TWO}", 2: ONE}
+    assert parse_codes(f"```python\n{ONE}```", 1, 3) == {1: ONE}
+    with pytest.raises(Unusable, match="of a sub-task that there is not: number 4 of 3"):
+        parse_codes(f"```python\n# sub-task 4\n{ONE}```", 1, 3)
+    with pytest.raises(Unusable, match="no Python program"):
+        parse_codes("It is fine.", 1, 3)
+
+
+def test_code_may_ask_to_be_held() -> None:
+    assert hold_of(ONE) == 1
+    assert hold_of(f"HOLD = 12\n{ONE}") == 12
+    for wrong in ("HOLD = 0", "HOLD = 101", "HOLD = True", "HOLD = 'a'", "HOLD = 2\nHOLD = 3", "HOLD, x = 2, 3"):
+        with pytest.raises(Unusable, match="`HOLD = k` at the top level, k a number from 1 to 100"):
+            parse_code(f"```python\n{wrong}\n{ONE}```")
+    with pytest.raises(Unusable, match="HOLD"):
+        hold_of("def progress(frame, initial):\n    HOLD = 3\n    return 0.0\n")
+
+
+def test_a_plan_may_say_by_what_its_goal_is_told() -> None:
+    plan = parse_plan(
+        "Scene: a lander and 2 flags\nGoal: both legs touch, for 3 frames in a row\n1. land - legs\n2. rest"
+    )
+    assert [step.name for step in plan.steps] == ["land", "rest"]
+    assert str(plan).endswith("2. rest\nHow the goal is told: both legs touch, for 3 frames in a row")
+    assert str(parse_plan("1. land")) == "1. land"

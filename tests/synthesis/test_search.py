@@ -13,14 +13,17 @@ from carl.config import SynthesisConfig, VlmConfig
 from carl.errors import VlmError
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
+from carl.synthesis.shown import Examples
 from carl.synthesis.tried import Budget, Candidate, HeldOut, Proposal, Tried
 from carl.synthesis.vlm_proposer import VlmProposer
 from carl.verification import Check, VerificationReport
 from carl.vlm.client import VlmClient, connect
 from carl.vlm.exchange import Usage
+from tests.fakes.episodes import episode
 from tests.fakes.scripted_vlm import Asked, Script, ScriptedVlm, Status, completion, scripted
 
-PAIRS = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8))] * 3
+BLACK, GREY = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8)
+EXAMPLES = Examples([episode(BLACK, GREY), episode(BLACK, GREY, seed=1)])
 NAME = "Task: name the sub-tasks."
 
 
@@ -79,7 +82,7 @@ class Run:
 
 
 def proposer(client: VlmClient, samples: int) -> VlmProposer:
-    return VlmProposer("do it", PAIRS, client, SynthesisConfig(samples=samples))
+    return VlmProposer("do it", EXAMPLES, client, SynthesisConfig(samples=samples))
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ def test_a_program_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:
         """Writes 0.5 for everything until it is told what was expected."""
         if asked.task == NAME:
             return ["1. a\n2. b"]
-        told = asked.text.partition("expected ")[2].split(" ")[0]
+        told = asked.text.partition("What was found")[2].partition("expected ")[2].split(" ")[0]
         if told:
             assert source("0.5") in asked.text
         return [fenced(told or "0.5")]
@@ -167,6 +170,34 @@ def test_a_program_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:
         "Task: write the program for sub-task 2 of 2: b.",
     ]
     assert "expected 0.75 [1]" in done.server.asked[-1].text
+
+
+def test_functions_that_fail_for_one_reason_are_mended_in_one_request(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a\n2. b\n3. c"]
+        if "What was found" not in asked.text:
+            return [fenced("0.1")]
+        assert "# sub-task 3\n" + source("0.1") in asked.text, "all functions are shown"
+        return ["\n".join(f"```python\n# sub-task {number}, mended\n{source('0.7')}```" for number in (1, 3))]
+
+    done = run(script, wants("0.7", "0.1", "0.7"))
+    assert done.result.program is not None
+    assert [each.code for each in done.result.program.subtasks] == [source(x) for x in ("0.7", "0.1", "0.7")]
+    assert done.tasks[4:] == ["Task: write the program for sub-task 1 of 3: a."]
+
+
+def test_later_functions_see_earlier_ones_and_may_ask_to_be_held(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a\n2. b"]
+        first = asked.task.endswith("a.")
+        assert (source("0.25") in asked.text) is not first
+        return [fenced("0.25") if first else f"```python\nHOLD = 3\n\n\n{source('1.0')}```"]
+
+    done = run(script, passes)
+    assert done.result.program is not None
+    assert [each.hold for each in done.result.program.subtasks] == [1, 3]
 
 
 def test_a_plan_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:

@@ -1,17 +1,24 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from carl import vision
 from carl.config import SynthesisConfig, VlmConfig
 from carl.console.progress import silent
+from carl.nano.pictures import readable
 from carl.synthesis import author as authors
 from carl.synthesis.author import Author, ranked
+from carl.synthesis.failures import Findings
 from carl.synthesis.parse import Plan, Step
+from carl.synthesis.shown import Examples
 from carl.synthesis.tried import Budget, Tried
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
 from carl.vlm.exchange import Draw, Exchange, Question, Recording
+from tests.fakes.episodes import episode
 
+CODE = "def progress(frame, initial):\n    return 0.5\n"
 PLAN = Plan((Step("pick up the {key}", "it is gone"), Step("open the door")))
 
 
@@ -36,15 +43,18 @@ def listener(tmp_path: object) -> Listener:
 @pytest.fixture
 def author(listener: Listener) -> Author:
     frames = [np.full((48, 64, 3), shade, np.uint8) for shade in range(6)]
-    pairs = [(frames[0], frames[1]), (frames[2], frames[3]), (frames[4], frames[5])]
-    return Author("get out {of here}", pairs, listener, SynthesisConfig(samples=2), 0, silent, Tried(Budget(calls=10)))
+    pairs = [(frames[0], frames[1]), (frames[2], frames[3])]
+    examples = Examples([episode(*pair, seed=seed) for seed, pair in enumerate(pairs)])
+    return Author(
+        "get out {of here}", examples, listener, SynthesisConfig(samples=2), 0, silent, Tried(Budget(calls=10))
+    )
 
 
 def test_the_last_line_stands_for_itself(author: Author, listener: Listener) -> None:
     author.plans()
-    author.plans("1. go", "it failed")
+    author.plans("1. go", Findings("it failed"))
     author.codes(PLAN, 0)
-    author.codes(PLAN, 1, "def progress(frame, initial): ...\n", "it failed")
+    author.mended(PLAN, 1, [CODE, CODE], Findings("it failed"))
     assert [question.user.splitlines()[-1] for question in listener.questions] == [
         authors.NAME_LINE,
         authors.NAME_LINE,
@@ -55,35 +65,68 @@ def test_the_last_line_stands_for_itself(author: Author, listener: Listener) -> 
     assert authors.WRITE_LINE.format(index=2, count=3, name="go") == "Task: write the program for sub-task 2 of 3: go."
 
 
-def test_the_frames_come_in_pairs_and_the_text_says_so(author: Author, listener: Listener) -> None:
+def test_the_frames_come_in_pairs_with_captions_and_the_text_tells_their_size(
+    author: Author, listener: Listener
+) -> None:
     author.codes(PLAN, 1)
     [question] = listener.questions
     assert [int(frame[0, 0, 0]) for frame in question.frames] == [0, 1, 2, 3]
-    assert "4 frames of 2 expert episodes" in question.user
+    assert question.captions[:2] == ("expert episode 0, initial frame", "expert episode 0, goal frame")
+    assert "4 frames of one task" in question.user
     assert "48 pixels high and 64 wide" in question.user
+    assert "shown in that size" in question.user
+    assert "(3, 3, 3) black, 25.0%; picture 4: 0,0,64,48" in question.user
+    content = question.messages()[1]["content"]
+    assert [part["type"] for part in content] == ["text", "image"] * 4 + ["text"]
+    assert content[2]["text"] == "Picture 2: expert episode 0, goal frame"
 
 
-def test_what_a_request_for_a_program_says(author: Author, listener: Listener) -> None:
-    author.codes(
-        PLAN, 1, "def progress(frame, initial):\n    return 0.5\n", "frame 7 of episode 3: expected 1, got 0.5"
+def test_the_embedded_model_reads_the_pairs_of_a_request_and_nothing_else(author: Author, listener: Listener) -> None:
+    author.codes(PLAN, 1)
+    [question] = listener.questions
+    more = replace(
+        question, frames=question.frames * 2, captions=(*question.captions, "near miss", "", "x, goal frame", "y")
     )
+    messages = [
+        {**message, "content": message["content"] if index else [{"type": "text", "text": message["content"]}]}
+        for index, message in enumerate(more.messages(lambda frame: {"type": "image", "image": int(frame[0, 0, 0])}))
+    ]
+    system, user = readable(tuple(messages))
+    assert system == messages[0]
+    assert [part.get("image", part.get("text")) for part in user["content"]] == [0, 1, 2, 3, 1, question.user]
+
+
+def test_what_a_request_to_mend_says(author: Author, listener: Listener) -> None:
+    author.mended(PLAN, 1, ["", CODE], Findings("frame 7 of episode 3: expected 1, got 0.5"))
     [question] = listener.questions
     for text in (
         "get out {of here}",
         "1. pick up the {key} - it is gone\n2. open the door",
         "once sub-task 1, pick up",
+        "sub-task 1: (nothing that could be used)",
+        "# sub-task 2\ndef progress",
+        "return 0.5",
+        "frame 7 of episode 3: expected 1, got 0.5",
     ):
         assert text in question.user
-    assert "return 0.5" in question.user
-    assert "frame 7 of episode 3: expected 1, got 0.5" in question.user
-    assert question.prompt == "write/1"
+    assert question.prompt == "write/2"
     assert "\n\n\n" not in question.user
+
+
+def test_enlarged_pictures_are_said_to_be(listener: Listener) -> None:
+    listener._config = VlmConfig(min_frame_px=100)
+    examples = Examples([episode(*np.zeros((2, 30, 40, 3), np.uint8))])
+    Author("", examples, listener, SynthesisConfig(), 0, silent, Tried(Budget(calls=1))).plans()
+    assert "enlarged 4 times" in listener.questions[0].user
 
 
 def test_without_evidence_nothing_is_said_of_repair(author: Author, listener: Listener) -> None:
     author.plans()
     author.codes(PLAN, 0)
-    assert not any("asked before" in question.user for question in listener.questions)
+    author.codes(PLAN, 1, [CODE], "no Python program")
+    *two, third = listener.questions
+    assert not any("asked before" in question.user for question in two)
+    assert all(text in third.user for text in ("asked before", "no Python program", "as they are in use", CODE))
     assert "from the episode's first frame on" in listener.questions[1].user
 
 
@@ -91,6 +134,8 @@ def test_every_public_function_of_vision_is_listed() -> None:
     reference = prompts.vision_reference()
     functions = [name for name, value in vars(vision).items() if getattr(value, "__module__", "") == vision.__name__]
     assert len(functions) > 10
+    assert "red 0 to 8 and 172 to 180" in reference
+    assert "neighbours touch at sides or corners" in reference
     for name in functions:
         assert (f"vision.{name}(" in reference or f"{name} has the fields" in reference) is not name.startswith("_")
 

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -44,7 +44,7 @@ def load(name: str) -> PromptFile:
 
 @cache
 def vision_reference() -> str:
-    """carl.vision's public functions and types: signature as written, and the first sentence that describes each."""
+    """carl.vision's public functions and types: signature as written, and what its docstring says; bands of colours."""
     from carl import vision
 
     tree = ast.parse(Path(vision.__file__).read_text(encoding="utf-8"))
@@ -52,12 +52,21 @@ def vision_reference() -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-            lines.append(f"vision.{node.name}({ast.unparse(node.args)}){returned}\n    {_first_line(node)}")
+            lines.append(f"vision.{node.name}({ast.unparse(node.args)}){returned}")
+            lines += _documented(node)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             fields = [ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)]
-            lines.append(f"{node.name} has the fields {', '.join(fields)}\n    {_first_line(node)}")
-    return "\n".join(f"    {line}" for line in "\n".join(lines).splitlines())
+            lines += [f"{node.name} has the fields {', '.join(fields)}", *_documented(node)]
+    bands = [f"{name} {_bands(each)}" for name, each in vision.HUES.items()]
+    lines.append(f"Bands of hue (0 to 180, ends included): {', '.join(bands)}.")
+    return "\n".join(f"    {line}" for line in lines)
 
 
-def _first_line(node: ast.FunctionDef | ast.ClassDef) -> str:
-    return (ast.get_docstring(node) or "").partition("\n")[0]
+def _bands(bands: Sequence[tuple[int, int]]) -> str:
+    return " and ".join(f"{first} to {last}" for first, last in bands)
+
+
+def _documented(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+    """The docstring, each paragraph on a line of its own."""
+    paragraphs = (ast.get_docstring(node) or "").replace("``", "").split("\n\n")
+    return [f"    {' '.join(paragraph.split())}" for paragraph in paragraphs]

@@ -1,0 +1,73 @@
+"""What speaks against a program, in the words that reward designers use, for the next request."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Self
+
+from carl.verification.report import Check, FrameRef, VerificationReport
+
+EARLY, UNEARNED, MISREAD, WEAK = "rewarded too early", "paid for nothing", "misread", "too weak to learn from"
+
+WORDS = {
+    "already_done": EARLY,
+    "random_completion": UNEARNED,
+    "experts_complete": MISREAD,
+    "abstains": MISREAD,
+    "deterministic": MISREAD,
+}
+"""How a program failed, by the name of the rule that it failed. What is not here is named by the rule alone."""
+
+CASES = 3
+"""Failing frames that are shown."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One frame that decided, and how the program failed there."""
+
+    frame: FrameRef
+    words: str
+
+    def __str__(self) -> str:
+        about = "" if self.frame.subtask is None else f" (sub-task {self.frame.subtask + 1})"
+        return f"{self.words}{about}: expected {self.frame.expected}; got {self.frame.got}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found against an answer: a text, and the frames that decided, the shortest case first."""
+
+    text: str = ""
+    cases: tuple[Case, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+    @classmethod
+    def of(cls, report: VerificationReport) -> Self:
+        """Every check that failed; of each the frame that comes first in its episode, then the second ones, ..."""
+        failed = [(check, _in_order(check)) for check in report.failed]
+        turns = zip_longest(*([Case(frame, _words(check)) for frame in frames] for check, frames in failed))
+        cases = [case for case in chain.from_iterable(turns) if case is not None]
+        return cls("\n".join(_told(check, frames) for check, frames in failed), tuple(cases[:CASES]))
+
+
+NONE = Findings()
+"""Nothing was found."""
+
+
+def _in_order(check: Check) -> list[FrameRef]:
+    return sorted(check.frames, key=lambda frame: frame.step)
+
+
+def _words(check: Check) -> str:
+    return WORDS.get(check.name, check.name.replace("_", " "))
+
+
+def _told(check: Check, frames: Sequence[FrameRef]) -> str:
+    return "\n".join([f"{_words(check).capitalize()}: {check.message}", *_lines(frames)])
+
+
+def _lines(frames: Iterable[FrameRef]) -> list[str]:
+    return [f"- {frame}" for frame in frames]
