@@ -119,9 +119,9 @@ def band(frame: Frame, low: float, high: float = 255) -> Mask:
 def colour(frame: Frame, name: str, saturation: float = 80, value: float = 50) -> Mask:
     """Pixels of a colour by its name: red, orange, yellow, green, cyan, blue, purple, pink, grey, white or black.
 
-    HSV as OpenCV has it: hue 0 to 180, saturation and value 0 to 255. A colour has a hue in its band (``HUES``), at
-    least ``saturation`` and at least ``value``. Below ``saturation`` a pixel is black below ``value``, white from 200
-    on, and grey between.
+    HSV as OpenCV has it: hue 0 to 180, saturation and value 0 to 255. A colour has a hue in its band, at least
+    ``saturation`` and at least ``value``. Below ``saturation`` a pixel is black below ``value``, white from 200 on, and
+    grey between.
     """
     h, s, v = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV))
     if name in ("grey", "gray", "white", "black"):

@@ -217,11 +217,15 @@ def _read(directory: Path, name: str, **kinds: type) -> dict[str, Any]:
 
 
 def check_model(work: Work[CodeConfig]) -> None:
-    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames."""
+    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames, or if
+    the recording that is to be replayed answers other versions of the prompts."""
     from carl.episodes.play import first_frame
     from carl.nano.known import check
+    from carl.vlm.client import check_recording
 
-    if work.config.vlm.model == EMBEDDED_MODEL and work.config.vlm.recording is None:
+    if work.config.vlm.recording is not None:
+        check_recording(work.config.vlm.recording)
+    elif work.config.vlm.model == EMBEDDED_MODEL:
         check(work.task.name, first_frame(work.task)[0])
 
 

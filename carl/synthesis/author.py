@@ -73,7 +73,7 @@ class Author:
         """``files`` are the prompts ``decompose`` and ``write``; None: those of this package."""
         self._examples, self._client, self._config, self._seed = examples, client, config, seed
         self._progress, self._tried = progress, tried
-        self._files = files or {name: prompts.load(name) for name in ("decompose", "write")}
+        self._files = files or {name: prompts.load(name) for name in prompts.NAMES}
         self._words = {"description": description, **_look_of(examples, client)}
         self.requests = 0
 

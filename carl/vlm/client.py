@@ -11,6 +11,7 @@ from carl.config import VlmConfig
 from carl.console.progress import Progress, silent, working
 from carl.errors import VlmError
 from carl.task import Frame
+from carl.vlm import prompts
 from carl.vlm.exchange import Draw, Exchange, Question, Recording, Usage, digest, scale
 from carl.vlm.live import Answered, LiveModel
 
@@ -98,11 +99,7 @@ class VlmClient:
 
     def _asked(self, question: Question, draw: Draw) -> Answered:
         if self._live is None:
-            where = self._replay.path if self._replay else self._journal.path
-            raise VlmError(
-                f"a request ({question.prompt}) is not in the recording {where}; it was made with other frames, "
-                "prompts, settings or another seed"
-            )
+            raise _missing(question.prompt, self._replay or self._journal)
         try:
             got = self._live.answer(question, draw)
         except VlmError:
@@ -113,6 +110,38 @@ class VlmClient:
         record("carl_synthesis_tokens", got.usage.completion_tokens, kind="completion")
         record("carl_synthesis_seconds", got.usage.seconds)
         return got
+
+
+def _missing(prompt: str, recording: Recording) -> VlmError:
+    """The error for a request that a recording does not answer: of another version of the prompt, or else."""
+    if error := _outdated(prompt, recording):
+        return error
+    has = ", ".join(recording.prompts) or "nothing"
+    return VlmError(
+        f"a request ({prompt}) is not in the recording {recording.path}, which answers {has}; it was made with other "
+        "frames, prompts, settings or another seed"
+    )
+
+
+def _outdated(prompt: str, recording: Recording) -> VlmError | None:
+    """The error for a recording that answers this prompt in other versions alone; None if it has this one, or none."""
+    name = prompt.partition("/")[0] + "/"
+    versions = [each for each in recording.prompts if each.startswith(name)]
+    if not versions or prompt in versions:
+        return None
+    return VlmError(
+        f"the recording {recording.path} answers {', '.join(versions)}, and this carl asks {prompt}: replay it with "
+        "the carl that recorded it, or ask a model (vlm.model, vlm.base_url) and record anew"
+    )
+
+
+def check_recording(path: Path) -> None:
+    """Raise VlmError if the recording at ``path`` is of other versions of this carl's prompts; StoreError if there is
+    none, or a damaged one."""
+    recording = Recording.existing(path)
+    for name in prompts.NAMES:
+        if error := _outdated(prompts.load(name).id, recording):
+            raise error
 
 
 @contextmanager

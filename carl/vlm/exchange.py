@@ -155,6 +155,11 @@ class Recording:
         """The answered exchange with this digest, else None; failed ones are not returned."""
         return self._answered.get(digest)
 
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The names and versions of the prompts that were answered, in order of the alphabet."""
+        return tuple(sorted({each.prompt for each in self._answered.values()}))
+
     def add(self, exchange: Exchange, frames: Sequence[Frame]) -> None:
         """Append an exchange and its pictures; both are on disk (fsync) before this returns."""
         images = self.path.parent / "images"

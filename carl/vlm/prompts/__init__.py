@@ -9,6 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
+NAMES = ("decompose", "write")
+"""The prompts of a synthesis."""
+
 _VERSION = re.compile(r"\A<!-- version: (\d+) -->\n")
 _SECTION = re.compile(r"^<!-- section: (\w+) -->\n", re.MULTILINE)
 
