@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from carl.errors import closest
+from carl.statistics import trials_to_exclude
 
 EMBEDDED_MODEL = "carl-nano"
 
@@ -144,8 +145,21 @@ class InductionConfig(Section):
 class CollectConfig(Section):
     """The episodes that programs are judged on."""
 
-    experts: int = Field(default=60, ge=2, description="Expert episodes.")
-    randoms: int = Field(default=200, ge=1, description="Episodes of random play.")
+    excludes: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Largest share of seeds in which a fault may hide, at 95 %; the numbers of episodes follow.",
+    )
+    experts: int | None = Field(default=None, ge=2, description="Expert episodes; none: as many as excludes asks for.")
+    randoms: int | None = Field(
+        default=None, ge=1, description="Episodes of random play; none: as many, and verify.min_randoms at least."
+    )
+    others: int | None = Field(
+        default=None,
+        ge=0,
+        description="Episodes each of a resting agent, half-trained play and cut expert play; none: as experts.",
+    )
     random_cut: float = Field(
         default=4.0,
         gt=0,
@@ -155,6 +169,21 @@ class CollectConfig(Section):
     max_failed: float = Field(
         default=0.5, ge=0, lt=1, description="Largest share of expert episodes that may fail; they are passed over."
     )
+
+    @property
+    def expert_episodes(self) -> int:
+        """How many expert episodes are recorded."""
+        return self.experts or max(2, trials_to_exclude(self.excludes))
+
+    @property
+    def random_episodes(self) -> int:
+        """How many episodes of random play are recorded, whatever verification needs."""
+        return self.randoms or trials_to_exclude(self.excludes)
+
+    @property
+    def other_episodes(self) -> int:
+        """How many episodes of each other kind are recorded."""
+        return self.expert_episodes if self.others is None else self.others
 
 
 class VerifyConfig(Section):

@@ -20,6 +20,8 @@ class Role(IntEnum):
     SYNTHESIS = 7
     LEARNER = 8
     DEMONSTRATION = 9
+    RESTING = 10
+    MIXED = 11
 
 
 def spawn(run_seed: int, role: Role, *path: int) -> np.random.SeedSequence:

@@ -1,11 +1,17 @@
 """Confidence intervals, and the exact bound of a share."""
 
 from collections.abc import Sequence
-from math import sqrt
+from math import ceil, log, log1p, sqrt
 from statistics import fmean, stdev
 
 NORMAL_95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
+
+
+def trials_to_exclude(share: float) -> int:
+    """How many trials without a failure exclude, at 95 %, that more than ``share`` of all fail: the smallest n with
+    (1 - share)^n <= 0.05 (exact binomial; the "rule of three", n = 3 / share, approximates it)."""
+    return ceil(log(0.05) / log1p(-share))
 
 
 def wilson_interval(successes: float, trials: int, z: float = NORMAL_95) -> tuple[float, float]:

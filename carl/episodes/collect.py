@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ import numpy as np
 
 from carl.console.progress import Progress, silent
 from carl.episodes.demonstrations import Demonstrations
+from carl.episodes.missing import Missing, Unobtainable
 from carl.episodes.parallel import in_parallel, split
 from carl.episodes.play import Role, attempt, first_frame, made
 from carl.episodes.sizes import announce
@@ -23,6 +25,9 @@ KEPT_BYTES = 256 << 20
 """Episodes that take at most as much are kept in memory, so that the next candidate need not read them again."""
 
 _log = logging.getLogger(__name__)
+
+Play = Callable[[Task, Environment, int], Trajectory]
+"""Plays the episode of a seed in an environment of the task, and records it. It is pickled."""
 
 
 def collect(
@@ -59,21 +64,39 @@ def collect(
     else:
         frame, limit = first_frame(task)
         announce(task.name, role, frame, len(seeds), min(max_steps or LONGEST, limit or LONGEST), progress)
-        plan = Plan(task, role, store, max_steps, with_events)
-        parts, failed = _play(plan, seeds, spare, max_failed, progress)
+        play = partial(attempt, role=role, max_steps=max_steps, with_events=with_events)
+        parts, failed = _play(Plan(task, role, store, play), seeds, spare, max_failed, progress)
     store.finish(parts, replace, failed)
+    return store
+
+
+def collect_as(
+    task: Task, seeds: Sequence[int], role: str, play: Play, store_uri: str, progress: Progress = silent
+) -> TrajectoryStore:
+    """Record the episodes of ``seeds``, in their order, as ``play`` plays them, and return the finished store.
+
+    If ``play`` raises Unobtainable the store is finished without an episode, and says why. Raises TaskError or
+    StoreError, and then leaves no finished store.
+    """
+    store = TrajectoryStore(store_uri)
+    store.check_vacant()
+    try:
+        parts, _ = _play(Plan(task, role, store, play), seeds, (), 0.0, progress)
+    except Unobtainable as error:
+        store.finish((), missing=str(error))
+    else:
+        store.finish(parts)
     return store
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is recorded, whatever the seeds: see ``collect``."""
+    """What is recorded, whatever the seeds: see ``collect`` and ``collect_as``."""
 
     task: Task
-    role: Role
+    role: str
     store: TrajectoryStore
-    max_steps: int | None
-    with_events: bool
+    play: Play
 
 
 def _play(
@@ -136,7 +159,7 @@ def collect_part(plan: Plan, seeds: Sequence[int], note: Path) -> tuple[Part | N
     def kept(env: Environment) -> Iterator[Trajectory]:
         for seed in seeds:
             note.write_text(str(seed))
-            trajectory = attempt(plan.task, env, seed, plan.role, plan.max_steps, plan.with_events)
+            trajectory = plan.play(plan.task, env, seed)
             if plan.role == "expert" and not trajectory.success:
                 failed.append(seed)
             else:
@@ -165,10 +188,13 @@ def read_part(store: TrajectoryStore, indices: Sequence[int]) -> list[Trajectory
 
 
 def read_in_parallel(store: TrajectoryStore, progress: Progress = silent) -> Sequence[Trajectory] | TrajectoryStore:
-    """All episodes in order: in memory if they take at most ``KEPT_BYTES`` there, else read as they are looked at.
+    """All episodes in order: in memory if they take at most ``KEPT_BYTES`` there, else read as they are looked at;
+    Missing where the store was finished without any.
 
     What is to be in memory is read by Ray tasks, a part each (by this process where Ray is not initialised).
     """
+    if store.manifest.missing:
+        return Missing(store.manifest.missing)
     frames = sum(length + 1 for part in store.manifest.parts for length in part.lengths)
     if frames * math.prod(store[0].frames.shape[1:]) > KEPT_BYTES:
         return store

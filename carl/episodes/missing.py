@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Never
 
 from carl.episodes.trajectory import Trajectory
+from carl.errors import TaskError
+
+
+class Unobtainable(TaskError):
+    """Episodes of a kind cannot be had of this task; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -65,20 +65,46 @@ def attempt(
     """``play`` whose expert may fail, and which ends at ``enough`` too; of a long episode all frames but a few MB are
     kept compressed.
     """
-    with blaming(task, f"the episode of seed {seed}"):
-        world = FilmedEnv(task, env, with_events)
-        film(world, _player(task, seed, role), seed, lambda: world.tape.steps == max_steps or enough())
-        trajectory = world.tape.trajectory(role)
+    trajectory = filmed(task, env, seed, _player(task, seed, role), role, max_steps, with_events, enough)
     if role == "expert" and trajectory.success:
         check_visible(task, trajectory)
     return trajectory
+
+
+def filmed(
+    task: Task,
+    env: Environment,
+    seed: int,
+    player: Expert,
+    role: str,
+    max_steps: int | None = None,
+    with_events: bool = False,
+    enough: Enough = never,
+) -> Trajectory:
+    """The episode of ``seed`` that ``player`` plays in ``env``.
+
+    It ends by itself, at ``max_steps``, at ``enough``, or where the player raises Astray after its first action. Raises
+    TaskError.
+    """
+    with blaming(task, f"the episode of seed {seed}"):
+        world = FilmedEnv(task, env, with_events)
+        try:
+            film(world, player, seed, lambda: world.tape.steps == max_steps or enough())
+        except Astray:
+            if not world.tape.steps:
+                raise
+        return world.tape.trajectory(role)
+
+
+class Astray(TaskError):
+    """The player knows no way on."""
 
 
 def _player(task: Task, seed: int, role: Role) -> Expert:
     """The player of the episode of ``seed``; it raises TaskError for an action outside the action space."""
 
     def player(env: Environment) -> Actor:
-        act = _random(env, seed) if role == "random" else _acting(task, env)
+        act = at_random(env, seed) if role == "random" else acting(task, env)
         who = "its expert" if role == "expert" else "random play"
         return lambda observation: cast(
             env.action_space, act(observation), f"task {task.name!r}: {who} in the episode of seed {seed}"
@@ -87,7 +113,8 @@ def _player(task: Task, seed: int, role: Role) -> Expert:
     return player
 
 
-def _random(env: Environment, seed: int) -> Actor:
+def at_random(env: Environment, seed: int) -> Actor:
+    """Actions drawn uniformly, the same for the same seed."""
     env.action_space.seed(seed)
 
     def act(_observation: Any) -> Any:
@@ -96,7 +123,7 @@ def _random(env: Environment, seed: int) -> Actor:
     return act
 
 
-def _acting(task: Task, env: Environment) -> Actor:
+def acting(task: Task, env: Environment) -> Actor:
     """What the task's expert does in the episode that ``env`` was just reset to; raises TaskError if it has none."""
     if task.expert is None:
         raise TaskError(f"task {task.name!r} has no expert to play; give it one, or demonstrations")

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -53,6 +54,17 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint64]:
+        """``uint64[T + 1]``: XXH3 of each frame's bytes.
+
+        Among a million frames two that differ have the same one with a chance of about one in forty million.
+        """
+        return np.array(
+            [xxhash.xxh3_64_intdigest(np.ascontiguousarray(self.frames[step]).data) for step in range(len(self) + 1)],
+            dtype=np.uint64,
+        )
 
 
 FORMATS = (1, 2)
@@ -95,6 +107,9 @@ class Manifest(BaseModel):
     parts: tuple[Part, ...]
     failed: int = 0
     """Episodes that were no success where only successes are kept, and were left out."""
+
+    missing: str = ""
+    """Why there is no episode, where there is none."""
 
 
 class _Place(NamedTuple):
@@ -194,21 +209,22 @@ class TrajectoryStore:
         layout = hashlib.sha256(schema.serialize()).hexdigest()
         return Part(name=name, bytes=size, footer_sha256=digest, layout=layout, lengths=tuple(lengths), group_rows=rows)
 
-    def finish(self, parts: Sequence[Part], replace: bool = False, failed: int = 0) -> None:
+    def finish(self, parts: Sequence[Part], replace: bool = False, failed: int = 0, missing: str = "") -> None:
         """Declare the store complete: its episodes are those of ``parts``, in that order; raises StoreError.
 
-        ``failed`` episodes were left out. Replacing is atomic where the file system renames atomically: readers see the
-        old store or the new one.
+        ``failed`` episodes were left out; ``missing`` says why there are no parts, if there are none. Replacing is
+        atomic where the file system renames atomically: readers see the old store or the new one.
         """
         self.check_vacant(replace)
-        if len({part.layout for part in parts}) != 1:
+        if len({part.layout for part in parts}) != (0 if missing else 1):
             raise StoreError(
                 f"the parts for {self.uri} differ in frame shape, action type or events; {stored.ONE_LAYOUT}"
             )
         episodes = sum(len(part.lengths) for part in parts)
-        manifest = Manifest(format=FORMATS[-1], episodes=episodes, parts=tuple(parts), failed=failed)
+        manifest = Manifest(format=FORMATS[-1], episodes=episodes, parts=tuple(parts), failed=failed, missing=missing)
         path = self._path(MANIFEST)
         with store_errors(path):
+            self._fs.create_dir(self._root, recursive=True)
             with self._fs.open_output_stream(path + NEW) as file:
                 file.write(manifest.model_dump_json(indent=1).encode())
             self._fs.move(path + NEW, path)
@@ -236,7 +252,9 @@ class TrajectoryStore:
                 raise StoreError(
                     f"{path} has format {manifest.format}, this version reads up to {FORMATS[-1]}; {self._anew}"
                 )
-            if not manifest.parts or manifest.episodes != sum(len(part.lengths) for part in manifest.parts):
+            if bool(manifest.parts) == bool(manifest.missing) or manifest.episodes != sum(
+                len(part.lengths) for part in manifest.parts
+            ):
                 raise StoreError(f"{path} contradicts itself about the number of episodes; {self._anew}")
         for part in manifest.parts:
             self._check(part)

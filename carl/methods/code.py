@@ -56,7 +56,7 @@ class CodeConfig(RunConfig):
     @model_validator(mode="after")
     def enough_random_episodes(self) -> Self:
         """Raise ValueError if fewer random episodes are collected than verification needs."""
-        if self.collect.randoms < self.verify.min_randoms:
+        if self.collect.randoms is not None and self.collect.randoms < self.verify.min_randoms:
             raise ValueError(
                 f"collect.randoms ({self.collect.randoms}) is below verify.min_randoms ({self.verify.min_randoms})"
             )
@@ -70,7 +70,9 @@ def collect(work: Work[CodeConfig]) -> None:
 
 def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
     """Episodes by their kind: those to search with, or the n-th held-out ones."""
-    return recorded(work, work.config.collect, work.config.synthesis.pairs, held_out)
+    collect, verify = work.config.collect, work.config.verify
+    plan = collect.model_copy(update={"randoms": max(collect.random_episodes, verify.min_randoms)})
+    return recorded(work, plan, work.config.synthesis.pairs, held_out)
 
 
 def synthesize(work: Work[CodeConfig]) -> None:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import MANIFEST, TRAJECTORIES, read_json, whole
 from carl.config import CollectConfig
@@ -16,7 +17,8 @@ from carl.seeding import Role, seeds_after, seeds_of
 from carl.task import Task
 from carl.verification.rule import Evidence
 
-STORES = ("expert", "random")
+if TYPE_CHECKING:
+    from carl.episodes.collect import Play
 
 Episodes = Mapping[Evidence, Iterable[Trajectory]]
 """Episodes by their kind. Each is read when it is looked at: together they may be larger than the memory."""
@@ -25,59 +27,118 @@ Episodes = Mapping[Evidence, Iterable[Trajectory]]
 def recorded(work: Work[Any], plan: CollectConfig, fewest: int, held_out: int = 0) -> Episodes:
     """Episodes to search with, or the n-th held-out ones, n from 1; recorded unless they are there.
 
-    Raises TaskError for what the task's code raises, and if it brings less than twice ``fewest`` demonstrations.
+    Kinds that this task does not allow are Missing. Raises TaskError for what the task's code raises, and if it brings
+    less than twice ``fewest`` demonstrations.
     """
-    from carl.episodes.collect import collect, read_in_parallel
+    from carl.episodes.collect import read_in_parallel
 
-    seed = work.config.seed
-    prefix = f"held-out-{held_out}-" if held_out else ""
-    expert, random = (Role.HELD_OUT, Role.HELD_OUT) if held_out else (Role.EXPERT, Role.RANDOM)
-    experts = TrajectoryStore(work.directory / f"{TRAJECTORIES}/{prefix}expert")
-    if not experts.exists():
-        count, skip = _share_of_experts(work.task, plan, fewest, held_out > 0)
-        experts = collect(
-            work.task,
-            seeds_of(seed, expert, count, 2 * held_out),
+    recording = _Recording(work, plan, held_out)
+    experts = recording.experts(fewest)
+    stores = {Evidence.EXPERTS: experts, Evidence.RANDOMS: recording.randoms(experts), **recording.others(experts)}
+    return {kind: read_in_parallel(store) for kind, store in stores.items()}
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One set of episodes of a run: those to search with (``held_out`` 0), or the n-th held-out ones."""
+
+    work: Work[Any]
+    plan: CollectConfig
+    held_out: int
+
+    def _store(self, kind: Evidence) -> TrajectoryStore:
+        prefix = f"held-out-{self.held_out}-" if self.held_out else ""
+        return TrajectoryStore(self.work.directory / f"{TRAJECTORIES}/{prefix}{kind}")
+
+    def experts(self, fewest: int) -> TrajectoryStore:
+        """Episodes that the expert solved."""
+        from carl.episodes.collect import collect
+
+        store = self._store(Evidence.EXPERTS)
+        if store.exists():
+            return store
+        count, skip = _share_of_experts(self.work.task, self.plan, fewest, self.held_out > 0)
+        drawn = self.work.config.seed, Role.HELD_OUT if self.held_out else Role.EXPERT, count, 2 * self.held_out
+        return collect(
+            self.work.task,
+            seeds_of(*drawn),
             "expert",
-            experts.uri,
-            progress=work.progress,
+            store.uri,
+            progress=self.work.progress,
             skip=skip,
-            spare=seeds_after(seed, expert, count, 2 * held_out),
-            max_failed=plan.max_failed,
+            spare=seeds_after(*drawn),
+            max_failed=self.plan.max_failed,
         )
-    randoms = TrajectoryStore(work.directory / f"{TRAJECTORIES}/{prefix}random")
-    if not randoms.exists():
-        longest = max(length for part in experts.manifest.parts for length in part.lengths)
-        cut = plan.max_steps or math.ceil(plan.random_cut * longest)
-        seeds = seeds_of(seed, random, plan.randoms, 2 * held_out + 1)
-        randoms = collect(work.task, seeds, "random", randoms.uri, cut, progress=work.progress)
-    return {Evidence.EXPERTS: read_in_parallel(experts), Evidence.RANDOMS: read_in_parallel(randoms)}
+
+    def randoms(self, experts: TrajectoryStore) -> TrajectoryStore:
+        """Random play, cut in proportion to the longest of ``experts``."""
+        from carl.episodes.collect import collect
+
+        store = self._store(Evidence.RANDOMS)
+        if store.exists():
+            return store
+        role = Role.HELD_OUT if self.held_out else Role.RANDOM
+        seeds = seeds_of(self.work.config.seed, role, self.plan.random_episodes, 2 * self.held_out + 1)
+        cut = self._cut(_longest(experts))
+        return collect(self.work.task, seeds, "random", store.uri, cut, progress=self.work.progress)
+
+    def others(self, experts: TrajectoryStore) -> dict[Evidence, TrajectoryStore]:
+        """A resting agent, half-trained play, and expert play that is cut off."""
+        from carl.episodes.kinds import Cut, Mixed, Resting
+
+        count, longest = self.plan.other_episodes, _longest(experts)
+        rests, mixes = (
+            seeds_of(self.work.config.seed, role, count, self.held_out) for role in (Role.RESTING, Role.MIXED)
+        )
+        played = experts.endings("seed")
+        kinds: dict[Evidence, tuple[list[int], Play]] = {
+            Evidence.RESTING: (rests, Resting(rests, min(longest, self._cut(longest)))),
+            Evidence.MIXED: (mixes, Mixed(self._cut(longest))),
+            Evidence.CUT: (played[:count], Cut(experts, played)),
+        }
+        return {kind: self._other(kind, *how) for kind, how in kinds.items()} if count else {}
+
+    def _other(self, kind: Evidence, seeds: list[int], play: "Play") -> TrajectoryStore:
+        from carl.episodes.collect import collect_as
+
+        store = self._store(kind)
+        if store.exists():
+            return store
+        return collect_as(self.work.task, seeds, kind.value, play, store.uri, self.work.progress)
+
+    def _cut(self, longest: int) -> int:
+        return self.plan.max_steps or math.ceil(self.plan.random_cut * longest)
+
+
+def _longest(store: TrajectoryStore) -> int:
+    return max(length for part in store.manifest.parts for length in part.lengths)
 
 
 def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bool) -> tuple[int, int]:
     """How many expert episodes, and how many to pass over: recorded demonstrations are halved between both uses."""
     if task.demonstrations is None:
-        return plan.experts, 0
+        return plan.expert_episodes, 0
     from carl.episodes.demonstrations import Demonstrations
 
     half = len(Demonstrations.of(task, plan.max_failed).usable) // 2
     if half < fewest:
         raise TaskError(
             f"task {task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
-            f"other half what was accepted; record at least {2 * fewest}, better {2 * plan.experts}"
+            f"other half what was accepted; record at least {2 * fewest}, better {2 * plan.expert_episodes}"
         )
-    return min(plan.experts, half), half if held_out else 0
+    return min(plan.expert_episodes, half), half if held_out else 0
 
 
 def made(directory: Path, _: Any) -> str | None:
-    """A digest of the episodes' lengths, since those of the same seeds are recorded again just so; None if a store is
-    missing. Raises ConfigError for a damaged manifest."""
-    manifests = [directory / TRAJECTORIES / store / MANIFEST for store in STORES]
-    if not all(path.exists() for path in manifests):
+    """A digest of the episodes' lengths, since those of the same seeds are recorded again just so; None if a required
+    kind is missing, the others count where they are there. Raises ConfigError for a damaged manifest."""
+    manifests = {kind: directory / TRAJECTORIES / kind / MANIFEST for kind in Evidence}
+    there = [kind for kind, path in manifests.items() if path.exists()]
+    if any(kind.required and kind not in there for kind in Evidence):
         return None
     lengths = []
-    for path in manifests:
-        content = read_json(path, dict)
-        with whole(str(path)):
+    for kind in there:
+        content = read_json(manifests[kind], dict)
+        with whole(str(manifests[kind])):
             lengths.append([length for part in content["parts"] for length in part["lengths"]])
     return hashlib.sha256(json.dumps(lengths).encode()).hexdigest()[:16]

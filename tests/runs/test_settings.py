@@ -202,7 +202,7 @@ def test_null_and_an_empty_mapping_clear_what_a_directory_holds(tmp_path: Path) 
         ({"train": {"env_steps": "many"}}, "train.env_steps=500"),
         ({"train": {"rllib": {"training": {"lrr": 1}}}}, "train.rllib={}"),
         ({"collect": {"randoms": 5}}, "collect.randoms=300"),
-        ({"verify": {"min_randoms": 500}}, "verify.min_randoms=20"),
+        ({"collect": {"randoms": 200}, "verify": {"min_randoms": 500}}, "verify.min_randoms=20"),
         ({"storage": "nonsense://x"}, "storage=null"),
     ],
 )

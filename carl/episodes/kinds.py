@@ -1,0 +1,161 @@
+"""Episodes of further kinds: a resting agent, half-trained play, and expert play that is cut off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from carl.episodes.actions import cast
+from carl.episodes.missing import Unobtainable
+from carl.episodes.play import Astray, acting, at_random, filmed
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.errors import TaskError
+from carl.task import Actor, Environment, Task
+
+SHARES = (0.1, 0.6)
+"""Between these lies the share of random actions in half-trained play, drawn anew for each episode."""
+
+LAST_STEPS = 3
+"""A near miss is cut off so many steps before the end, or fewer."""
+
+CONTINUED = 12
+"""Steps that are played on where expert play is cut off."""
+
+
+@dataclass(frozen=True)
+class Resting:
+    """One and the same action throughout: each of a Discrete space in turn over ``seeds``, zeros of a Box.
+
+    Attributes:
+        seeds: of all episodes, in their order.
+        steps: after which an episode is cut.
+    """
+
+    seeds: Sequence[int]
+    steps: int
+
+    def __call__(self, task: Task, env: Environment, seed: int) -> Trajectory:
+        """Play the episode of ``seed``; raises TaskError."""
+        action, who = at_rest(env.action_space, self.seeds.index(seed)), f"task {task.name!r}: a resting agent"
+        return filmed(task, env, seed, lambda _: lambda _: cast(env.action_space, action, who), "resting", self.steps)
+
+
+def at_rest(space: Any, turn: int) -> Any:
+    """The action that a resting agent repeats in its episode number ``turn``; raises Unobtainable for a space that is
+    not of numbers."""
+    if isinstance(space, spaces.Dict):
+        return {key: at_rest(part, turn) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(at_rest(part, turn) for part in space)
+    if isinstance(space, spaces.Discrete):
+        return int(space.start) + turn % int(space.n)
+    if isinstance(space, spaces.Box):
+        return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
+    if isinstance(space, spaces.MultiBinary | spaces.MultiDiscrete):
+        return np.zeros(space.shape, space.dtype) + getattr(space, "start", np.zeros((), space.dtype))
+    raise Unobtainable(f"there is no action of {space} to rest with")
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Half-trained play: the expert, with a share of random actions mixed in.
+
+    An expert that is led astray (a script that ends, raises, or finds no way on) ends the episode there, unsolved; the
+    first action is then a random one.
+
+    Attributes:
+        steps: after which an episode is cut.
+    """
+
+    steps: int
+
+    def __call__(self, task: Task, env: Environment, seed: int) -> Trajectory:
+        """Play the episode of ``seed``; raises TaskError, Unobtainable if the task has no expert."""
+        if task.expert is None:
+            raise Unobtainable("the task brings demonstrations and no expert that could be led astray")
+        return filmed(task, env, seed, partial(_half_trained, task, seed), "mixed", self.steps)
+
+
+def _half_trained(task: Task, seed: int, env: Environment) -> Actor:
+    expert, chance = acting(task, env), at_random(env, seed)
+    rng = np.random.default_rng(seed)
+    share, turns = rng.uniform(*SHARES), count()
+
+    def act(observation: Any) -> Any:
+        first = next(turns) == 0
+        try:
+            action = cast(env.action_space, expert(observation), f"task {task.name!r}: its expert")
+        except Exception as error:  # a user's code may raise anything where it never thought to come
+            if first:
+                return chance(observation)
+            raise Astray(f"task {task.name!r}: its expert knows no way on in the episode of seed {seed}") from error
+        return chance(observation) if rng.random() < share else action
+
+    return act
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An expert's recorded actions up to some frame, then ``CONTINUED`` steps of random play or of idle actions.
+
+    Every third is cut off one to ``LAST_STEPS`` steps before the end, the others anywhere. In every other one of both
+    only actions that the task calls idle follow, if it names some.
+
+    Attributes:
+        experts: the recorded episodes.
+        seeds: theirs, in their order.
+    """
+
+    experts: TrajectoryStore
+    seeds: Sequence[int]
+
+    def __call__(self, task: Task, env: Environment, seed: int) -> Trajectory:
+        """Play the episode of ``seed``; raises TaskError, Unobtainable if its replay does not give the same frames."""
+        index = self.seeds.index(seed)
+        expert = self.experts[index]
+        kept = expert.actions[: cut_at(index, len(expert), np.random.default_rng(seed))]
+        idle = task.idle if index % 2 else ()
+        player = partial(_cut_off, task, seed, kept, idle)
+        trajectory = filmed(task, env, seed, player, "cut", len(kept) + CONTINUED)
+        if not _same_beginning(trajectory, expert, len(kept)):
+            raise Unobtainable(
+                f"playing the recorded actions of the expert episode of seed {seed} again does not give its frames: "
+                "what happens in the environment does not follow from its seed and the actions"
+            )
+        return trajectory
+
+
+def cut_at(index: int, steps: int, rng: np.random.Generator) -> int:
+    """How many of an expert's ``steps`` are played in the episode number ``index``."""
+    if index % 3 == 0:
+        return max(0, steps - int(rng.integers(1, LAST_STEPS + 1)))
+    return int(rng.integers(steps))
+
+
+def _cut_off(task: Task, seed: int, kept: NDArray[Any], idle: Sequence[int], env: Environment) -> Actor:
+    """Plays ``kept``, then ``idle`` actions, drawn uniformly, or any where there are none."""
+    left, chance, rng = iter(kept), at_random(env, seed), np.random.default_rng(seed)
+
+    def act(observation: Any) -> Any:
+        action = next(left, None)
+        if action is None and not idle:
+            return chance(observation)
+        who = f"task {task.name!r}: a recorded or idle action"
+        try:
+            return cast(env.action_space, rng.choice(idle) if action is None else action, who)
+        except TaskError as error:
+            raise Unobtainable(f"recorded actions cannot be played again: {error}") from error
+
+    return act
+
+
+def _same_beginning(played: Trajectory, recorded: Trajectory, steps: int) -> bool:
+    """Whether the frames up to that of step ``steps`` are equal in both."""
+    return len(played) >= steps and all(
+        np.array_equal(played.frames[step], recorded.frames[step]) for step in range(steps + 1)
+    )
