@@ -20,6 +20,9 @@ AT_ONCE = 400
 SOON = 8
 """Frames within which other play must not undo what was reached."""
 
+COMMON = 0.85
+"""What a larger share of other play reaches is no step on the way to success."""
+
 AGREED = 4
 """Kinds of things that show an event, from which on more do not make it more certain."""
 
@@ -28,13 +31,25 @@ Steps = NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Weights:
-    """What speaks against a chain, beside the squares of the gaps between its milestones (in expert episodes)."""
+    """What speaks against a chain.
 
+    Attributes:
+        gap: the square of the time from one milestone to the next, as a share of an expert episode.
+        evenness: how unevenly the milestones stop other play.
+        length, cost: of each milestone.
+        fading, undone: how much of the time after it is reached it does not hold, for experts and in other play.
+        alone: how few kinds of things show it.
+        order: how often it comes before the one before it.
+        margin: how close values come to its threshold.
+        early, elsewhere: errors of the last one.
+    """
+
+    gap: float = 1.5
     evenness: float = 0.5
-    length: float = 0.03
-    cost: float = 0.03
+    length: float = 0.01
+    cost: float = 0.02
     fading: float = 0.2
-    undone: float = 1.5
+    undone: float = 0.4
     alone: float = 0.4
     order: float = 0.3
     margin: float = 0.3
@@ -81,12 +96,14 @@ class Candidate:
     Attributes:
         late: how late it is reached in expert episodes, 0 to 1.
         quality: how good it is by itself; more is better.
+        common: share of the other episodes that reach it.
         agreed: how many kinds of things show that it is reached, each by itself, at the same frames of all episodes.
     """
 
     milestone: Milestone
     late: float
     quality: float
+    common: float
     agreed: int = 1
 
 
@@ -99,7 +116,8 @@ def candidates(table: Table, milestones: Sequence[Milestone]) -> list[Candidate]
     groups: dict[bytes, list[Candidate]] = {}
     for start in range(0, len(milestones), AT_ONCE):
         for key, candidate in _measured(table, milestones[start : start + AT_ONCE]):
-            groups.setdefault(key, []).append(candidate)
+            if candidate.common <= COMMON:
+                groups.setdefault(key, []).append(candidate)
     best = [_agreed(table, group) for group in groups.values()]
     room, kept = [PER_TENTH] * 10, []
     for candidate in sorted(best, key=lambda each: -each.quality):
@@ -128,7 +146,8 @@ def _measured(table: Table, milestones: Sequence[Milestone]) -> Iterator[tuple[b
     for row, milestone in enumerate(milestones):
         quality = 0.5 * min(rare[row], 3) / 3 + lasting[row] + 0.5 * min(milestone.margin, 0.5)
         quality -= 0.2 * milestone.cost(table)
-        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality))
+        common = float(reached[row]) / max(hits.shape[1] - experts, 1)
+        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality), common)
 
 
 def persistence(table: Table, holds: Mask, hits: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -243,12 +262,12 @@ class _Search:
         experts = self.table.experts
         late = reached[:experts] / self._ends[:experts]
         gap = float((late - partial.late[-1]).mean())
-        fixed = partial.fixed + gap**2 + float(self.flaws[member])
+        fixed = partial.fixed + WEIGHTS.gap * gap**2 + float(self.flaws[member])
         if partial.members:
             fixed += WEIGHTS.order * float(1 - self._order[partial.members[-1], member])
         passed = (*partial.passed, int((reached[experts:] < self._never).sum()))
         members, lates = (*partial.members, member), (*partial.late, late)
-        score = fixed + self._unevenness(passed) + (1 - float(late.mean())) ** 2
+        score = fixed + self._unevenness(passed) + WEIGHTS.gap * (1 - float(late.mean())) ** 2
         return _Partial(members, reached, lates, passed, fixed, score)
 
     def _unevenness(self, passed: tuple[int, ...]) -> float:

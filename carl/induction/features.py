@@ -25,6 +25,10 @@ class Feature(Protocol):
     def regions(self) -> tuple[Region, ...]:
         """The regions of the initial frame that it looks at."""
 
+    @property
+    def eventful(self) -> bool:
+        """Whether it tells what becomes of a thing, not where something is for the moment."""
+
     def words(self, sense: int, threshold: float) -> str:
         """What it means that it is at least or at most so much, as in "the smallest yellow thing has changed"."""
 
@@ -67,6 +71,7 @@ class Share:
     seen: Property
     where: Region | Cell
     cost: float
+    eventful: bool
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -99,6 +104,7 @@ class Area:
     more: bool
     cost: float
     regions: tuple[Region, ...] = ()
+    eventful: bool = False
 
     def words(self, sense: int, threshold: float) -> str:
         """As in "at least 12 more pixels are red"."""
@@ -122,6 +128,7 @@ class Place:
     axis: int
     cost: float
     regions: tuple[Region, ...] = ()
+    eventful: bool = False
 
     def words(self, sense: int, threshold: float) -> str:
         """As in "the centre of red is at least 30 px from the left"."""
@@ -141,6 +148,7 @@ class Distance:
     seen: Property
     where: Region
     cost: float
+    eventful: bool = False
 
     @property
     def regions(self) -> tuple[Region, ...]:

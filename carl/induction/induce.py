@@ -9,6 +9,7 @@ from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.induction.chains import chains
 from carl.induction.emission import program
+from carl.induction.grading import grades
 from carl.induction.milestones import Final, Goal, Milestone, finals, intermediate
 from carl.induction.table import Table, table
 from carl.program import RewardProgram
@@ -50,9 +51,9 @@ def induce(
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
     progress("ranking programs", 0)
-    ranked = chains(measured, intermediate(measured), candidates)[: settings.programs]
+    ranked = chains(measured, intermediate(measured), candidates)
     progress("ranking programs", len(ranked), len(ranked))
-    return Induced(_Written(measured, [chain.milestones for chain in ranked]))
+    return Induced(_Written(measured, [chain.milestones for chain in ranked], settings.programs))
 
 
 def induce_step(
@@ -70,7 +71,7 @@ def induce_step(
     candidates = finals(measured, Goal.step(measured, since, until))
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
-    return Induced(_Written(measured, [(final.milestone,) for final in candidates[: settings.programs]]))
+    return Induced(_Written(measured, [(final.milestone,) for final in candidates], settings.programs))
 
 
 def _refusal(candidates: Sequence[Final]) -> str:
@@ -88,19 +89,24 @@ def _refusal(candidates: Sequence[Final]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Written(Sequence[RewardProgram]):
-    """Programs of chains, each written when it is asked for."""
+    """Programs of chains, written when they are asked for: each with progress in between, and each without."""
 
     table: Table
     chains: Sequence[tuple[Milestone, ...]]
+    most: int
 
     def __len__(self) -> int:
-        return len(self.chains)
+        return min(self.most, 2 * len(self.chains))
 
     @overload
     def __getitem__(self, index: int) -> RewardProgram: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[RewardProgram]: ...
     def __getitem__(self, index: int | slice) -> RewardProgram | Sequence[RewardProgram]:
-        if isinstance(index, slice):
-            return [program(self.table, chain) for chain in self.chains[index]]
-        return program(self.table, self.chains[index])
+        numbers = range(len(self))[index]
+        return self._written(numbers) if isinstance(numbers, int) else [*map(self._written, numbers)]
+
+    def _written(self, number: int) -> RewardProgram:
+        milestones = self.chains[number // 2]
+        plain = number % 2 == 1
+        return program(self.table, milestones, [None] * len(milestones) if plain else grades(self.table, milestones))

@@ -75,9 +75,11 @@ def between(low: float, high: float) -> float:
 
 
 def intermediate(table: Table) -> list[Milestone]:
-    """Those of one condition that no initial frame fulfils, and some frame of every expert episode does."""
+    """Those of one condition on a thing that no initial frame fulfils, and some frame of every expert episode does."""
     found = []
     for feature, sense, values in _signed(table):
+        if not table.features[feature].eventful:
+            continue
         start = values[table.first].max()
         ends = table.starts[: table.experts]
         top = np.maximum.reduceat(values[: table.starts[table.experts]], ends).min()

@@ -29,6 +29,9 @@ MOST_THINGS = 40
 ALIKE = 0.12
 """Share of the median by which area, width and height of things that look alike may differ."""
 
+LARGE, BACKGROUND = 0.1, 0.25
+"""Share of the picture that no thing fills, nor do all things of a colour; nor those of another kind."""
+
 LEVELS, GAP, DIMMEST, BRIGHTEST = 3, 8, 10, 150
 """Most levels of brightness that are learned, the narrowest gap for one, and between which values they lie."""
 
@@ -170,6 +173,10 @@ class Scene:
             self._masks[kind] = computed(kind.code, initial=self.initial)
         return self._masks[kind]
 
+    def covered(self, kind: Kind) -> float:
+        """Which share of the picture they fill."""
+        return float(self.mask(kind).mean())
+
     def things(self, kind: Kind) -> list[Blob]:
         """The things of a kind."""
         if kind not in self._things:
@@ -214,10 +221,16 @@ def _levels(initials: Sequence[Frame]) -> list[int]:
 
 @dataclass(frozen=True)
 class Found:
-    """A region and how well it is suited: ``cost`` is 0 for one that looks alike in every episode."""
+    """A region and how well it is suited.
+
+    Attributes:
+        cost: 0 for one that looks alike in every episode.
+        large: whether it is too large a part of the picture for a thing.
+    """
 
     region: Region
     cost: float
+    large: bool
 
 
 def regions(scenes: Sequence[Scene], most: int) -> list[Found]:
@@ -227,9 +240,9 @@ def regions(scenes: Sequence[Scene], most: int) -> list[Found]:
         looks = _looks(region, scenes)
         if looks is None:
             continue
-        digest, cost = looks
-        if digest not in candidates or cost < candidates[digest].cost:
-            candidates[digest] = Found(region, cost)
+        digest, found = looks
+        if digest not in candidates or found.cost < candidates[digest].cost:
+            candidates[digest] = found
     return sorted(candidates.values(), key=lambda found: found.cost)[:most]
 
 
@@ -240,8 +253,8 @@ def _candidates(scenes: Sequence[Scene]) -> Iterator[Region]:
             yield from (Region(kind, pick) for pick in (*RANKS, *_sizes([scene.things(kind) for scene in scenes])))
 
 
-def _looks(region: Region, scenes: Sequence[Scene]) -> tuple[bytes, float] | None:
-    """A digest of the region in all frames, and its cost; None if it is missing in one."""
+def _looks(region: Region, scenes: Sequence[Scene]) -> tuple[bytes, Found] | None:
+    """A digest of the region in all frames, and how well it is suited; None if it is missing in one."""
     digest, shapes, shares, counts = xxhash.xxh3_128(), [], [], []
     for scene in scenes:
         mask = region.mask(scene)
@@ -254,8 +267,14 @@ def _looks(region: Region, scenes: Sequence[Scene]) -> tuple[bytes, float] | Non
         shares.append(area / mask.size)
         counts.append(len(scene.things(region.kind)) if region.pick == Pick() else 1)
     cost = 15.0 * (1.0 - _steadiness(np.array(shapes, float))) + region.pick.cost
-    cost += 5.0 * min(0.4, 0.15 * (float(np.mean(counts)) - 1.0)) + 1.5 * (float(np.mean(shares)) > 0.1)
-    return digest.digest(), cost
+    large = float(np.mean(shares)) > LARGE or _background(region.kind, scenes)
+    cost += 5.0 * min(0.4, 0.15 * (float(np.mean(counts)) - 1.0)) + 1.5 * large
+    return digest.digest(), Found(region, cost, large)
+
+
+def _background(kind: Kind, scenes: Sequence[Scene]) -> bool:
+    most = LARGE if kind.words.split()[0] in COLOURS else BACKGROUND
+    return float(np.mean([scene.covered(kind) for scene in scenes])) > most
 
 
 def _steadiness(shapes: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
 """The values of all features in all frames of some episodes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
 
@@ -141,17 +141,18 @@ class Layout:
         return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)])
 
     @cached_property
-    def places(self) -> list[tuple[Region | Cell, float]]:
-        """Regions, the boxes around them, and cells: with what they cost."""
-        boxed = [(Region(each.region.kind, each.region.pick, boxed=True), each.cost + 0.3) for each in self.found]
-        return [*((each.region, each.cost) for each in self.found), *boxed, *((cell, 0.8) for cell in self.cells)]
+    def places(self) -> list[tuple[Region | Cell, float, bool]]:
+        """Regions, the boxes around them, and cells: with what they cost, and whether they are things."""
+        plain = [(each.region, each.cost, not each.large) for each in self.found]
+        boxed = [(replace(region, boxed=True), cost + 0.3, thing) for region, cost, thing in plain]
+        return [*plain, *boxed, *((cell, 0.8, False) for cell in self.cells)]
 
     @cached_property
     def features(self) -> list[Feature]:
         """All features."""
         shares = [
-            Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED))
-            for seen, (where, cost) in product(SHARED, self.places)
+            Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing)
+            for seen, (where, cost, thing) in product(SHARED, self.places)
         ]
         areas = [Area(seen, more, 2.0) for more in (False, True) for seen in MOVING]
         centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in MOVING]
@@ -167,7 +168,7 @@ class Layout:
 def _measured(episode: Trajectory, scene: Scene, layout: Layout) -> Values:
     """The features of an episode of T + 1 frames, ``float32[F, T + 1]``."""
     masks = [
-        where.mask(scene) if isinstance(where, Region) else _mask(where, scene.initial) for where, _ in layout.places
+        where.mask(scene) if isinstance(where, Region) else _mask(where, scene.initial) for where, *_ in layout.places
     ]
     atoms = Atoms.of(masks)
     centres = np.array([vision.centre(mask) for mask in masks[: len(layout.found)]]).reshape(-1, 2)
