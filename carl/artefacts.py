@@ -26,12 +26,13 @@ JOURNAL = "exchanges.jsonl"
 EXCHANGES, PAIRS = f"{ASKED}/{JOURNAL}", f"{ASKED}/pairs.npz"
 """Every exchange with the VLM, and the initial and goal frames that it was shown."""
 
-SUBJECT, LIVE, CURVE = "training.json", "live.json", "curve.jsonl"
-"""In the folder of an arm: what its checkpoints are a training of, its counters after each iteration, and its learning
-curve."""
+SUBJECT, LIVE, CURVE, WATCH = "training.json", "live.json", "curve.jsonl", "watch.jsonl"
+"""In the folder of an arm: what its checkpoints are a training of, its counters after each iteration, its learning
+curve, and what its watch saw."""
 
-CHECKPOINTS, EPISODE = "checkpoints", "episode"
-"""In the folder of an arm: the folders of its checkpoints, and the store of the episode that its policy played last."""
+CHECKPOINTS, EPISODE, WATCHED = "checkpoints", "episode", "watched"
+"""In the folder of an arm: the folders of its checkpoints, the store of the episode that its policy played last, and
+that of the episodes for which its watch raised the newest alarm."""
 
 STATE, PUBLISHED, MANIFEST = "state.json", "sources.pkl", "manifest.json"
 """In the folder of a checkpoint its counters, and the sources that a teacher published, if any; in the folder of a
@@ -119,9 +120,17 @@ TABLE: tuple[Artefact, ...] = (
     Artefact(VERIFICATION, Form.MAPPING, "delete it, and `carl verify` judges the program again"),
     Artefact(f"{TRAJECTORIES}/*/{MANIFEST}", Form.STORE, _AGAIN, Copied.COMPLETING, pruned=True),
     Artefact(of_arm("*", f"{EPISODE}/{MANIFEST}"), Form.STORE, _AGAIN, Copied.COMPLETING, pruned=True),
+    Artefact(
+        of_arm("*", f"{WATCHED}/{MANIFEST}"),
+        Form.STORE,
+        "delete the folder that it is in",
+        Copied.COMPLETING,
+        pruned=True,
+    ),
     Artefact(of_arm("*", SUBJECT), Form.MAPPING, "delete the folder that it is in to train again", pruned=True),
     Artefact(of_arm("*", LIVE), Form.MAPPING, pruned=True, watched=True),
     Artefact(of_arm("*", CURVE), Form.LINES, "delete it to train that arm again", pruned=True, watched=True),
+    Artefact(of_arm("*", WATCH), Form.LINES, "delete it, and what was watched is forgotten", pruned=True, watched=True),
     Artefact(of_arm("*", f"{CHECKPOINTS}/*/{STATE}"), Form.MAPPING, copied=Copied.COMPLETING, pruned=True),
     Artefact(RESULT, Form.MAPPING),
     Artefact(REPORT, Form.OPAQUE),

@@ -47,8 +47,8 @@ Settings = Annotated[
 def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None:
     """Run ``stages`` (all of them by default) under progress bars, and print what the run has found.
 
-    Raises typer.Exit: 130 after Ctrl-C, and EXIT_STATUS of ``carl.training.abstains`` where the reward could too often
-    not judge.
+    Raises typer.Exit: 130 after Ctrl-C, and EXIT_STATUS of ``carl.training.abstains`` where the reward is not to be
+    trusted: it could too often not judge, or an alarm of the watch stands.
     """
     from carl.runs.pipeline import Pipeline
     from carl.runs.screen import summary
@@ -64,9 +64,9 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
         with whole(str(config.directory / RESULT)):
             console.print(summary(result))
     console.print(f"Everything of this run is in {config.directory}")
-    if pipeline.abstaining and {"train", "evaluate"} & set(stages or ORDER):
+    if pipeline.doubts and {"train", "evaluate"} & set(stages or ORDER):
         if result is None:  # its summary would say so
-            errors.print(*pipeline.abstaining, sep="\n", style="bold red", markup=False, highlight=False)
+            errors.print(*pipeline.doubts, sep="\n", style="bold red", markup=False, highlight=False)
         raise typer.Exit(EXIT_STATUS)
 
 

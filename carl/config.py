@@ -204,6 +204,19 @@ class VerifyConfig(Section):
     )
 
 
+class WatchConfig(Section):
+    """The watch over a training that a program pays."""
+
+    every: int = Field(
+        default=10, ge=0, description="Training iterations between two films of the policy for the gate; 0: no watch."
+    )
+    episodes: int = Field(default=8, ge=1, le=64, description="Episodes of each film.")
+    anneal: bool = Field(
+        default=True,
+        description="While an alarm stands, shift the weight from the program to the environment's own reward.",
+    )
+
+
 class RewardConfig(Section):
     """The reward of the policy: the method, and what is mixed in or shown."""
 

@@ -22,6 +22,7 @@ class Role(IntEnum):
     DEMONSTRATION = 9
     RESTING = 10
     MIXED = 11
+    WATCH = 12
 
 
 def spawn(run_seed: int, role: Role, *path: int) -> np.random.SeedSequence:

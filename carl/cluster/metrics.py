@@ -54,6 +54,9 @@ METRICS = (
     Metric("carl_judgements", "Counter", "Judgements of a program; source: cache or program.", ("arm", "source")),
     Metric("carl_abstains", "Counter", "Rows that a reward source could not judge.", ("arm",)),
     Metric("carl_box_restarts", "Counter", "Boxes that had to be replaced.", ("arm",)),
+    Metric("carl_watch_alarm", "Gauge", "Alarms that stand against the reward.", ("arm",)),
+    Metric("carl_watch_seconds", "Counter", "Seconds that the watch took to film and judge the policy.", ("arm",)),
+    Metric("carl_program_weight", "Gauge", "Weight of the program in the reward; 0: it was dropped.", ("arm",)),
     Metric("carl_quarantines", "Counter", "Env runners that put their source into quarantine.", ("arm",)),
 )
 """Every metric of a run."""

@@ -22,12 +22,13 @@ from carl.artefacts import (
     write_text,
 )
 from carl.cluster.logs import about
-from carl.config import EMBEDDED_MODEL, CollectConfig, RunConfig, SynthesisConfig, VerifyConfig, VlmConfig
+from carl.config import EMBEDDED_MODEL, CollectConfig, RunConfig, SynthesisConfig, VerifyConfig, VlmConfig, WatchConfig
 from carl.console.progress import Progress
 from carl.errors import ConfigError, ProgramError, TaskError, shown
 from carl.methods.method import Method, Stage, Work
 from carl.methods.origin import provenance_of, require_approval, with_verdict
 from carl.methods.recorded import Episodes, made, recorded
+from carl.methods.watching import watch
 from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
 from carl.rewards.source import Need
@@ -52,6 +53,7 @@ class CodeConfig(RunConfig):
     synthesis: SynthesisConfig = SynthesisConfig()
     collect: CollectConfig = CollectConfig()
     verify: VerifyConfig = VerifyConfig()
+    watch: WatchConfig = WatchConfig()
 
     @model_validator(mode="after")
     def enough_random_episodes(self) -> Self:
@@ -351,5 +353,6 @@ CODE = Method(
     noun="program",
     needs=frozenset({Need.FRAMES}),
     check_frames=check_frames,
+    teacher=watch,
     found=found,
 )

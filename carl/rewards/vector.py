@@ -197,6 +197,12 @@ class PaidVectorEnv(gym.vector.VectorWrapper):
         return earned, abstained
 
     @property
+    def shown(self) -> NDArray[np.float32]:
+        """``float32[N, S]``: what each slot's policy was shown last, which after a step that ended an episode is that
+        episode's; not to be written to."""
+        return self._shown
+
+    @property
     def counts(self) -> Counter[str]:
         """``judged``, ``abstains``, ``cut``, and what the sessions counted so far (see RewardSession.counts)."""
         counts = self._payers.counts

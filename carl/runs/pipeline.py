@@ -22,6 +22,8 @@ from carl.runs.stages import ORDER, known, stages_of
 from carl.runs.storage import Mirror, Storage
 from carl.tasks import get_task
 from carl.training.abstains import sentences
+from carl.training.watched import doubtful, summed
+from carl.training.watched import sentences as of_watch
 
 if TYPE_CHECKING:
     from carl.training.evaluation import Evaluator
@@ -88,11 +90,14 @@ class Pipeline:
         return all(self.dir.done(stage.name) for stage in self.method.stages[-1:])
 
     @property
-    def abstaining(self) -> list[str]:
-        """A sentence for each training in which too many frames could not be judged."""
+    def doubts(self) -> list[str]:
+        """Why not to trust what was trained: a sentence for each training in which too many frames could not be judged,
+        and what its watch has to say if an alarm stands or the program was dropped."""
         found: list[str] = []
         for arm in arms_of(self.config):
             found += sentences({arm.short: self.dir.run.live(arm.name)})
+            watched = summed(self.dir.run.looks(arm.name))
+            found += of_watch(arm.short, watched) if doubtful(watched) else ()
         return found
 
     def _do(self, stage: Stage[Any]) -> None:

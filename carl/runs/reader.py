@@ -23,6 +23,8 @@ from carl.artefacts import (
     SYNTHESIS,
     TRAJECTORIES,
     VERIFICATION,
+    WATCH,
+    WATCHED,
     of_arm,
 )
 from carl.config import renamed
@@ -199,6 +201,14 @@ class Run:
         live = self._mapping(of_arm(arm, LIVE))
         return {**live, "reward": live["counts"]} if live else {}
 
+    def looks(self, arm: str) -> Sequence[Record]:
+        """What the watch over an arm saw, look by look."""
+        return self._read(of_arm(arm, WATCH)) or []
+
+    def alarmed(self, arm: str) -> Sequence[Trajectory]:
+        """The episodes for which the watch over an arm raised its newest alarm."""
+        return self.reading(lambda: _all(self.files.store(of_arm(arm, WATCHED)))) or []
+
     def subject(self, arm: str) -> Record:
         """What an arm's checkpoints are a training of."""
         return self._mapping(of_arm(arm, SUBJECT))
@@ -243,6 +253,10 @@ class Run:
 
     def _mapping(self, name: str) -> Record:
         return self._read(name) or {}
+
+
+def _all(store: TrajectoryStore) -> list[Trajectory]:
+    return store.read() if store.exists() else []
 
 
 def _episode(store: TrajectoryStore, seed: int | None) -> Trajectory | None:

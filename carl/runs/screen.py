@@ -19,6 +19,7 @@ from carl.runs.watch import Glance, Trained
 from carl.runs.words import asking, cached, with_interval
 from carl.task import LONGEST
 from carl.training.abstains import sentences
+from carl.training.watched import sentences as of_watch
 
 BEGUN = ("reward", "begun")
 """Where a point of a curve counts the episodes that a program was run for."""
@@ -47,7 +48,8 @@ def picture(glance: Glance) -> RenderableType:
     if glance.arms:
         parts.append(_arms(glance))
     now = {arm_of(arm).short: trained.now for arm, trained in glance.arms.items()}
-    parts += [Text(sentence, style="bold red") for sentence in sentences(now)]
+    warnings = [*sentences(now), *_alarms({arm: trained.watched for arm, trained in glance.arms.items()})]
+    parts += [Text(plain(sentence), style="bold red") for sentence in warnings]
     if glance.subtasks and any(trained.at(*BEGUN) for trained in glance.arms.values()):
         parts.append(_subtasks(glance))
     if ended := _ended(glance):
@@ -159,12 +161,16 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
             f"{arm['seconds']:.0f} s",
         )
     head = plain(f"{result['task']}, seed {result['seed']}, {episodes} evaluation episodes for each figure")
-    warnings = (
-        Text(sentence, style="bold red")
-        for sentence in sentences({arm_of(name).short: arm for name, arm in arms.items()})
-    )
+    said = sentences({arm_of(name).short: arm for name, arm in arms.items()})
+    watched = _alarms({name: arm.get("watch") or {} for name, arm in arms.items()})
+    warnings = (Text(plain(sentence), style="bold red") for sentence in (*said, *watched))
     lines = (_experts(result), plain(_vlm(result)), *_cut(arms), _seconds(result))
     return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
+
+
+def _alarms(watched: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the watch over each arm has to say."""
+    return [sentence for arm, one in watched.items() for sentence in of_watch(arm_of(arm).short, one)]
 
 
 def _rate(evaluation: Mapping[str, Any] | None) -> str:

@@ -21,6 +21,7 @@ from carl.artefacts import (
     SUBJECT,
     SYNTHESIS,
     VERIFICATION,
+    WATCH,
     artefact,
     of_arm,
 )
@@ -192,6 +193,43 @@ class _Live(_Counters):
     counts: dict[str, Count]
 
 
+class _Alarm(Values):
+    rule: str
+    message: str
+
+
+class _Look(Values):
+    """One look of the watch over a training."""
+
+    iterations: Number
+    env_steps: Number
+    share: Number
+    program: str
+    weight: Number
+    lowered: Figure = None
+    succeeded: Count = None
+    episodes: Count = None
+    earned: Figure = None
+    checks: list[_Check]
+    alarms: list[_Alarm]
+    seconds: Number
+
+
+class _Raised(_Alarm):
+    env_steps: Number
+    share: Number
+
+
+class _Watched(Values):
+    raised: list[_Raised] | None = None
+    standing: list[str] | None = None
+    weight: Number | None = None
+    program: str | None = None
+    replaced: list[str] | None = None
+    films: Count = None
+    seconds: Figure = None
+
+
 class _Subject(Values):
     program: str | None = None
 
@@ -208,6 +246,7 @@ class _Arm(_Evaluation):
     seconds: Count = None
     iterations: Count = None
     abstaining: Count = None
+    watch: _Watched | None = None
 
 
 class _Final(_Evaluation):
@@ -261,6 +300,7 @@ VALUES: Mapping[str, type[BaseModel]] = {
     of_arm("*", SUBJECT): _Subject,
     of_arm("*", LIVE): _Live,
     of_arm("*", CURVE): _Point,
+    of_arm("*", WATCH): _Look,
     RESULT: _Result,
     STAMP: _Copy,
 }

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from carl.artefacts import CONFIG, RESULT, STAGES, watched
@@ -14,6 +14,7 @@ from carl.runs.directory import config_of
 from carl.runs.files import Files
 from carl.runs.reader import Record, Run
 from carl.runs.stages import check_names
+from carl.training.watched import summed
 
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
@@ -30,10 +31,12 @@ class Trained:
     Attributes:
         points: of its learning curve.
         live: the counters after its last iteration, by the names of a point; empty if it noted none.
+        watched: what the watch over it saw so far, as ``carl.training.watched.summed`` has it.
     """
 
     points: Sequence[Record]
     live: Record
+    watched: Record = field(default_factory=dict)
 
     @property
     def now(self) -> Record:
@@ -113,7 +116,7 @@ def look(run: str) -> Glance:
     config = config_of(dict(read.config), files.where(CONFIG))
     check_names(read.stages, config, files.where(STAGES))
     names = [arm.name for arm in arms_in(read.config)]
-    arms = {name: Trained(read.curve(name), read.live(name)) for name in names}
+    arms = {name: Trained(read.curve(name), read.live(name), summed(read.looks(name))) for name in names}
     return Glance(
         run=run,
         config=config,

@@ -27,6 +27,7 @@ from carl.cluster import logs
 from carl.cluster.core import clearly, lost
 from carl.cluster.session import here
 from carl.console.progress import Progress, silent
+from carl.episodes.trajectory import Trajectory
 from carl.errors import ResourceError, TaskError
 from carl.rewards.mix import Mix
 from carl.rewards.source import RewardSource
@@ -34,6 +35,7 @@ from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
 from carl.task import Environment, Task, blaming
+from carl.training.film import film
 from carl.training.policy import Policy
 from carl.training.rllib.runner import one_thread
 
@@ -55,6 +57,8 @@ class Outcome:
         abstains: its frames that could not be judged.
         reward_version: the version that paid it; 0 for none.
         cut: whether it was truncated because the environment would not have ended it, see ``carl.task.LONGEST``.
+        env_ret: the sum of the environment's own reward.
+        shown: what the policy was shown last, as latched progress; empty if nothing is shown.
     """
 
     success: bool
@@ -63,6 +67,8 @@ class Outcome:
     abstains: int
     reward_version: int = 0
     cut: bool = False
+    env_ret: float = 0.0
+    shown: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ def play(
 
 def _finish_all(policy: Policy, env: PaidVectorEnv, remaining: Any, greedy: bool) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    lengths, returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs)
+    lengths, returns, env_returns = np.zeros(env.num_envs, dtype=int), np.zeros(env.num_envs), np.zeros(env.num_envs)
     began = np.zeros(env.num_envs, dtype=bool)
     with blaming(env.task, "a reset of an evaluation"):
         observations, info = env.reset()
@@ -215,13 +221,23 @@ def _finish_all(policy: Policy, env: PaidVectorEnv, remaining: Any, greedy: bool
         stepped = ~(began | env.idle)
         lengths += stepped
         returns += rewards * stepped
+        env_returns += info["env_reward"] * stepped
         abstains += info["abstained"]
         began = (terminated | truncated) & stepped
         for slot in np.flatnonzero(began):
-            success, length, cut = bool(info["success"][slot]), int(lengths[slot]), bool(info["cut"][slot])
-            version = int(info[VERSION][slot])
-            outcomes.append(Outcome(success, length, float(returns[slot]), int(abstains[slot]), version, cut))
-        lengths[began], returns[began], abstains[began] = 0, 0.0, 0
+            outcomes.append(
+                Outcome(
+                    success=bool(info["success"][slot]),
+                    length=int(lengths[slot]),
+                    ret=float(returns[slot]),
+                    abstains=int(abstains[slot]),
+                    reward_version=int(info[VERSION][slot]),
+                    cut=bool(info["cut"][slot]),
+                    env_ret=float(env_returns[slot]),
+                    shown=tuple(env.shown[slot].tolist()),
+                )
+            )
+        lengths[began], returns[began], env_returns[began], abstains[began] = 0, 0.0, 0.0, 0
         remaining -= began
         env.idle = remaining == 0
     return outcomes
@@ -256,6 +272,19 @@ class Evaluator:
         greedy: bool,
         progress: Progress = silent,
     ) -> Evaluation:
+        """The summary of ``play``."""
+        return Evaluation.of(self.play(exam, policy, role, episodes, greedy=greedy, progress=progress), greedy=greedy)
+
+    def play(
+        self,
+        exam: Exam,
+        policy: Policy,
+        role: Role,
+        episodes: int,
+        *,
+        greedy: bool,
+        progress: Progress = silent,
+    ) -> list[Outcome]:
         """Play ``episodes`` episodes of ``exam`` on the seeds of ``role``; ``progress`` shows how many are over."""
         self._enroll(exam.channel)
         seeds = seeds_of(exam.run_seed, role, episodes)
@@ -280,7 +309,26 @@ class Evaluator:
                 for result, mark in zip(results, self._marks, strict=False):
                     outcomes += _got(result, exam.task, mark)
         progress("evaluating", episodes, episodes)
-        return Evaluation.of(outcomes, greedy=greedy)
+        return outcomes
+
+    def film(self, exam: Exam, policy: Policy, number: int, episodes: int, cut: int | None = None) -> list[Trajectory]:
+        """Episodes of the sampled policy with their frames, on seeds that nothing else uses: those of film ``number``.
+
+        Each is cut after ``cut`` steps, if given.
+        """
+        self._enroll(exam.channel)
+        seeds = seeds_of(exam.run_seed, Role.WATCH, episodes, number)
+        draw = partial(seed_of, exam.run_seed, Role.WATCH, number, episodes)
+        if not self._workers:
+            return film(policy, exam, seeds, cut=cut, sampling_seed=draw(0), name=self._names[0])
+        shared = ray.put((policy, exam))
+        shares = [seeds[index :: len(self._workers)] for index in range(min(episodes, len(self._workers)))]
+        results = [
+            worker.film.remote(shared, share, cut=cut, sampling_seed=draw(index))
+            for index, (worker, share) in enumerate(zip(self._workers, shares, strict=False))
+        ]
+        with clearly():
+            return [trajectory for result in results for trajectory in ray.get(result)]
 
     def _enroll(self, channel: ChannelClient | None) -> None:
         """Enroll the processes at a channel that is new to them."""
@@ -337,3 +385,7 @@ class _Examiner:
         mark = np.memmap(self._mark, np.int64, "w+", shape=1)
         mark[0] = -1
         return play(*shared, seeds, name=self._name, mark=mark, **kwargs)
+
+    def film(self, shared: tuple[Policy, Exam], seeds: Sequence[int], **kwargs: Any) -> list[Trajectory]:
+        logs.join(shared[1].origin)
+        return film(*shared, seeds, name=self._name, **kwargs)

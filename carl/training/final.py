@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
-from carl.artefacts import EPISODE, STATE
+from carl.artefacts import EPISODE, STATE, WATCH
 from carl.console.progress import Progress, silent
 from carl.episodes.actions import recorded
 from carl.episodes.play import first_frame
@@ -27,6 +27,7 @@ from carl.training.evaluation import Evaluator, Exam
 from carl.training.policy import Policy
 from carl.training.sources import sources_of
 from carl.training.training import Training
+from carl.training.watched import looks, summed
 
 MODES = {"sampled": False, "greedy": True}
 """Name of a way of acting to whether it is greedy; the first is the headline's."""
@@ -63,6 +64,7 @@ def examine(training: Training, evaluator: Evaluator, progress: Progress = silen
         "reward_version": progressed.reward_version,
         "source_id": source.id if source else None,
         "checkpoint": checkpoint.name,
+        "watch": summed(looks(training.directory / WATCH)),
     }
     for mode, greedy in MODES.items():
         evaluation = evaluator.evaluate(

@@ -12,6 +12,7 @@ from carl.broadcast.channel import ChannelClient
 from carl.broadcast.versions import Overview
 from carl.cluster.metrics import record, record_counts
 from carl.console.progress import Progress
+from carl.episodes.trajectory import Trajectory
 from carl.errors import StoreError, briefly
 from carl.rewards.session import blaming_source
 from carl.rewards.source import provenance_of
@@ -19,14 +20,14 @@ from carl.seeding import Role
 from carl.training.abstains import Spells
 from carl.training.checkpoint import ALGORITHM, Progressed
 from carl.training.curve import append, point, truncate
-from carl.training.evaluation import Evaluation, Evaluator
+from carl.training.evaluation import Evaluation, Evaluator, Exam, Outcome
 from carl.training.loggers import Log
 from carl.training.policy import Policy
-from carl.training.rllib.control import Sampled, acting_module, iterate, living_runners
+from carl.training.rllib.control import Sampled, acting_module, begin_anew, iterate, living_runners, weights_of
 from carl.training.rllib.divergence import check_weights
 from carl.training.sources import Sources
 from carl.training.stopping import SELECTION_EPISODES, Patience, Rate, Screen
-from carl.training.teacher import Iteration, Teacher
+from carl.training.teacher import Anew, Iteration, Teacher
 from carl.training.training import Trained, Training
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Loop:
         self._patience, self._spells = Patience(), Spells(self._arm)
         self._since_point, self._screen = Rate(), Screen(training.train.stop_at_success)
         self._means: dict[str, float] = {}
+        self._outcomes: list[Outcome] = []
+        self._untrained = weights_of(algorithm) if teacher else None
 
     def restore(self, checkpoint: Path) -> None:
         """Take weights, optimizer state and counters from ``checkpoint``; drop points of the curve after it.
@@ -159,12 +162,19 @@ class Loop:
             source_id=now.source_id,
             acknowledged=self._overview.acknowledged,
             refused=self._overview.refused,
+            source=self._sources.at(now.reward_version),
+            point=now.curve_points,
+            outcomes=self._outcomes,
+            film=self._film,
         )
 
     def _teach(self, iteration: Iteration) -> None:
         """Publish the source that the teacher returns, if it returns one."""
         with blaming_source(str(iteration.source_id), "its teacher"):
             source = self._teacher.after(iteration) if self._teacher else None
+        if isinstance(source, Anew):
+            begin_anew(self._algorithm, self._untrained)
+            source = source.source
         if source is not None:
             version = self._channel.publish(source)
             self._sources = self._sources.add(version, source)
@@ -178,7 +188,9 @@ class Loop:
 
     def _add_point(self) -> None:
         """Evaluate on the episodes of the curve, and add a point to it."""
-        evaluation = self._evaluate(Role.CURVE, self._training.evaluation.curve_episodes)
+        episodes = self._training.evaluation.curve_episodes
+        self._outcomes = self._evaluator.play(self._exam(), self._policy(), Role.CURVE, episodes, greedy=False)
+        evaluation = Evaluation.of(self._outcomes, greedy=False)
         self._progressed = replace(self._progressed, curve_points=self._progressed.curve_points + 1)
         added = point(self._progressed, self._means, self._since_point.value, evaluation)
         self._since_point.clear()
@@ -194,11 +206,16 @@ class Loop:
         goal = self._training.train.stop_at_success
         if goal is None or not self._screen.passes():
             return False
-        return self._evaluate(Role.SELECTION, SELECTION_EPISODES).success_rate >= goal
+        found = self._evaluator.evaluate(self._exam(), self._policy(), Role.SELECTION, SELECTION_EPISODES, greedy=False)
+        return found.success_rate >= goal
 
-    def _evaluate(self, role: Role, episodes: int) -> Evaluation:
-        """Evaluate the sampled policy of now, paid by the newest source in use."""
+    def _film(self, episodes: int, cut: int | None) -> list[Trajectory]:
+        return self._evaluator.film(self._exam(), self._policy(), self._progressed.iterations, episodes, cut)
+
+    def _policy(self) -> Policy:
+        return Policy(acting_module(self._algorithm))
+
+    def _exam(self) -> Exam:
+        """What the policy is examined on now, paid by the newest source in use."""
         self._overview.look()
-        exam = replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)
-        policy = Policy(acting_module(self._algorithm))
-        return self._evaluator.evaluate(exam, policy, role, episodes, greedy=False)
+        return replace(self._training.exam, channel=self._channel, offers=self._overview.in_use)

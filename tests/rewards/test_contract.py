@@ -13,6 +13,7 @@ import pytest
 from carl.program import RewardProgram, SubTask
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import Judged, Need, RewardSource, Seen
+from carl.rewards.weighted import Weighted
 from carl.testing import RewardSourceContract
 from carl.testing.reward import judgements, watched
 from tests.fakes.corridor import CORRIDOR, Corridor
@@ -57,6 +58,18 @@ class TestOneThatReadsObservations(OnTheCorridor):
     @pytest.fixture
     def variant(self):
         return Nearer(scale=2.0, blind=2)
+
+
+class TestOneThatGivesWay(OnTheCorridor):
+    in_parts = True
+
+    @pytest.fixture
+    def source(self):
+        return Weighted(Nearer(blind=2), 0.25)
+
+    @pytest.fixture
+    def variant(self):
+        return Weighted(Nearer(blind=2), 0.5)
 
 
 class TestOneThatShowsAnEmbedding(OnTheCorridor):

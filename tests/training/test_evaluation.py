@@ -61,7 +61,7 @@ def test_every_seed_is_played_once(episodes, monkeypatch):
     seeds = seeds_of(0, Role.CURVE, episodes)
     outcomes = play(Always(1), Exam(CORRIDOR, Mix(shows=PROGRESS), Furthest(), 0), seeds, greedy=True, sampling_seed=0)
     assert sorted(played) == sorted(seeds)
-    assert outcomes == [Outcome(True, 4, 1.0, 0, reward_version=1)] * episodes
+    assert outcomes == [Outcome(True, 4, 1.0, 0, reward_version=1, env_ret=1.0, shown=(1.0,) + (0.0,) * 7)] * episodes
 
 
 def test_rounds_play_every_seed_once_and_are_told(monkeypatch):
@@ -229,7 +229,7 @@ def test_an_episode_that_never_ends_is_cut_and_counted(monkeypatch):
     monkeypatch.setattr(Corridor, "reset", remember)
     exam = Exam(replace(CORRIDOR, make=partial(Corridor, 4, 1_000)), Mix(shows=PROGRESS), Furthest(), 0)
     outcomes = play(Always(0), exam, range(20), greedy=True, sampling_seed=0)
-    assert outcomes == [Outcome(False, 30, 0.0, 0, reward_version=1, cut=True)] * 20
+    assert outcomes == [Outcome(False, 30, 0.0, 0, reward_version=1, cut=True, shown=(0.0,) * 8)] * 20
     assert sorted(played) == list(range(20)), "each slot goes on with its share"
     assert Evaluation.of(outcomes, greedy=True).cut == 20
     assert not any(outcome.cut for outcome in play(Always(1), exam, [1, 2], greedy=True, sampling_seed=0))

@@ -44,7 +44,7 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
 
 def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
     """Everything the template shows. Text is plain: the template escapes it. Reading ``run`` adds to ``notes``."""
-    from carl.runs.report import evidence, learning, sections, words
+    from carl.runs.report import evidence, learning, sections, watched, words
     from carl.runs.report.pictures import TONES
 
     reached, main = learning.outcomes(run), run.arms[0]
@@ -72,6 +72,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "head_start": learning.head_start(run),
         "arms": learning.arms(run),
         "film": sections.film(run, tracer),
+        "watched": watched.watched(run, tracer),
         "weight": mixed,
         "reason": str(reward.get("env_reward_reason") or ""),
         "provenance": sections.provenance(run),
@@ -80,7 +81,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "config": list(sections.flat(run.config)),
         "tones": len(TONES),
     }
-    return shown | {"notes": list(dict.fromkeys([*sections.abstains(run), *notes]))}
+    return shown | {"notes": list(dict.fromkeys([*sections.doubts(run), *notes]))}
 
 
 def _boxed(run: Run, notes: Notes) -> Tracer:
@@ -112,7 +113,7 @@ def _template() -> Any:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    tones = "\n".join(f".t{index} {{ --tone: rgb{tone}; }}" for index, tone in enumerate(TONES))
+    tones = "\n".join(f".t{index} {{ --tone: rgb{tone}; --arm: rgb{tone}; }}" for index, tone in enumerate(TONES))
     style = loader.get_source(environment, "report.css")[0]
     environment.globals["style"] = Markup(f"{style}{tones}\n")
     return environment.get_template("report.html.j2")

@@ -12,6 +12,8 @@ from carl.runs.report.learning import outcomes
 from carl.runs.report.pictures import TONES, animation, still
 from carl.runs.words import cached, missed, number
 from carl.training.abstains import sentences
+from carl.training.watched import doubtful, summed
+from carl.training.watched import sentences as of_watch
 
 
 class Film(NamedTuple):
@@ -94,10 +96,12 @@ def missing(run: Run) -> list[str]:
     return [what for what, lacking in lacks if lacking]
 
 
-def abstains(run: Run) -> list[str]:
-    """A sentence for each training whose reward abstained too often."""
+def doubts(run: Run) -> list[str]:
+    """A sentence for each training whose reward abstained too often, and for each alarm of a watch that stands."""
     newest = {arm_of(arm).words: run.evaluation(arm) or (run.curve(arm) or [{}])[-1] for arm in run.arms}
-    return list(sentences(newest))
+    watched = {arm_of(arm).words: summed(run.looks(arm)) for arm in run.arms}
+    alarms = [line for arm, one in watched.items() if doubtful(one) for line in of_watch(arm, one)]
+    return [*sentences(newest), *alarms]
 
 
 def stages(run: Run) -> list[tuple[str, str, float]]:

@@ -17,7 +17,7 @@ from carl.runs.files import Files
 from carl.runs.grid import SweepConfig, Trial
 from carl.runs.reader import Notes, Run, as_record
 from carl.runs.report.charts import Point, Series, line_chart
-from carl.runs.report.sections import abstains
+from carl.runs.report.sections import doubts
 from carl.runs.words import number, with_interval
 from carl.statistics import t_interval
 
@@ -64,7 +64,7 @@ def write_sweep(sweep: SweepConfig, failed: Mapping[Path, str]) -> list[Row]:
 
 def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
     """Mean success of a setting's finished runs, its interval, each seed's success, what went wrong, and which of the
-    runs were trained though too many frames could not be judged."""
+    runs are not to be trusted and why."""
     rates: dict[int, float] = {}
     errors: dict[int, str] = {}
     doubtful: dict[int, str] = {}
@@ -74,8 +74,8 @@ def _row(name: str, trials: Sequence[Trial], failed: Mapping[Path, str]) -> Row:
         rate = number(as_record(run.result.get("evaluation")).get("success_rate"))
         if rate is not None:
             rates[config.seed] = rate
-        if too_often := abstains(run):
-            doubtful[config.seed] = "; ".join(too_often)
+        if reasons := doubts(run):
+            doubtful[config.seed] = "; ".join(reasons)
         if rate is None or config.directory in failed:
             errors[config.seed] = failed.get(config.directory) or "; ".join(notes) or "not finished"
     found = list(rates.values())

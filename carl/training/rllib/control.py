@@ -1,5 +1,6 @@
 """What the training loop does with an RLlib algorithm: iterate, take the acting module, count env runners, stop."""
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ def acting_module(algorithm: Any) -> Any:
             from_worker_or_learner_group=algorithm.learner_group, to_worker_indices=[], inference_only=True
         )
     return algorithm.env_runner.module
+
+
+def weights_of(algorithm: Any) -> Any:
+    """A copy of the weights of now, for ``begin_anew``."""
+    return copy.deepcopy(algorithm.learner_group.get_weights())
+
+
+def begin_anew(algorithm: Any, weights: Any) -> None:
+    """Give the learners, and the env runners, these weights; what else they hold stays."""
+    algorithm.learner_group.set_weights(copy.deepcopy(weights))
+    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
 
 
 def living_runners(algorithm: Any) -> int:

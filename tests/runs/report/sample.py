@@ -1,6 +1,7 @@
 """A run directory as a finished run leaves it, in small: real MiniGrid frames, made-up curves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def write_run(directory: Path, steps: int = 65_536) -> Path:
     _dump(directory / "verification.json", _acceptance())
     for arm, midpoint in (("code", 0.3), ("sparse+progress", 0.8), ("sparse", 1.1)):
         _write_curve(directory / "training" / arm, midpoint, steps)
+    _write_watch(directory / "training/code", randoms)
     _dump(directory / "result.json", _result(steps))
     return directory
 
@@ -164,6 +166,20 @@ def _write_curve(directory: Path, midpoint: float, steps: int) -> None:
                 "evaluation": {"episodes": 32, "success_rate": share, "mean_return": 2.8 * share + 0.1},
             }
             file.write(json.dumps(point) + "\n")
+
+
+def _write_watch(directory: Path, films: list[Trajectory]) -> None:
+    """An alarm that was raised for ``films``, and is over."""
+    TrajectoryStore(directory / "watched").write([replace(film, role="policy") for film in films])
+    frame = {"source": "policy", "seed": films[0].seed, "step": 9, "subtask": None, "expected": "solved", "got": "not"}
+    check = {"name": "completed_unsolved", "passed": False, "message": "2 of 2 leave it unsolved", "frames": [frame]}
+    look = {"iterations": 2, "env_steps": 4_096, "share": 0.0625, "program": PROGRAM.id, "weight": 1.0, "seconds": 0.25}
+    alarm = {"rule": "completed_unsolved", "message": check["message"]}
+    looks = [
+        {**look, "checks": [check], "alarms": [alarm], "lowered": 0.5},
+        {**look, "iterations": 9, "weight": 0.5, "checks": [], "alarms": [], "lowered": None},
+    ]
+    (directory / "watch.jsonl").write_text("".join(json.dumps(one) + "\n" for one in looks))
 
 
 def _plain(program: RewardProgram) -> Any:

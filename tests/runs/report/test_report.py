@@ -90,6 +90,18 @@ def test_episodes_that_were_cut_are_counted(run: Path) -> None:
     assert "evaluation episodes cut so 19" in text
 
 
+def test_what_the_watch_saw_is_shown_with_the_frames_that_decided(run: Path) -> None:
+    page = read(run).text
+    assert "Alarms were raised, and are over." in page
+    assert "4 096 steps, 6.2 % of the budget" in page
+    assert "2 of 2 leave it unsolved" in page
+    assert "Step 9. expected solved, got not." in page
+    assert "the program pays 0.5 of its weight" in page
+    shutil.rmtree(run / "training/code/watched")
+    (run / "training/code/watch.jsonl").unlink()
+    assert "What the watch saw" not in read(run).text
+
+
 def test_page_is_self_contained_and_small(run: Path) -> None:
     path = build_report(run, traced)
     page = Page(path.read_text())
@@ -102,6 +114,7 @@ def test_page_is_self_contained_and_small(run: Path) -> None:
 
 
 def test_deciding_frame_of_a_rejected_candidate_is_marked(run: Path) -> None:
+    (run / "training/code/watch.jsonl").unlink()
     text = build_report(run, traced).read_text()
     assert text.count('class="marked"') == 1
     assert "Step 9. wait: expected below 1, got 1" in Page(text).text

@@ -1,0 +1,37 @@
+"""The watch over a training that a program pays: what it is told of the run."""
+
+from typing import TYPE_CHECKING, Any
+
+from carl.artefacts import TRAJECTORIES, of_arm
+from carl.episodes.trajectory import TrajectoryStore
+from carl.methods.arms import main_arm, mix_of
+from carl.methods.method import Work
+
+if TYPE_CHECKING:
+    from carl.training.watch import Watch
+
+
+def watch(work: Work[Any]) -> "Watch":
+    """The watch over the run's own arm."""
+    from carl.training.watch import Watch, Watching
+
+    config = work.config
+    arm = main_arm(config)
+    return Watch(
+        Watching(
+            folder=work.directory / of_arm(arm.name, ""),
+            env_steps=config.train.env_steps,
+            env_weight=mix_of(config, arm).env,
+            longest=_longest(work),
+            settings=config.watch,
+            verify=config.verify,
+        )
+    )
+
+
+def _longest(work: Work[Any]) -> int | None:
+    """Steps of the longest expert episode; None without recorded experts."""
+    experts = TrajectoryStore(work.directory / TRAJECTORIES / "expert")
+    if not experts.exists():
+        return None
+    return max(length for part in experts.manifest.parts for length in part.lengths)

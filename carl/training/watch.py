@@ -1,0 +1,260 @@
+"""A teacher that watches what a program's reward makes of a policy, and takes its weight away where it misleads."""
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from carl.artefacts import WATCH, WATCHED
+from carl.cluster.metrics import record
+from carl.config import VerifyConfig, WatchConfig
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.program import RewardProgram
+from carl.rewards.program import ProgramReward
+from carl.rewards.source import RewardSource
+from carl.rewards.weighted import Weighted
+from carl.sandbox.box import Limits
+from carl.training.alarms import (
+    LOW,
+    MAX_UNSOLVED,
+    Alarm,
+    CompletedUnsolved,
+    Point,
+    alarms_of,
+    at_most,
+    completions_unsolved,
+)
+from carl.training.curve import truncate
+from carl.training.teacher import Anew, Iteration
+from carl.training.watched import looks
+from carl.verification.gate import Gate
+from carl.verification.report import Check
+from carl.verification.rule import Evidence
+from carl.verification.rules import default_rules
+
+WINDOW = 10
+"""Iterations over which completions and successes of training episodes are compared."""
+
+SOON = 1
+"""Iterations after which a suspicion that was not confirmed is looked at again; then twice as many, and so on."""
+
+LONGER = 4
+"""Filmed episodes are cut at this many times the longest expert episode."""
+
+WEIGHTS = (0.5, 0.25, 0.0)
+"""What a program still pays after it was distrusted once, twice, and three times; the rest is the environment's own."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What is watched.
+
+    Attributes:
+        folder: the training's, in which WATCH and WATCHED are kept; its name is the arm's.
+        env_steps: the training's budget.
+        env_weight: share of the environment's own reward that is mixed in anyway.
+        longest: steps of the longest expert episode; None if there are none.
+        settings, verify: the sections of the configuration.
+    """
+
+    folder: Path
+    env_steps: int
+    env_weight: float
+    longest: int | None
+    settings: WatchConfig
+    verify: VerifyConfig
+
+
+class Watch:
+    """A Teacher. It looks at a training in three ways, the cheap ones first:
+
+    - After every iteration, at what was counted of training episodes. A sound program is completed where its task is
+      solved: if more episodes completed it than succeeded, beyond chance, the policy is filmed.
+    - At every point of the learning curve, at return and success (``carl.training.alarms``).
+    - At such a suspicion, and every ``watch.every`` iterations in which the program was completed: ``watch.episodes``
+      episodes of the policy are filmed, and judged by the gate's rules on a policy's episodes. Only this raises the
+      alarm that the program is completed and its task is not solved.
+
+    Alarms are warnings in the log, metrics, and records in WATCH; the episodes of the newest one are in WATCHED. With
+    ``watch.anneal`` the program's weight falls by ``WEIGHTS`` at every look at which an alarm stands.
+    """
+
+    def __init__(self, watching: Watching) -> None:
+        self._watching, self._settings = watching, watching.settings
+        self._arm, self._path = watching.folder.name, watching.folder / WATCH
+        self._began = False
+        self._program, self._weight = "", 1.0
+        self._point = self._filmed_at = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with another program."""
+        self._points: list[Point] = []
+        self._window: deque[tuple[int, int]] = deque(maxlen=WINDOW)
+        self._completed, self._patience = 0, SOON
+        self._film: Sequence[Trajectory] = ()
+        self._of_film: list[Alarm] = []
+        self._standing: list[Alarm] = []
+
+    def after(self, iteration: Iteration) -> RewardSource | Anew | None:
+        """Look at one iteration; returns what pays less where the program that pays is not to be trusted."""
+        reward, weight = parts(iteration.source)
+        if reward is None or not (weight and self._settings.every):
+            return None
+        self._follow(iteration, reward.program.id, weight)
+        news = self._note(iteration, reward.program, weight)
+        alarms = alarms_of(self._points, reward.program)
+        checks: tuple[Check, ...] = ()
+        seconds = 0.0
+        if self._due(iteration.number, alarms):
+            checks, seconds = self._look(iteration, reward.program)
+        if not (news or checks):
+            return None
+        alarms = [*alarms, *self._of_film]
+        self._raise(alarms, iteration)
+        source = self._answer(reward, weight, iteration) if alarms else None
+        self._keep(iteration, reward, weight, alarms=alarms, checks=checks, seconds=seconds, source=source)
+        return Anew(source) if source and self._fails(source) else source
+
+    def _follow(self, iteration: Iteration, program: str, weight: float) -> None:
+        """Go on after a stop; begin anew with another program, and with new points with another weight."""
+        if not self._began:
+            self._began, self._point = True, iteration.point
+            kept = [one for one in looks(self._path) if one["iterations"] < iteration.number]
+            truncate(self._path, len(kept))
+        if program != self._program:
+            self._forget()
+        if weight != self._weight:
+            self._points = []
+        self._program, self._weight = program, weight
+
+    def _note(self, iteration: Iteration, program: RewardProgram, weight: float) -> bool:
+        """Note what this iteration brought; returns whether there is a new point of the learning curve."""
+        completed = iteration.counts.get(f"fired:{len(program.subtasks)}", 0) if program.ordered else 0
+        self._completed += completed
+        self._window.append((completed, iteration.succeeded))
+        if iteration.point == self._point or not iteration.outcomes:
+            return False
+        self._point = iteration.point
+        env_weight = self._watching.env_weight + 1 - weight
+        self._points.append(Point.of(iteration.env_steps, iteration.outcomes, program, weight, env_weight))
+        return True
+
+    def _due(self, number: int, alarms: Sequence[Alarm]) -> bool:
+        """Whether to film the policy: for a suspicion, for a new alarm of the curve, or since it is time."""
+        since, every = number - self._filmed_at, self._settings.every
+        suspected = self._unsolved > MAX_UNSOLVED and since >= min(self._patience, every)
+        routine = self._completed > 0 and since >= (-(-every // 2) if self._standing else every)
+        return suspected or routine or bool({one.rule for one in alarms} - self._rules)
+
+    @property
+    def _counted(self) -> tuple[int, int]:
+        """Training episodes that completed the program, and that succeeded, in the window."""
+        return sum(one for one, _ in self._window), sum(one for _, one in self._window)
+
+    @property
+    def _unsolved(self) -> float:
+        return completions_unsolved(*self._counted)
+
+    @property
+    def _rules(self) -> set[str]:
+        return {alarm.rule for alarm in self._standing}
+
+    def _look(self, iteration: Iteration, program: RewardProgram) -> tuple[tuple[Check, ...], float]:
+        """Film the policy and have the gate judge the program on it; returns its checks, and the seconds it took."""
+        started = time.monotonic()
+        self._filmed_at, self._completed = iteration.number, 0
+        longest = self._watching.longest
+        self._film = iteration.film(self._settings.episodes, LONGER * longest if longest else None)
+        rule = CompletedUnsolved(longest or 0, *self._counted)
+        report = gate(rule, self._watching.verify).judge(program, {Evidence.POLICY: self._film})
+        self._patience *= 2
+        self._of_film = [Alarm(check.name, check.message) for check in report.failed]
+        return report.checks, time.monotonic() - started
+
+    def _raise(self, alarms: Sequence[Alarm], iteration: Iteration) -> None:
+        """Report alarms that are new, and keep the episodes that were filmed for them."""
+        new = [alarm for alarm in alarms if alarm.rule not in self._rules]
+        for alarm in new:
+            share = iteration.env_steps / self._watching.env_steps
+            _log.warning(
+                "%s: the reward is not to be trusted, after %d steps (%.0f %% of the budget): %s",
+                *(self._arm, iteration.env_steps, 100 * share, alarm.message),
+                extra={"arm": self._arm, "alarm": alarm.rule},
+            )
+        if self._standing and not alarms:
+            _log.warning("%s: the alarm is over after %d steps", self._arm, iteration.env_steps)
+        if new and self._film:
+            TrajectoryStore(self._watching.folder / WATCHED).write(self._film, replace=True)
+        self._standing = list(alarms)
+        record("carl_watch_alarm", len(alarms), arm=self._arm)
+
+    def _answer(self, reward: ProgramReward, weight: float, iteration: Iteration) -> RewardSource | None:
+        """What to publish against the alarms that stand: the program with less weight.
+
+        None where the environment's own reward, if it is 1 for a success, is mixed in so that it outweighs all that the
+        program pays: that is left to work until half of the budget is used.
+        """
+        outweighed = self._watching.env_weight >= reward.program.max_return
+        if not self._settings.anneal or (outweighed and iteration.env_steps < self._watching.env_steps / 2):
+            return None
+        lower = next(one for one in WEIGHTS if one < weight)
+        _log.warning("%s: the program's weight is %g from now on, after %g", self._arm, lower, weight)
+        return Weighted(reward, lower)
+
+    def _fails(self, source: RewardSource) -> bool:
+        """Whether nothing is lost if the policy begins anew: the program is dropped, and success is low."""
+        low = not self._points or at_most(self._points[-1].succeeded, self._points[-1].episodes) < LOW
+        return low and parts(source)[1] == 0
+
+    def _keep(
+        self,
+        iteration: Iteration,
+        reward: ProgramReward,
+        weight: float,
+        *,
+        alarms: Sequence[Alarm],
+        checks: Sequence[Check],
+        seconds: float,
+        source: RewardSource | None,
+    ) -> None:
+        """Write what was looked at, and what was published against it."""
+        point = self._points[-1] if self._points else None
+        content = {
+            "iterations": iteration.number,
+            "env_steps": iteration.env_steps,
+            "share": iteration.env_steps / self._watching.env_steps,
+            "program": reward.program.id,
+            "weight": weight,
+            "succeeded": point.succeeded if point else None,
+            "episodes": point.episodes if point else None,
+            "earned": point.earned if point else None,
+            "completions_unsolved": self._unsolved,
+            "checks": [check.model_dump(mode="json") for check in checks],
+            "alarms": [alarm.to_dict() for alarm in alarms],
+            "lowered": parts(source)[1] if source else None,
+            "seconds": round(seconds, 3),
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps(content) + "\n")
+        record("carl_watch_seconds", seconds, arm=self._arm)
+        record("carl_program_weight", weight, arm=self._arm)
+
+
+def gate(rule: CompletedUnsolved, verify: VerifyConfig) -> Gate:
+    """The rules that can be applied to a policy's episodes alone: the watch's own, and the gate's."""
+    of_policies = [one for one in default_rules(verify) if one.needs == {Evidence.POLICY}]
+    return Gate((rule, *of_policies), Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb))
+
+
+def parts(source: RewardSource | None) -> tuple[ProgramReward | None, float]:
+    """The program behind a source, None if there is none, and the weight that it pays with."""
+    weight = source.weight if isinstance(source, Weighted) else 1.0
+    source = source.source if isinstance(source, Weighted) else source
+    return (source if isinstance(source, ProgramReward) else None), weight

@@ -1,0 +1,166 @@
+"""The watch over a training: what it films, what it raises, and how a program that misleads loses its weight."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from carl.artefacts import WATCH, WATCHED
+from carl.config import EvaluationConfig, TrainConfig, VerifyConfig, WatchConfig
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
+from carl.program import RewardProgram, SubTask
+from carl.rewards.latch import PROGRESS
+from carl.rewards.mix import Mix
+from carl.rewards.program import ProgramReward
+from carl.rewards.weighted import Weighted
+from carl.training.evaluation import Evaluator, Outcome
+from carl.training.final import examine
+from carl.training.teacher import Iteration
+from carl.training.train import train
+from carl.training.training import Training
+from carl.training.watch import Watch, Watching
+from carl.training.watched import sentences, summed
+from tests.fakes.corridor import CORRIDOR
+
+TIMER = ProgramReward(
+    RewardProgram(
+        subtasks=(SubTask(name="go", code="def progress(frame, initial):\n    return float(frame[0, 0, 1] >= 3)\n"),)
+    )
+)
+"""Done at the third step of an episode of the corridor, wherever that is."""
+
+
+def watching(folder: Path, **settings: Any) -> Watch:
+    config = WatchConfig(**{"every": 4, **settings})
+    return Watch(Watching(folder, 10_000, 0.0, longest=5, settings=config, verify=VerifyConfig()))
+
+
+def episode(seed: int, success: bool = False, steps: int = 20) -> Trajectory:
+    frames = np.zeros((steps + 1, 8, 8, 3), np.uint8)
+    frames[:, 0, 0, 1] = np.arange(steps + 1)
+    actions, rewards = np.zeros(steps, np.int64), np.zeros(steps)
+    return Trajectory(frames, actions, rewards, False, True, success, seed, "policy")
+
+
+class Training_:
+    """Iterations as a training would report them, and what was filmed of it."""
+
+    def __init__(self, success: bool = False) -> None:
+        self.number, self.success, self.source = 0, success, TIMER
+        self.films: list[tuple[int, int | None]] = []
+
+    def film(self, episodes: int, cut: int | None) -> list[Trajectory]:
+        self.films.append((self.number, cut))
+        return [episode(seed, self.success) for seed in range(episodes)]
+
+    def next(self, completed: int = 20, succeeded: int = 0, **more: Any) -> Iteration:
+        self.number += 1
+        return Iteration(
+            number=self.number,
+            env_steps=100 * self.number,
+            sampled=100,
+            ended=succeeded,
+            succeeded=succeeded,
+            means={},
+            counts={"fired:1": completed},
+            version=1,
+            source_id=self.source.id,
+            acknowledged={},
+            refused={},
+            source=self.source,
+            film=self.film,
+            **more,
+        )
+
+
+def looks(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / WATCH).read_text().splitlines()]
+
+
+def test_a_suspicion_is_filmed_at_once_raised_and_answered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watch, run = watching(tmp_path / "code"), Training_()
+    lowered = watch.after(run.next())
+    assert lowered == Weighted(TIMER, 0.5)
+    assert run.films == [(1, 20)]
+    assert "code: the reward is not to be trusted, after 100 steps (1 % of the budget): 8 of 8 filmed" in caplog.text
+    (look,) = looks(tmp_path / "code")
+    assert (look["share"], look["lowered"], look["alarms"][0]["rule"]) == (0.01, 0.5, "completed_unsolved")
+    assert len(TrajectoryStore(tmp_path / "code" / WATCHED).read()) == 8
+    summary = summed([look])
+    assert list(sentences("code", summary)) == [
+        f"code: the reward is not to be trusted: {look['alarms'][0]['message']}",
+        "code: the program pays 0.5 of its weight, and the environment's own reward the rest",
+    ]
+
+
+def test_a_sound_program_is_filmed_now_and_then_and_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watch, run = watching(tmp_path / "code"), Training_(success=True)
+    assert not any(watch.after(run.next(20, 20)) for _ in range(9))
+    assert [number for number, _ in run.films] == [4, 8]
+    assert not caplog.records
+    assert summed(looks(tmp_path / "code"))["standing"] == []
+    nothing_completed = Training_()
+    watch = watching(tmp_path / "other")
+    assert not any(watch.after(nothing_completed.next(0, 0)) for _ in range(9))
+    assert nothing_completed.films == []
+    off = watching(tmp_path / "off", every=0)
+    assert off.after(run.next()) is None
+    assert not (tmp_path / "off" / WATCH).exists()
+
+
+def test_a_success_that_comes_after_completion_is_no_alarm_and_asked_about_less_and_less(tmp_path: Path) -> None:
+    watch, run = watching(tmp_path / "code", every=100), Training_(success=True)
+    assert not any(watch.after(run.next(20, 0)) for _ in range(20))
+    assert [number for number, _ in run.films] == [1, 3, 7, 15]
+
+
+def test_it_goes_on_after_a_stop_with_what_it_knew(tmp_path: Path) -> None:
+    folder = tmp_path / "code"
+    watch, run = watching(folder, anneal=False), Training_(success=True)
+    for _ in range(8):
+        watch.after(run.next(20, 20))
+    run.number = 5  # of the checkpoint
+    watching(folder, anneal=False).after(run.next(20, 20))
+    assert [look["iterations"] for look in looks(folder)] == [4, 6]
+
+
+def test_alarms_of_the_curve_are_raised_with_each_new_point(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watch, run = watching(tmp_path / "code", anneal=False), Training_(success=True)
+    paid = [Outcome(False, 20, 1.0, 0, shown=(1.0,))] * 32
+    for number in range(4):
+        assert watch.after(run.next(0, 0, point=number, outcomes=paid if number else ())) is None
+    assert [look["alarms"][0]["rule"] for look in looks(tmp_path / "code") if look["alarms"]] == ["paid_unsolved"]
+    assert [number for number, _ in run.films] == [4], "for the frames"
+    assert caplog.text.count("earns 100% of all that the program pays") == 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_timer_loses_its_weight_while_training_goes_on_and_a_stop_changes_nothing(tmp_path: Path) -> None:
+    small = {"training": {"train_batch_size_per_learner": 512, "minibatch_size": 256}}
+    config = TrainConfig(
+        env_runners=0, envs_per_runner=8, env_steps=2_048, evaluate_every=2, checkpoint_every=1, rllib=small
+    )
+    run = Training(
+        CORRIDOR,
+        TIMER,
+        Mix(shows=PROGRESS),
+        3,
+        tmp_path / "code",
+        config,
+        EvaluationConfig(curve_episodes=8, episodes=4),
+    )
+    trained = partial(train, evaluator=Evaluator(workers=0))
+    trained(run, teacher=watching(run.directory, every=2))
+    first = looks(run.directory)
+    assert first[0]["iterations"] <= 2
+    assert (first[0]["weight"], first[0]["lowered"]) == (1.0, 0.5)
+    assert [look["lowered"] for look in first if look["lowered"] is not None][:3] == [0.5, 0.25, 0.0]
+    more = Training(**{**run.__dict__, "train": config.model_copy(update={"env_steps": 3_000})})
+    progressed = trained(more, teacher=watching(run.directory, every=2)).progressed
+    assert progressed.source_id == f"{TIMER.id}*0", "what was dropped stays dropped"
+    outcome = examine(more, Evaluator(workers=0))
+    assert outcome["watch"]["weight"] == 0.0
+    assert outcome["source_id"] == f"{TIMER.id}*0"
