@@ -127,7 +127,7 @@ def verify(work: Work[CodeConfig]) -> None:
         if not verdict.report.accepted:
             ledger.refuse(program, verdict)
     write_json(work.directory / VERIFICATION, verdict.report.model_dump(mode="json"))
-    if (noted := with_verdict(program, verdict.report)).provenance != program.provenance:
+    if (noted := with_verdict(program, verdict)).provenance != program.provenance:
         write_text(work.directory / PROGRAM, noted.to_json())
     if not verdict.report.accepted:
         raise ProgramError(
@@ -196,12 +196,15 @@ def check_frames(task: Task, config: CodeConfig, frames: Frame) -> None:
 
 
 def found(directory: Path) -> dict[str, Any]:
-    """What ``result.json`` has of the VLM, of the programs that were tried, and of the one that was verified; raises
-    ConfigError for a damaged file."""
+    """What ``result.json`` has of the VLM, of the programs that were tried, and of the one that was verified and where
+    it came from; raises CarlError for a damaged file."""
     synthesis = _read(directory, SYNTHESIS, usage=dict, candidates=int)
     verification = _read(directory, VERIFICATION, program_id=str)
+    program = RewardProgram.load(directory / PROGRAM) if (directory / PROGRAM).exists() else None
+    known = program.provenance if program and program.id == verification.get("program_id") else None
     return {
         "program_id": verification.get("program_id"),
+        "provenance": known.model_dump(mode="json") if known else None,
         "vlm": synthesis.get("usage"),
         "candidates": synthesis.get("candidates", 0),
         "verification": verification or None,

@@ -13,7 +13,7 @@ from carl.program import RewardProgram, approved
 from carl.provenance import Provenance, Verdict, versions
 
 if TYPE_CHECKING:
-    from carl.synthesis.tried import Candidate
+    from carl.synthesis.tried import Candidate, HeldOut
     from carl.verification import VerificationReport
 
 
@@ -24,7 +24,7 @@ def provenance_of(work: Work[Any], candidate: "Candidate", origin: str = "") -> 
     """
     splits = {"search": candidate.report.episodes}
     if candidate.held_out:
-        splits[f"held-out-{candidate.held_out.number}"] = candidate.held_out.report.episodes
+        splits[_held_out(candidate.held_out)] = candidate.held_out.report.episodes
     asked = _answered(work)
     return Provenance(
         origin=origin,
@@ -48,10 +48,16 @@ def in_short(report: "VerificationReport") -> Verdict:
     )
 
 
-def with_verdict(program: RewardProgram, report: "VerificationReport") -> RewardProgram:
-    """``program`` with the verdict in its provenance."""
+def with_verdict(program: RewardProgram, verdict: "HeldOut") -> RewardProgram:
+    """``program`` with the verdict in its provenance, and the set of episodes that it is on."""
     origin = program.provenance or Provenance()
-    return program.model_copy(update={"provenance": origin.model_copy(update={"verdict": in_short(report)})})
+    splits = {**origin.splits, _held_out(verdict): verdict.report.episodes}
+    noted = origin.model_copy(update={"verdict": in_short(verdict.report), "splits": splits})
+    return program.model_copy(update={"provenance": noted})
+
+
+def _held_out(verdict: "HeldOut") -> str:
+    return f"held-out-{verdict.number}"
 
 
 def require_approval(program: RewardProgram, config: VerifyConfig, directory: Path) -> None:

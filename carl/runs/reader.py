@@ -38,6 +38,9 @@ from carl.tasks import get_task
 from carl.vlm.exchange import Usage
 
 Record = Mapping[str, Any]
+
+MOST_SETS = 20
+"""Sets of held-out episodes that are looked for; a search uses fewer."""
 Found = TypeVar("Found")
 
 
@@ -67,13 +70,17 @@ class Notes(list[str]):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One answer of the VLM: a program and the report that decided last, or why it never became a program."""
+    """One answer of the VLM: a program and the report that decided last, or why it never became a program.
+
+    ``spent`` is what the search had spent by then, by the names of its budget.
+    """
 
     name: str
     program: RewardProgram | None
     report: Record
     rejected: str
     answer: str
+    spent: Record = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -224,8 +231,31 @@ class Run:
         return list(zip(initial, goal, strict=False))
 
     def recorded(self, role: str, seed: int | None = None) -> Trajectory | None:
-        """The episode of ``seed`` among those of "expert" or "random", or without a seed the one of middling length."""
-        return self._episode(f"{TRAJECTORIES}/{role}", seed)
+        """The episode of ``seed`` among those of "expert", "random" and so on, held-out ones included; without a seed
+        the one of middling length."""
+        found = self._episode(f"{TRAJECTORIES}/{role}", seed)
+        if found is not None or seed is None:
+            return found
+        held_out = (self._episode(f"{TRAJECTORIES}/{split}-{role}", seed) for split in self._held_out)
+        return next(filter(None, held_out), None)
+
+    def judged_on(self, role: str) -> str:
+        """The store of episodes of ``role`` that the verdict on the program is about, if it is known; else those of the
+        search."""
+        origin = self.program.provenance if self.program else None
+        splits = [name for name in (origin.splits if origin else ()) if name in self._held_out]
+        return f"{splits[-1]}-{role}" if splits else role
+
+    def several(self, store: str, count: int) -> list[Trajectory]:
+        """The first ``count`` episodes of a store, as "held-out-1-expert"; none if there is no such store."""
+        found = self.reading(lambda: _several(self.files.store(f"{TRAJECTORIES}/{store}"), count))
+        return found or []
+
+    @cached_property
+    def _held_out(self) -> list[str]:
+        """The sets of held-out episodes that there are: held-out-1 and so on."""
+        folders = (f"held-out-{number}" for number in range(1, MOST_SETS + 1))
+        return [name for name in folders if self.files.holds(f"{TRAJECTORIES}/{name}-expert")]
 
     def played(self, arm: str) -> Trajectory | None:
         """The episode that the trained policy of an arm was recorded in."""
@@ -244,7 +274,7 @@ class Run:
                 rejected = rejected or str(error)
         report = as_record(as_record(data.get("held_out")).get("report")) or as_record(data.get("report"))
         stem = name.rpartition("/")[2].removesuffix(".json")
-        return Candidate(stem, program, report, rejected, str(data.get("answer") or ""))
+        return Candidate(stem, program, report, rejected, str(data.get("answer") or ""), as_record(data.get("spent")))
 
     def _read(self, name: str) -> Any:
         if name not in self._held:
@@ -257,6 +287,10 @@ class Run:
 
 def _all(store: TrajectoryStore) -> list[Trajectory]:
     return store.read() if store.exists() else []
+
+
+def _several(store: TrajectoryStore, count: int) -> list[Trajectory]:
+    return [store[index] for index in range(min(count, len(store)))] if store.exists() else []
 
 
 def _episode(store: TrajectoryStore, seed: int | None) -> Trajectory | None:

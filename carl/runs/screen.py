@@ -16,7 +16,7 @@ from carl.methods.arms import arm_of
 from carl.runs.reader import Record
 from carl.runs.stages import stages_of
 from carl.runs.watch import Glance, Trained
-from carl.runs.words import asking, cached, with_interval
+from carl.runs.words import asking, cached, whence, with_interval
 from carl.task import LONGEST
 from carl.training.abstains import sentences
 from carl.training.watched import sentences as of_watch
@@ -164,7 +164,7 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
     said = sentences({arm_of(name).short: arm for name, arm in arms.items()})
     watched = _alarms({name: arm.get("watch") or {} for name, arm in arms.items()})
     warnings = (Text(plain(sentence), style="bold red") for sentence in (*said, *watched))
-    lines = (_experts(result), plain(_vlm(result)), *_cut(arms), _seconds(result))
+    lines = (_experts(result), plain(_vlm(result)), plain(_program(result)), *_cut(arms), _seconds(result))
     return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
 
 
@@ -194,6 +194,10 @@ def _vlm(result: Mapping[str, Any]) -> str:
         return "No VLM was asked."
     tried = f"candidates tried: {result['candidates']}, program {result['program_id']}."
     return f"{asking(vlm['model'], vlm)}; {tried}"
+
+
+def _program(result: Mapping[str, Any]) -> str:
+    return whence(str(result.get("program_id")), result.get("provenance") or {})
 
 
 def _cut(arms: Mapping[str, Any]) -> list[str]:

@@ -265,6 +265,17 @@ class _Experts(Values):
     failed: Count = None
 
 
+class _Approval(Values):
+    by: str | None = None
+    program: str | None = None
+
+
+class _Provenance(Values):
+    origin: str | None = None
+    model: str | None = None
+    approvals: list[_Approval] | None = None
+
+
 class _Result(Values):
     task: str | None = None
     seed: Count = None
@@ -272,6 +283,7 @@ class _Result(Values):
     reward: _Paid | None = None
     experts: _Experts | None = None
     program_id: str | None = None
+    provenance: _Provenance | None = None
     vlm: _Asked | None = None
     candidates: Count = None
     env_steps: Count = None

@@ -33,6 +33,15 @@ def asking(model: str, usage: Mapping[str, Any]) -> str:
     )
 
 
+def whence(program: str, provenance: Mapping[str, Any]) -> str:
+    """Who made a program, of the id ``program``, and who approved it as it is, in a sentence; empty if unknown."""
+    made = [f"by {provenance['origin']}"] if provenance.get("origin") else []
+    made += [f"parent {provenance['parent']}"] if provenance.get("parent") else []
+    approvals = [one for one in provenance.get("approvals") or () if one.get("program") == program]
+    made += [f"approved by {one.get('by')}" for one in approvals[-1:]]
+    return f"The program {program} is {', '.join(made)}." if made else ""
+
+
 def cached(hits: float, misses: float) -> float | None:
     """The share of frames that the cache answered for; None if there were none."""
     return hits / (hits + misses) if hits + misses else None

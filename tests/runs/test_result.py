@@ -10,6 +10,7 @@ from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.runs.result import experts
 from carl.runs.screen import summary
+from carl.runs.words import whence
 from tests.fakes.corridor import CORRIDOR
 
 
@@ -53,3 +54,10 @@ def test_an_expert_that_never_fails_is_not_spoken_of() -> None:
     assert "expert" not in shown(
         {"sampled": evaluation(), "greedy": evaluation()}, experts={"recorded": 4, "failed": 0}
     )
+
+
+def test_a_result_says_who_made_the_program_and_who_approved_it() -> None:
+    approvals = [{"by": "Ada", "program": "p1"}, {"by": "Bo", "program": "p0"}]
+    known = {"origin": "a model; edited by hand", "parent": "p0", "approvals": approvals}
+    assert whence("p1", known) == "The program p1 is by a model; edited by hand, parent p0, approved by Ada."
+    assert whence("p2", {}) == ""

@@ -70,7 +70,7 @@ def _descended(program: RewardProgram, parent: str) -> RewardProgram:
         return program
     origin = program.provenance or Provenance()
     by = origin.origin if EDITED in origin.origin else "; ".join(filter(None, [origin.origin, EDITED]))
-    changed = {"origin": by, "parent": parent, "verdict": None, "versions": versions()}
+    changed = {"origin": by, "parent": parent, "splits": {}, "verdict": None, "versions": versions()}
     return program.model_copy(update={"provenance": origin.model_copy(update=changed)})
 
 

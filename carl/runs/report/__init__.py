@@ -45,6 +45,7 @@ def build_report(run_dir: Path, tracer: Tracer | None = None) -> Path:
 def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
     """Everything the template shows. Text is plain: the template escapes it. Reading ``run`` adds to ``notes``."""
     from carl.runs.report import evidence, learning, sections, watched, words
+    from carl.runs.report.card import card
     from carl.runs.report.pictures import TONES
 
     reached, main = learning.outcomes(run), run.arms[0]
@@ -61,6 +62,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "vlm": sections.vlm(run),
         "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
         "pairs": sections.pairs(run),
+        "card": card(run, tracer),
         "cards": evidence.cards(run.program),
         "stopped": str(run.synthesis.get("stopped") or run.synthesis.get("reason") or ""),
         "ordered": run.program is None or run.program.ordered,

@@ -15,6 +15,7 @@ from carl.runs.report import words
 from carl.runs.report.gate import in_words
 from carl.runs.report.strips import Progress, Strip, strip
 from carl.runs.words import number
+from carl.verification.rule import Evidence
 
 Tracer = Callable[[RewardProgram, Trajectory], Progress | None]
 """Runs a program on an episode of T steps: its latched progress ``float[T + 1, K]``, or None where it cannot."""
@@ -124,15 +125,21 @@ def _deciding(run: Run, candidate: Candidate, tracer: Tracer) -> Strip | None:
         return None
     frames = [frame for one in checks(candidate.report) if not one.passed for frame in one.frames]
     for frame in frames:
-        source, seed = str(frame.get("source")), number(frame.get("seed"))
-        recorded = source in ("expert", "random") and seed is not None
-        trajectory = run.recorded(source, int(seed or 0)) if recorded else None
+        trajectory = episode_of(run, frame)
         if trajectory is not None:
-            here = [one for one in frames if (one.get("source"), one.get("seed")) == (source, frame.get("seed"))]
-            title = f"What decided against {candidate.name}: {source} episode, seed {int(seed or 0)}"
+            episode = (frame.get("source"), frame.get("seed"))
+            here = [one for one in frames if (one.get("source"), one.get("seed")) == episode]
+            title = f"What decided against {candidate.name}: {trajectory.role} episode, seed {trajectory.seed}"
             marks = _marks(candidate.program, here)
             return strip(title, candidate.program, trajectory, tracer(candidate.program, trajectory), marks)
     return None
+
+
+def episode_of(run: Run, frame: Record) -> Trajectory | None:
+    """The episode that a reference to a frame names; None if it is not recorded here."""
+    source, seed = frame.get("source"), number(frame.get("seed"))
+    known = source in [kind.value for kind in Evidence] and seed is not None
+    return run.recorded(str(source), int(seed or 0)) if known else None
 
 
 def _marks(program: RewardProgram, frames: Sequence[Record]) -> dict[int, str]:

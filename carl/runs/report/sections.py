@@ -123,6 +123,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("expert episodes", experts.get("recorded") or None),
         ("expert episodes that failed and were passed over", experts.get("failed")),
         ("program", run.program.id if run.program else result.get("program_id")),
+        *_origin(run),
         ("model", model.get("model") or as_record(run.config.get("vlm")).get("model")),
         ("prompts", prompts or None),
         ("candidates", result.get("candidates", len(run.candidates) or None)),
@@ -139,6 +140,26 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("env runners that put the source into quarantine", counts.get("quarantined")),
     ]
     return [(name, words.figure(value)) for name, value in rows if value is not None]
+
+
+def _origin(run: Run) -> list[tuple[str, Any]]:
+    """Where the program came from, and who approved it as it is."""
+    origin = run.program.provenance if run.program else None
+    approval = run.program.approval if run.program else None
+    if origin is None:
+        return []
+    return [
+        ("program proposed by", origin.origin or None),
+        ("program edited from", origin.parent or None),
+        ("digest of the pictures shown", origin.pictures or None),
+        ("verdict", origin.verdict.digest if origin.verdict else None),
+        ("approved by", f"{approval.by}, {approval.at}" if approval else None),
+        *((f"episodes, {name}", _counted(counts)) for name, counts in origin.splits.items()),
+    ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def _cached(counts: Mapping[str, Any]) -> str | None:

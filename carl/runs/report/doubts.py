@@ -1,0 +1,76 @@
+"""What the evidence for a program cannot exclude, in sentences."""
+
+from collections.abc import Iterator, Mapping
+
+from carl.runs.reader import Record, Run, as_record
+from carl.runs.report import words
+from carl.runs.words import number
+from carl.statistics import exact_bound
+
+SAID: Mapping[str, str] = {
+    "static_policy": "holds what is not allowed",
+    "abstains": "gives no number",
+    "deterministic": "gives another number the second time",
+    "cost": "too slow",
+    "experts_complete": "never done by an expert",
+    "already_done": "done from the start",
+    "done_with_task": "done before the task is solved",
+    "lasting": "undone again by moving on",
+    "random_completion": "completed by random play",
+    "needed": "a sub-task that nothing needs",
+}
+"""What a program does wrong that fails a check, by the check's name."""
+
+OF_A_KIND: Mapping[str, str] = {
+    "only_solved_": "completed without solving the task, {} play",
+    "for_nothing_": "paid for nothing, {} play",
+    "degrees_": "more progress for what is farther, {} play",
+}
+"""The same for checks on one kind of episodes, by the beginning of the name."""
+
+
+def said_of(check: str) -> str:
+    """What is wrong with a program that fails a check, in words."""
+    for prefix, said in OF_A_KIND.items():
+        if check.startswith(prefix):
+            return said.format(check.removeprefix(prefix))
+    return SAID.get(check, check.replace("_", " "))
+
+
+def doubts(run: Run, report: Record) -> list[str]:
+    """What may be wrong all the same: shares up to their bounds, what was not judged, and what nobody showed."""
+    if not report:
+        return []
+    return [*_bounds(report), *_unjudged(report), *_unseen(run)]
+
+
+def _bounds(report: Record) -> Iterator[str]:
+    """A sentence for each share with a bound, the loosest first."""
+    found = []
+    for check in report.get("checks") or []:
+        bound = _bound(str(check.get("name")), as_record(check.get("figures")))
+        if bound is not None:
+            found.append((bound, said_of(str(check.get("name")))))
+    for bound, said in sorted(found, reverse=True):
+        yield f"{said[:1].upper()}{said[1:]}: in up to {words.percent(bound)} of such episodes (95\u00a0% confidence)."
+
+
+def _bound(name: str, figures: Record) -> float | None:
+    bound = number(figures.get("bound"))
+    if bound is not None:
+        return bound
+    done, of = number(figures.get("completed")), number(figures.get("episodes"))
+    if name == "experts_complete" and done is not None and of and done <= of:
+        return exact_bound(int(of - done), int(of))
+    return None
+
+
+def _unjudged(report: Record) -> Iterator[str]:
+    for rule, why in as_record(report.get("unjudged")).items():
+        yield f"Not judged: {said_of(str(rule))}, since {why}."
+
+
+def _unseen(run: Run) -> Iterator[str]:
+    seed = run.config.get("seed", run.result.get("seed"))
+    of = f" (seeds spawned from {seed})" if seed is not None else ""
+    yield f"Frames unlike any in these episodes{of}: another camera, size, layout or way of playing was not shown."
