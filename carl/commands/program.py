@@ -48,7 +48,7 @@ def export(program: Place, folder: Annotated[Path, typer.Argument(help="A new fo
 
     for path in write_folder(located(program).program, folder.expanduser()):
         console.print(str(path), highlight=False)
-    console.print(f"Edit them; then `carl program import {folder} RUN` brings them back.", highlight=False)
+    console.print(f"Edit them; then `carl program import {folder} {program}` brings them back.", highlight=False)
 
 
 @programs.command("import")

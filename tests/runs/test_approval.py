@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from carl.cli import app
 from carl.errors import ApprovalError
 from carl.program import RewardProgram
 from carl.provenance import Approval
@@ -13,7 +15,7 @@ from carl.runs.directory import read_config
 from carl.runs.pipeline import Pipeline
 from carl.verification import VerificationReport
 from tests.fakes.scripted_vlm import ScriptedVlm
-from tests.runs.test_pipeline import SEARCH, answer, config
+from tests.runs.test_pipeline import LENGTH, SEARCH, answer, config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -90,3 +92,31 @@ def test_equal_judgements_share_a_digest(run: Path) -> None:
     assert first.digest == second.digest != report.digest
     failed = retimed.model_copy(update={"passed": False})
     assert report.model_copy(update={"checks": (failed, *report.checks[1:])}).digest != first.digest
+
+
+def carl(*arguments: str | Path) -> tuple[int, str]:
+    found = CliRunner().invoke(app, [str(one) for one in arguments])
+    return found.exit_code, str(found.exception or "") + found.output
+
+
+def test_an_edited_program_is_tried_then_imported_and_judged_on_held_out_episodes(run: Path, tmp_path: Path) -> None:
+    folder, before = tmp_path / "mine", RewardProgram.load(run / "program.json")
+    assert carl("program", "export", run, folder)[0] == 0
+    (code,) = folder.glob("*.py")
+    code.write_text(code.read_text().replace(str(LENGTH), "99"))
+    files = sorted(run.rglob("*"))
+    status, said = carl("program", "verify", folder, "--run", run)
+    assert (status, sorted(run.rglob("*"))) == (1, files)
+    assert "never gets done in 4 of 4 expert episodes" in said
+    code.write_text(code.read_text().replace("99", f"({LENGTH})"))
+    assert carl("program", "verify", folder, "--run", run)[0] == 0
+    assert carl("program", "import", folder, run)[0] == 0
+    assert "say on whose episodes, with --run or --task" in carl("program", "verify", folder)[1]
+    status, said = carl("program", "verify", run)
+    assert (status, "accepted on 4 expert" in said) == (0, True)
+    child = RewardProgram.load(run / "program.json")
+    assert child.provenance is not None
+    assert (child.provenance.parent, list(child.provenance.splits)) == (before.id, ["held-out-1"])
+    assert VerificationReport.load(run / "verification.json").program_id == child.id
+    assert carl("program", "approve", run, "--by", "Ada")[0] == 0
+    assert carl("program", "import", "/nowhere", run)[1].startswith("/nowhere is neither a run, nor")

@@ -205,7 +205,7 @@ def test_an_imported_program_takes_the_place_of_the_run_s_and_the_earlier_one_is
     assert "before it was verified" in unjudged["rejected"]
     run("program", "import", folder, tmp_path / "alone.json")
     assert RewardProgram.load(tmp_path / "alone.json").subtasks[0].weight == 4.0
-    with pytest.raises(ConfigError, match="holds another program: give the name of a new file"):
+    with pytest.raises(ConfigError, match="holds something else: give the name of a new file"):
         desk.put(PLAIN, tmp_path / "alone.json")
     with pytest.raises(ConfigError, match="holds no run: `carl collect TASK"):
         desk.put(PLAIN, tmp_path / "nowhere")

@@ -1,11 +1,12 @@
 """What a person does to the program of a run: put an edited one in its place, and approve the one that is there."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, write_json, write_text
-from carl.errors import ApprovalError, ConfigError
+from carl.errors import ApprovalError, ConfigError, ProgramError
 from carl.program import RewardProgram
 from carl.provenance import Approval, Provenance
 from carl.runs.directory import RunDirectory, read_config
@@ -38,10 +39,11 @@ def put(program: RewardProgram, target: Path) -> bool:
 
 
 def _put_file(program: RewardProgram, target: Path) -> bool:
-    if target.exists() and RewardProgram.load(target) == program:
-        return False
     if target.exists():
-        raise ConfigError(f"{target} holds another program: give the name of a new file")
+        with suppress(ProgramError):
+            if RewardProgram.load(target) == program:
+                return False
+        raise ConfigError(f"{target} holds something else: give the name of a new file")
     write_text(target, program.to_json())
     return True
 

@@ -22,9 +22,9 @@ SAID: Mapping[str, str] = {
 """What a program does wrong that fails a check, by the check's name."""
 
 OF_A_KIND: Mapping[str, str] = {
-    "only_solved_": "completed without solving the task, {} play",
-    "for_nothing_": "paid for nothing, {} play",
-    "degrees_": "more progress for what is farther, {} play",
+    "only_solved_": "completed without solving the task, in {} episodes",
+    "for_nothing_": "paid for nothing, in {} episodes",
+    "degrees_": "more progress for what is farther, in {} episodes",
 }
 """The same for checks on one kind of episodes, by the beginning of the name."""
 

@@ -109,7 +109,7 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     doubts = "\n".join(found.doubts)
     assert "Never done by an expert: in up to 4.9\u00a0% of such episodes" in doubts
     assert "Completed by random play: in up to 3.8\u00a0%" in doubts
-    assert "Not judged: completed without solving the task, cut play, since no episodes can be cut." in doubts
+    assert "Not judged: completed without solving the task, in cut episodes, since no episodes can be cut." in doubts
     assert doubts.index("4.9") < doubts.index("3.8"), "the loosest bound first"
 
 
@@ -128,5 +128,5 @@ def test_a_refusal_and_a_missing_verdict_are_said(run: Path, tmp_path: Path) -> 
 
 
 def test_checks_are_named_by_what_is_wrong() -> None:
-    assert said_of("only_solved_policy") == "completed without solving the task, policy play"
+    assert said_of("only_solved_policy") == "completed without solving the task, in policy episodes"
     assert said_of("a_rule_of_tomorrow") == "a rule of tomorrow"
