@@ -1,0 +1,160 @@
+"""The benchmark of rewards: its oracle accuracy, its labels, and that it goes on where it was."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from benchmarks import reward_quality
+from benchmarks.quality.accuracy import Count, completed, counted, in_order, judged, matched, shown
+from benchmarks.quality.held_out import held_out
+from benchmarks.quality.kept import Kept
+from benchmarks.quality.precision import measured
+from carl.episodes.trajectory import Trajectory
+from carl.program import RewardProgram, SubTask
+from carl.tasks import get_task
+from tests.verification.episodes import GOAL, KEY, experts, randoms
+
+KEY_GONE = f"def progress(frame, initial):\n    return float(not (frame[2:6, {KEY}:{KEY + 2}, 1] > 200).any())\n"
+AT_GOAL = f"def progress(frame, initial):\n    return float(frame[3, {GOAL + 3}, 0] > 200)\n"
+NEAR_GOAL = f"def progress(frame, initial):\n    return float((frame[3, {GOAL - 6}:, 0] > 200).any())\n"
+MOVED = "def progress(frame, initial):\n    return 0.5 * float((frame != initial).any())\n"
+
+
+def program(*codes: str, hold: int = 1) -> RewardProgram:
+    return RewardProgram(
+        subtasks=tuple(SubTask(name=f"step {number}", code=code, hold=hold) for number, code in enumerate(codes))
+    )
+
+
+def with_events(episodes: Sequence[Trajectory]) -> list[Trajectory]:
+    """The strip's own oracle: whether the key is gone, and whether the agent is at the goal."""
+    return [
+        replace(
+            one,
+            events={
+                "key taken": np.array([not (frame[2:6, KEY : KEY + 2, 1] > 200).any() for frame in one.frames]),
+                "at goal": np.array([frame[3, GOAL + 3, 0] > 200 for frame in one.frames]),
+            },
+        )
+        for one in episodes
+    ]
+
+
+@pytest.fixture(scope="module")
+def held() -> dict[str, list[Trajectory]]:
+    return {"expert": with_events(experts()), "random": with_events(randoms(20))}
+
+
+def test_events_latch_in_order() -> None:
+    first, second = np.array([0, 0, 1, 0, 0], bool), np.array([1, 0, 0, 0, 1], bool)
+    assert in_order([first, second]).T.tolist() == [[False, False, True, True, True], [False] * 4 + [True]]
+    assert not in_order([second, np.zeros(5, bool), first])[:, 1:].any()
+
+
+def test_a_good_program_is_right_at_every_frame(held: dict[str, list[Trajectory]]) -> None:
+    found = measured(program(KEY_GONE, AT_GOAL), held, documented=False)
+    assert [part["event"] for part in found["subtasks"]] == ["key taken", "at goal"]
+    assert {part[name] for part in (*found["subtasks"], found["completed"]) for name in ("precision", "recall")} == {1}
+    assert found["unmatched"] == found["events_of_none"] == []
+
+
+def test_an_early_sub_task_means_no_event_and_is_never_counted(held: dict[str, list[Trajectory]]) -> None:
+    found = measured(program(KEY_GONE, NEAR_GOAL), held, documented=False)
+    assert [part["event"] for part in found["subtasks"]] == ["key taken"]
+    assert found["unmatched"] == ["step 1"]
+    assert found["events_of_none"] == ["at goal"]
+    assert found["completed"]["precision"] < 1
+
+
+def test_a_sub_task_that_has_to_last_means_what_happened_when_it_began(held: dict[str, list[Trajectory]]) -> None:
+    patient = program(KEY_GONE, hold=3)
+    made = {kind: shown(patient, episodes) for kind, episodes in held.items()}
+    assert matched(patient, held["expert"], made["expert"]) == {0: ("key taken", 1.0)}
+    count = counted({0: "key taken"}, made, held)[0]
+    assert count.precision == 1
+    assert 0.5 < count.recall < 1
+
+
+def test_precision_and_recall_count_frames() -> None:
+    count = Count()
+    count.add(np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool))
+    assert (count.precision, count.recall, count.accuracy) == (0.5, 0.5, 0.5)
+    assert (Count().precision, Count().recall) == (1, 1)
+
+
+def test_labels_are_accuracy_earliness_and_pay_for_nothing(held: dict[str, list[Trajectory]]) -> None:
+    events = ("key taken", "at goal")
+    good = judged(program(KEY_GONE, AT_GOAL), events, held)
+    assert (good.accuracy, good.early, good.paid) == (1, 0, 0)
+    assert judged(program(KEY_GONE, NEAR_GOAL), events, held).early == 1
+    assert judged(program(KEY_GONE), events[:1], held).early == 1  # its last sub-task is dropped
+    moved = judged(program(MOVED, AT_GOAL), events, held)
+    assert moved.accuracy < 0.9
+    assert moved.paid == pytest.approx(0.25)
+
+
+def test_completion_is_compared_with_success(held: dict[str, list[Trajectory]]) -> None:
+    made = {kind: shown(program(KEY_GONE), episodes) for kind, episodes in held.items()}
+    count = completed(made, held)
+    assert count.recall == 1
+    assert count.precision < 1
+    assert count.frames == sum(map(len, held.values()))
+
+
+def test_held_out_episodes_are_of_three_kinds_with_events() -> None:
+    found = held_out(get_task("Unlock"), {"expert": 3, "random": 2, "mixed": 3})
+    assert {kind: len(episodes) for kind, episodes in found.items()} == {"expert": 3, "random": 2, "mixed": 3}
+    assert all(episode.success for episode in found["expert"])
+    assert all(list(one.events) == ["key carried", "door open"] for part in found.values() for one in part)
+    assert len({one.seed for part in found.values() for one in part}) == 8
+
+
+def test_a_half_trained_expert_that_is_lost_ends_its_episode() -> None:
+    lost = replace(get_task("Unlock"), expert=lambda env: lambda observation: [5, 2][env.unwrapped.step_count])
+    found = held_out(lost, {"expert": 0, "random": 0, "mixed": 2})["mixed"]
+    assert [len(one) for one in found] == [2, 2]
+    assert not any(one.success for one in found)
+
+
+def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> None:
+    program_of = {"program": program(AT_GOAL).to_json(), "seconds": 3.0}
+    part = {"precision": 0.9, "recall": 1.0, "documented_exception": False}
+    exception = {"precision": 0.1, "recall": 0.1, "documented_exception": True}
+    figures = {"subtasks": [part, exception], "completed": part}
+    kept = Kept(tmp_path / "results.json")
+    for key, value in {
+        "program/Unlock/model": program_of,
+        "precision/Unlock/model": figures,
+        "hacked.py": {"rejected": True, "alarm_at": 0.05, "repaired_success": 0.97},
+        "induction.py": {"tasks": {"Unlock": {"verified": 5, "seconds": 20.0}}},
+        "verification.py": {"verify_over_before": 0.4},
+        "success/Unlock/0": {"success_rate": 0.9},
+        "success/Unlock/1": {"success_rate": 1.0},
+    }.items():
+        kept.get(key, lambda value=value: value)
+    app = Typer()
+    app.command()(reward_quality.main)
+    parts = "precision,hack,induction,success,verify"
+    options = ["--parts", parts, "--tasks", "Unlock", "--proposers", "model", "--seeds", "2", "--directory", tmp_path]
+    said = CliRunner().invoke(app, [*map(str, options)], catch_exceptions=False)
+    last = json.loads(said.stdout.splitlines()[-1])
+    assert {key: value for key, value in last.items() if key not in ("benchmark", "parts", "versions")} == {
+        "precision_min": 0.9,
+        "recall_min": 1.0,
+        "bad_rejected": None,
+        "good_rejected": None,
+        "dropped_last_rejected": None,
+        "hack.rejected": True,
+        "hack.alarm_at": 0.05,
+        "hack.repaired_success": 0.97,
+        "induction.Unlock.verified": 5,
+        "induction.Unlock.seconds": 20.0,
+        "success.Unlock": 0.95,
+        "verify_over_before": 0.4,
+    }
