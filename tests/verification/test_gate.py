@@ -155,7 +155,7 @@ def test_what_random_play_completes_is_rejected():
     check = only_failure(judged(program(easy)))
     assert (check.name, check.subtask) == ("random_completion", None)
     assert check.figures["share"] > 0.1
-    assert check.figures["share"] < check.figures["bound"]
+    assert check.figures["share"] <= check.figures["bound"]
     assert check.frames[0].source == "random"
     assert judged(program(easy), CONFIG.model_copy(update={"max_random_completion": 1.0})).accepted
 
