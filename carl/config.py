@@ -193,6 +193,28 @@ class VerifyConfig(Section):
         default=0.10, ge=0, le=1, description="Largest share of random episodes that may complete every sub-task."
     )
     min_randoms: int = Field(default=200, ge=1, description="Fewest random episodes on which that share is judged.")
+    max_early: float = Field(
+        default=0.0, ge=0, le=1, description="Largest share of expert episodes that may be done before they are solved."
+    )
+    max_unsolved: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Largest share of the episodes of a kind that may complete every sub-task and not solve the task.",
+    )
+    max_undone: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Largest share of episodes in which a sub-task may be undone by moving on; 1 where nothing lasts.",
+    )
+    max_part: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Largest share of the return that random play may earn in part on what it never gets done.",
+    )
+    max_frame_ms: float = Field(default=10.0, gt=0, description="Milliseconds that a judgement of one frame may take.")
     deadline_s: float = Field(
         default=1.0,
         gt=0,

@@ -18,7 +18,8 @@ from carl.episodes.missing import why_missing
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
-from carl.verification.replay import AT_ONCE, BYTES_AT_ONCE, Episode, Replay
+from carl.verification.episode import Episode
+from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, Replay
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
@@ -90,8 +91,9 @@ class Gate:
         return case, checks
 
     def _unjudged(self, case: Case, episodes: Episodes) -> dict[str, str]:
-        """The rules that were not applied to ``case`` for want of evidence, and why it is wanting."""
-        missing = {rule.name: sorted(rule.needs - case.episodes.keys()) for rule in self.rules}
+        """The rules that were not applied to ``case`` for want of evidence, and why it is wanting; the policy's own is
+        not, before there is a policy."""
+        missing = {rule.name: sorted(rule.needs - case.episodes.keys() - {Evidence.POLICY}) for rule in self.rules}
         return {
             name: "; ".join(f"{kind} episodes: {why_missing(episodes.get(kind))}" for kind in kinds)
             for name, kinds in missing.items()
@@ -143,7 +145,7 @@ class _Replays:
 
         Part of every batch is asked for again, in another process; of ``solved`` episodes only if all were completed.
         """
-        replay = Replay(self.program, batch)
+        replay = Replay(self.program, batch, after=None if solved else AFTER)
         replay.run(self._box(0))
         if not replay.abstained and (replay.completed.all() or not solved):
             replay.repeat(self._box(1))

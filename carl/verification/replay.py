@@ -1,16 +1,19 @@
 """Showing recorded episodes to a program, side by side and in order, through the latch that rollouts use."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carl.episodes.trajectory import Trajectory
 from carl.errors import StoreError
-from carl.program import DONE, RewardProgram
+from carl.program import RewardProgram
 from carl.rewards.latch import Latch, Slots
 from carl.sandbox.box import Box, Limits
+from carl.verification.episode import Episode, Moment, Track
 
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""
@@ -18,53 +21,15 @@ AT_ONCE = 64
 REPEATED = 1_000
 """Of so many answers for each ``AT_ONCE`` episodes it is checked that a second run gives the same."""
 
+AFTER = 3
+"""Frames after a sub-task was done that are looked at as well, to see whether it lasts."""
+
+GOOD_PART = 0.25
+"""Share of a question's rows from which on its seconds say what a sub-task costs, at most fourfold."""
+
 ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 24 << 20
 """Most frames that are put together for one question, and most bytes of them; of large frames fewer than ``AT_ONCE``
 episodes are replayed side by side, so that a step is still one question."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Something noted about a sub-task at one frame."""
-
-    step: int
-    subtask: int
-    note: str
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What a program made of one episode of T steps.
-
-    Lists have an entry for each sub-task; -1 means never.
-
-    Attributes:
-        steps: T; the last frame's index.
-        solved: whether the task's own measure calls the episode a success.
-        completed: whether every sub-task was done.
-        active_at: frames at which sub-tasks became active.
-        first_at, done_at: frames at which they were first shown done, and done: later if they have to last (``hold``).
-        best, best_at: the largest progress shown, and the first frame that showed it.
-        abstains: where the program gave no answer, and why.
-        differing: where a second run gave another answer.
-        judged: frames that were looked at, counted once for every sub-task.
-        repeated: how many of those were asked again of another process.
-    """
-
-    source: str
-    seed: int
-    steps: int
-    solved: bool
-    completed: bool
-    active_at: list[int]
-    first_at: list[int]
-    done_at: list[int]
-    best: list[float]
-    best_at: list[int]
-    abstains: tuple[Moment, ...]
-    differing: tuple[Moment, ...] = ()
-    judged: int = 0
-    repeated: int = 0
 
 
 @dataclass(eq=False)
@@ -86,15 +51,19 @@ class _Answers:
 
 
 class Replay:
-    """A program at work on a batch of episodes. Latches are new, and frames come in order."""
+    """A program at work on a batch of episodes. Latches are new, and frames come in order.
 
-    def __init__(self, program: RewardProgram, trajectories: Sequence[Trajectory]) -> None:
-        self._trajectories = trajectories
-        self._subtasks = len(program.subtasks)
+    Of the frames after a sub-task was done as many as ``after`` are looked at as well (None: all).
+    """
+
+    def __init__(self, program: RewardProgram, trajectories: Sequence[Trajectory], after: int | None = AFTER) -> None:
+        self._trajectories, self._until = trajectories, after
         self._holds = [subtask.hold for subtask in program.subtasks]
         self._answers = _Answers()
         self._differing: dict[int, float] = {}
         self._repeated: set[int] = set()
+        self._after: dict[tuple[int, int], list[float]] = {}
+        self._seconds: list[list[float]] = [[] for _ in program.subtasks]
         self.latch = Latch(program, len(trajectories))
         shapes = {trajectory.frames.shape[1:] for trajectory in trajectories}
         if len(shapes) > 1:
@@ -114,7 +83,8 @@ class Replay:
         return self.latch.completed(np.arange(len(self._trajectories)))
 
     def run(self, box: Box, after_step: Callable[[int], object] = lambda _: None, to_the_end: bool = False) -> None:
-        """Show every episode from its initial to its last frame; stop at an abstain unless ``to_the_end``."""
+        """Show every episode from its initial to its last frame, and then what follows on each sub-task to that one;
+        stop at an abstain unless ``to_the_end``, where nothing but the latch is of interest."""
         lengths = np.array([len(trajectory.frames) for trajectory in self._trajectories])
         for step in range(lengths.max(initial=0)):
             slots = np.flatnonzero(lengths > step)
@@ -122,6 +92,24 @@ class Replay:
             after_step(step)
             if self.abstained and not to_the_end:
                 return
+        if not to_the_end:
+            self._look_after(box)
+
+    def _look_after(self, box: Box) -> None:
+        """Ask what sub-tasks show in the frames after they were done, all in one go."""
+        asked = list(self._afterwards())
+        slots, tasks, steps = ([one[part] for one in asked] for part in range(3))
+        values, _ = self._ask(box, slots, steps, np.array(tasks, dtype=np.intp))
+        for slot, task, value in zip(slots, tasks, values.tolist(), strict=True):
+            self._after.setdefault((slot, task), []).append(value)
+
+    def _afterwards(self) -> Iterator[tuple[int, int, int]]:
+        """(slot, sub-task, frame) for the frames after a sub-task was done."""
+        for slot, (trajectory, tracks) in enumerate(zip(self._trajectories, self._tracks(), strict=True)):
+            last = len(trajectory.frames) - 1
+            for task, track in enumerate(tracks):
+                until = last if self._until is None else min(last, track.done_at + self._until)
+                yield from ((slot, task, step) for step in range(track.done_at + 1, until + 1) if track.done)
 
     def _show(self, box: Box, slots: Slots, step: int) -> None:
         def judge(rows: Slots, tasks: Slots) -> NDArray[np.float64]:
@@ -143,10 +131,18 @@ class Replay:
                 self._trajectories[slot].frames[step] for slot, step in zip(slots[part], steps[part], strict=True)
             ]
             initials = [self._initials[slot] for slot in slots[part]]
+            start_s = time.perf_counter()
             judgement = box.judge(np.stack(frames), np.stack(initials), tasks[part])
+            self._timed(tasks[part], time.perf_counter() - start_s)
             values[part] = judgement.values
             reasons |= {start + row: reason for row, reason in judgement.reasons.items()}
         return values, reasons
+
+    def _timed(self, tasks: Slots, seconds: float) -> None:
+        """Note what a question took, for the sub-tasks that make up a good part of it."""
+        for task, count in enumerate(np.bincount(tasks, minlength=len(self._seconds)).tolist()):
+            if count >= GOOD_PART * len(tasks):
+                self._seconds[task].append(seconds / count)
 
     def repeat(self, box: Box) -> None:
         """Ask ``REPEATED`` of the questions again, last first, of another process; note what it answers otherwise."""
@@ -162,44 +158,45 @@ class Replay:
 
     def episodes(self) -> Iterator[Episode]:
         """What came out, in the order of the trajectories."""
-        completed = self.completed
+        completed, tracks = self.completed, self._tracks()
+        cost = tuple(median(seconds) if seconds else 0.0 for seconds in self._seconds)
         rows: list[list[int]] = [[] for _ in self._trajectories]
         for row, slot in enumerate(self._answers.slots):
             rows[slot].append(row)
         for slot, trajectory in enumerate(self._trajectories):
-            yield self._episode(trajectory, rows[slot], bool(completed[slot]))
+            yield Episode(
+                source=trajectory.role,
+                seed=trajectory.seed,
+                steps=len(trajectory.frames) - 1,
+                solved=trajectory.success,
+                completed=bool(completed[slot]),
+                tracks=tracks[slot],
+                actions=trajectory.actions,
+                abstains=tuple(
+                    self._moment(row, self._answers.reasons[row]) for row in rows[slot] if row in self._answers.reasons
+                ),
+                differing=tuple(self._difference(row) for row in rows[slot] if row in self._differing),
+                judged=len(rows[slot]) + sum(len(track.after) for track in tracks[slot]),
+                repeated=len(self._repeated.intersection(rows[slot])),
+                cost=cost,
+            )
 
-    def _episode(self, trajectory: Trajectory, rows: list[int], completed: bool) -> Episode:
-        active_at, first_at, done_at, best_at = ([-1] * self._subtasks for _ in range(4))
-        best, held = [0.0] * self._subtasks, [0] * self._subtasks
-        for row in rows:
-            step, task, value = self._answers.steps[row], self._answers.tasks[row], self._answers.values[row]
-            active_at[task] = step if active_at[task] < 0 else active_at[task]
-            if value > best[task] or (best_at[task] < 0 and value >= best[task]):
-                best[task], best_at[task] = value, step
-            held[task] = held[task] + 1 if value >= DONE else 0
-            if held[task] == 1 and first_at[task] < 0:
-                first_at[task] = step
-            if held[task] >= self._holds[task]:
-                done_at[task] = step
-        return Episode(
-            source=trajectory.role,
-            seed=trajectory.seed,
-            steps=len(trajectory.frames) - 1,
-            solved=trajectory.success,
-            completed=completed,
-            active_at=active_at,
-            first_at=first_at,
-            done_at=done_at,
-            best=best,
-            best_at=best_at,
-            abstains=tuple(
-                self._moment(row, self._answers.reasons[row]) for row in rows if row in self._answers.reasons
-            ),
-            differing=tuple(self._difference(row) for row in rows if row in self._differing),
-            judged=len(rows),
-            repeated=len(self._repeated.intersection(rows)),
-        )
+    def _tracks(self) -> list[tuple[Track, ...]]:
+        """What each sub-task showed in each episode so far."""
+        since = np.full((len(self._trajectories), len(self._holds)), -1)
+        shown: dict[tuple[int, int], list[float]] = {}
+        answers = self._answers
+        for slot, step, task, value in zip(answers.slots, answers.steps, answers.tasks, answers.values, strict=True):
+            if since[slot, task] < 0:
+                since[slot, task] = step
+            shown.setdefault((slot, task), []).append(value)
+        return [
+            tuple(
+                Track(int(at), tuple(shown.get((slot, task), ())), tuple(self._after.get((slot, task), ())), hold)
+                for task, (at, hold) in enumerate(zip(row, self._holds, strict=True))
+            )
+            for slot, row in enumerate(since)
+        ]
 
     def _moment(self, row: int, note: str) -> Moment:
         return Moment(self._answers.steps[row], self._answers.tasks[row], note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from carl.program import RewardProgram
-from carl.verification.replay import Episode
+from carl.verification.episode import Episode
 from carl.verification.report import Check, Figure, FrameRef
 
 FRAMES_SHOWN = 5

@@ -37,7 +37,7 @@ RIGHT = {
     "UnlockPickup": ("key", "door", "put down", "box"),
 }
 WRONG = [
-    ("Empty-8x8", ("anything changed",), "random_completion", None),
+    ("Empty-8x8", ("anything changed",), "done_with_task", 0),
     ("Empty-8x8", ("green",), "already_done", 0),
     ("DoorKey-6x6", ("key", "goal", "door"), "already_done", 2),
     ("DoorKey-6x6", ("put down", "door", "goal"), "already_done", 0),

@@ -1,0 +1,273 @@
+"""Rules about when a sub-task is done: every expert gets there, not before its time, and for good."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import floor
+
+from carl.program import DONE
+from carl.statistics import exact_bound
+from carl.verification.episode import Episode, Track
+from carl.verification.report import Check, Figure, FrameRef
+from carl.verification.rule import Case, Evidence, Rule, deciding
+
+EXPERTS = frozenset({Evidence.EXPERTS})
+
+SLACK = 0.01
+"""Share of an expert's steps that the program may be ahead of the task's end. An episode of a hundred physical steps
+crosses its line within one; of discrete steps there are fewer."""
+
+USUAL = 2 / 3
+"""The actions that experts take most, up to this share of all, are those that move the agent. In MiniGrid they walk and
+turn, and neither undoes an event; what does (drop, toggle) they take once in an episode."""
+
+
+class ExpertsComplete(Rule):
+    """Every expert episode completes every sub-task in order (the paper's 100 %)."""
+
+    name = "experts_complete"
+    needs = EXPERTS
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task at which episodes end, with the best frame of each."""
+        experts = case.experts
+        figures: dict[str, Figure] = {
+            "completed": sum(episode.completed for episode in experts),
+            "episodes": len(experts),
+        }
+        if not experts:
+            return [self.failed("there are no expert episodes to judge by; collect some", figures)]
+        failed = []
+        for index in range(len(case.program.subtasks)):
+            stuck = [episode for episode in experts if _stuck_at(episode) == index]
+            if stuck:
+                hold = case.program.subtasks[index].hold
+                message = (
+                    f"{case.named(index)} never gets done in {len(stuck)} of {len(experts)} expert episodes, "
+                    "where the task is solved by the last frame"
+                ) + (f"; it has to be shown done in {hold} frames in a row" if hold > 1 else "")
+                refs = [_best_frame(episode, index) for episode in stuck]
+                failed.append(self.failed(message, figures | {"stuck": len(stuck)}, index, refs))
+        return failed or [self.passed(f"all {len(experts)} expert episodes complete every sub-task", figures)]
+
+
+def _stuck_at(episode: Episode) -> int | None:
+    """The first sub-task that is not done."""
+    return next((index for index, step in enumerate(episode.done_at) if step < 0), None)
+
+
+def _best_frame(episode: Episode, subtask: int) -> FrameRef:
+    track = episode.tracks[subtask]
+    best, at = track.best, track.best_at
+    got = f"at best {best:.4g}" + (f", at frame {at}" if best > 0 else " throughout")
+    return deciding(episode, episode.steps, subtask, "progress 1 by this last frame", got)
+
+
+class AlreadyDone(Rule):
+    """No sub-task is done at the frame where it becomes active.
+
+    On expert episodes that holds for all sub-tasks. On random ones it holds for those that are active in the initial
+    frame: random play may well do a later step before its turn (such as the second object first), which is not the
+    program's fault.
+    """
+
+    name = "already_done"
+    needs = EXPERTS
+    decisive = True
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task that was done too early."""
+        episodes = len(case.experts) + len(case.randoms)
+        failed = []
+        for index in range(len(case.program.subtasks)):
+            found = [*_done_at_once(case.experts, index), *_done_at_once(case.randoms, index, initially=True)]
+            if found:
+                message = (
+                    f"{case.named(index)} is already done at the frame where it becomes active, in {len(found)} of "
+                    f"{episodes} episodes; it has to be below 1 there, and 1 only once it is achieved"
+                )
+                failed.append(self.failed(message, {"already_done": len(found), "episodes": episodes}, index, found))
+        praise = "no sub-task is done at the frame where it becomes active"
+        return failed or [self.passed(praise, {"already_done": 0, "episodes": episodes})]
+
+
+def _done_at_once(episodes: Sequence[Episode], subtask: int, initially: bool = False) -> Iterator[FrameRef]:
+    """Frames at which a sub-task is active for the first time, and done; ``initially``: initial frames alone."""
+    for episode in episodes:
+        step = episode.tracks[subtask].active_at
+        if step == episode.tracks[subtask].first_at and (step == 0 or (step > 0 and not initially)):
+            yield deciding(episode, step, subtask, _turn(step, subtask), "1")
+
+
+def _turn(step: int, subtask: int) -> str:
+    return "below 1 in the initial frame" if step == 0 else f"below 1 where sub-task {subtask} was just done"
+
+
+class DoneWithTask(Rule):
+    """On expert episodes the last sub-task is done when the task is solved, at the last frame, and not before."""
+
+    name = "done_with_task"
+    needs = EXPERTS
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check, with the share of experts that were rewarded too early."""
+        early = [episode for episode in case.experts if _ahead(episode) > floor(SLACK * episode.steps)]
+        count, total = len(early), len(case.experts)
+        last = len(case.program.subtasks) - 1
+        figures: dict[str, Figure] = {
+            "early": count,
+            "episodes": total,
+            "bound": exact_bound(count, total),
+            "limit": self._limit,
+            "frames_early": max(map(_ahead, early), default=0),
+        }
+        if count <= self._limit * total:
+            return [
+                self.passed(
+                    f"all sub-tasks are done when the task is solved, in {total - count} of {total} expert episodes",
+                    figures,
+                )
+            ]
+        message = (
+            f"rewarded too early: {case.named(last)} is done before the task is solved, in {count} of {total} expert "
+            "episodes. Show 1 only where nothing is left to do, or add the sub-task that is missing"
+        )
+        refs = [
+            deciding(
+                one,
+                max(one.done_at),
+                last,
+                "below 1, as the task is not solved yet",
+                f"1, {_ahead(one)} frames before the task is solved",
+            )
+            for one in early
+        ]
+        return [self.failed(message, figures, last, refs)]
+
+
+def _ahead(episode: Episode) -> int:
+    """How many frames before its last one an episode completed the program; 0: not before."""
+    return episode.steps - max(episode.done_at) if episode.completed else 0
+
+
+class OnlySolved(Rule):
+    """What completes the program has solved the task, whoever plays: at most ``limit`` (a share) has not."""
+
+    def __init__(self, kind: Evidence, limit: float) -> None:
+        self.name, self.needs = f"only_solved_{kind}", frozenset({kind})
+        self._kind, self._limit = kind, limit
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check, with the share of episodes that completed the program without solving the task."""
+        episodes = case.episodes[self._kind]
+        false = [episode for episode in episodes if episode.completed and not episode.solved]
+        count, total = len(false), len(episodes)
+        figures: dict[str, Figure] = {
+            "completed": sum(episode.completed for episode in episodes),
+            "unsolved": count,
+            "episodes": total,
+            "bound": exact_bound(count, total),
+            "limit": self._limit,
+        }
+        message = f"{count} of {total} {self._kind} episodes complete every sub-task without solving the task"
+        if count <= self._limit * total:
+            return [self.passed(message, figures)]
+        last = len(case.program.subtasks) - 1
+        refs = [
+            deciding(one, max(one.done_at), None, "not all done, as the task is not solved", "all done")
+            for one in false
+        ]
+        message = f"rewarded too early: {message}; what {case.named(last)} shows is not what solves it"
+        return [self.failed(message, figures, last, refs)]
+
+
+class Lasting(Rule):
+    """A sub-task that got done stays so: what is undone by moving on was about to happen, and had not happened.
+
+    On expert episodes a sub-task may be undone only by another one's getting done, as a key is dropped: of at most
+    ``limit`` (a share) of the episodes not. In other play real events are undone as well (a door is closed again), but
+    not in the next ``AFTER`` frames by the actions that experts take most, which move the agent.
+
+    On 60 experts, 60 random, 45 half-trained and 70 cut episodes of DoorKey-6x6, Unlock and UnlockPickup each, events
+    were undone so in 0 % of both; being beside, near or in front of an object was in 80 to 100 % of the experts, and in
+    10 to 90 % of the others. Where the way is one of places and nothing lasts, as up a hill, the task raises the limit.
+    """
+
+    name = "lasting"
+    needs = EXPERTS
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task that does not last."""
+        usual = usual_actions(case.experts)
+        others = [one for kind, played in case.episodes.items() if kind is not Evidence.EXPERTS for one in played]
+        failed, shares = [], []
+        for index in range(len(case.program.subtasks)):
+            by_experts = [(one, _undone(one, index)) for one in case.experts if one.tracks[index].done]
+            by_others = [(one, _moved_on(one, index, usual)) for one in others if one.tracks[index].done]
+            for played, who in ((by_experts, "expert episodes"), (by_others, "other episodes, by moving on")):
+                undone = [(episode, step) for episode, step in played if step >= 0]
+                shares.append(len(undone) / len(played) if played else 0.0)
+                if len(undone) > self._limit * len(played):
+                    failed.append(self._refused(case, index, undone, len(played), who))
+                    break
+        return failed or [self.passed("what got done stays done", {"limit": self._limit, "undone": shares})]
+
+    def _refused(self, case: Case, index: int, undone: Sequence[tuple[Episode, int]], total: int, who: str) -> Check:
+        message = (
+            f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {total} {who}, so it was "
+            "about to happen and had not happened. Show 1 for what has changed and stays so, not for where the agent is"
+        )
+        figures: dict[str, Figure] = {
+            "undone": len(undone),
+            "episodes": total,
+            "bound": exact_bound(len(undone), total),
+            "limit": self._limit,
+        }
+        refs = [
+            deciding(
+                episode,
+                step,
+                index,
+                f"1 still, as at frame {episode.tracks[index].done_at}",
+                f"{episode.tracks[index].after[step - episode.tracks[index].done_at - 1]:.4g}",
+            )
+            for episode, step in undone
+        ]
+        return self.failed(message, figures, index, refs)
+
+
+def usual_actions(episodes: Sequence[Episode]) -> frozenset[int]:
+    """The commonest actions of a Discrete space, which make up ``USUAL`` of all in ``episodes``; none of another."""
+    taken = Counter(int(action) for one in episodes if _discrete(one) for action in one.actions.tolist())
+    usual: list[int] = []
+    for action, _ in taken.most_common():
+        if sum(taken[one] for one in usual) >= USUAL * taken.total():
+            break
+        usual.append(action)
+    return frozenset(usual)
+
+
+def _discrete(episode: Episode) -> bool:
+    return episode.actions.ndim == 1 and episode.actions.dtype.kind in "iu"
+
+
+def _first_below(track: Track) -> int:
+    """The first frame after a sub-task was done at which it was not shown so; -1: there is none."""
+    return next((track.done_at + 1 + at for at, value in enumerate(track.after) if value < DONE), -1)
+
+
+def _undone(episode: Episode, subtask: int) -> int:
+    """The frame at which a sub-task is undone while no other one gets done; -1: there is none."""
+    step = _first_below(episode.tracks[subtask])
+    return -1 if step in (track.first_at for track in episode.tracks) else step
+
+
+def _moved_on(episode: Episode, subtask: int, usual: frozenset[int]) -> int:
+    """The frame to which one of the ``usual`` actions led and undid a sub-task; -1: there is none."""
+    step = _undone(episode, subtask)
+    return step if step > 0 and _discrete(episode) and int(episode.actions[step - 1]) in usual else -1

@@ -1,0 +1,162 @@
+"""Rules about what is paid: not for anybody's play, nothing for nothing, and each sub-task for something of its own."""
+
+from collections.abc import Iterator
+from statistics import fmean
+
+from carl.statistics import exact_bound, wilson_interval
+from carl.verification.episode import Episode
+from carl.verification.report import Check, Figure, FrameRef
+from carl.verification.rule import Case, Evidence, Rule, deciding
+from carl.verification.rules_near import concordance, graded
+
+EACH = 2.5
+"""A sub-task may pay so many times as large a share of its own weight in part as all together may of the return."""
+
+TELLING = 10
+"""Partial progress that tells who is nearer to a sub-task may pay so many times as much: random play comes near to
+things too. Distances graded up to 0.8 pay it 3 % of the return on Unlock and DoorKey-8x8, and heights 15 % on
+MountainCarContinuous, where a car that rolls down one hill climbs the other."""
+
+TELLS = 0.02
+"""Least share of episodes that stop before, and after, a sub-task that is needed."""
+
+
+class RandomCompletion(Rule):
+    """At most ``limit`` (a share) of at least ``fewest`` random episodes complete every sub-task."""
+
+    name = "random_completion"
+    needs = frozenset({Evidence.RANDOMS})
+
+    def __init__(self, limit: float, fewest: int) -> None:
+        self._limit, self._fewest = limit, fewest
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check, with the share, its 95 % interval (Wilson 1927), and what it is at most at 95 % confidence."""
+        randoms = case.randoms
+        done = [episode for episode in randoms if episode.completed]
+        share = len(done) / len(randoms) if randoms else 0.0
+        subtasks = range(len(case.program.subtasks))
+        figures: dict[str, Figure] = {
+            "share": share,
+            "interval": list(wilson_interval(len(done), len(randoms))),
+            "bound": exact_bound(len(done), len(randoms)),
+            "limit": self._limit,
+            "episodes": len(randoms),
+            "solved": sum(episode.solved for episode in randoms),
+            "done_per_subtask": [float(sum(one.done_at[index] >= 0 for one in randoms)) for index in subtasks],
+        }
+        message = f"{len(done)} of {len(randoms)} episodes of random play complete every sub-task"
+        if len(randoms) < self._fewest:
+            message += f"; {self._fewest} episodes are needed to judge by: collect more"
+        else:
+            message += f"; at most {self._limit:.0%} may"
+            if share <= self._limit:
+                return [self.passed(message, figures)]
+            message += ", so the sub-tasks together are too easily fulfilled"
+        return [self.failed(message, figures, None, [_completion(episode) for episode in done])]
+
+
+def _completion(episode: Episode) -> FrameRef:
+    return deciding(episode, max(episode.done_at), None, "not all sub-tasks done", "all done")
+
+
+class ForNothing(Rule):
+    """What play that aims at nothing earns in part, on sub-tasks that it never gets done, is at most ``limit``.
+
+    It is the mean over episodes of one kind, as a share of the return. Where all that is paid in part grows with how
+    near its sub-task is, ``TELLING`` times as much may be paid.
+    """
+
+    def __init__(self, kind: Evidence, limit: float) -> None:
+        self.name, self.needs = f"for_nothing_{kind}", frozenset({Evidence.EXPERTS, kind})
+        self._kind, self._limit = kind, limit
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check for the whole, or a failed one for the sub-task that pays most, or for each that pays too much."""
+        paid = [self._paid(case, index) for index in range(len(case.program.subtasks))]
+        total = fmean([sum(each) / case.program.max_return for each in zip(*paid, strict=True)])
+        limit = self._limit * (TELLING if self._telling(case) else 1.0)
+        shares = [fmean(each) / one.weight for each, one in zip(paid, case.program.subtasks, strict=True)]
+        figures: dict[str, Figure] = {
+            "share": total,
+            "limit": limit,
+            "shares": shares,
+            "limit_each": EACH * limit,
+        }
+        episodes = len(case.episodes[self._kind])
+        figures |= {"episodes": episodes, "bound": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
+        what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
+        worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
+        if total <= limit and max(shares) <= EACH * limit:
+            return [self.passed(f"{self._kind} play earns {what}", figures)]
+        message = (
+            f"paid for nothing: {self._kind} play earns {what}, where {limit:.1%} may be; {case.named(worst)} pays "
+            f"{shares[worst]:.1%} of its weight. Pay for what brings it nearer to being done, and less, or nothing"
+        )
+        return [self.failed(message, figures, worst, [*self._frames(case, worst)])]
+
+    def _paid(self, case: Case, index: int) -> list[float]:
+        """What each episode earned in part from a sub-task that it never got done."""
+        weight = case.program.subtasks[index].weight
+        tracks = (episode.tracks[index] for episode in case.episodes[self._kind])
+        return [0.0 if track.done else weight * track.part for track in tracks]
+
+    def _telling(self, case: Case) -> bool:
+        """Whether all partial progress tells experts apart who are nearer and farther."""
+        return all(
+            concordance(case.experts, index).tells for index in range(len(case.program.subtasks)) if graded(case, index)
+        )
+
+    def _frames(self, case: Case, index: int) -> Iterator[FrameRef]:
+        """The frames that paid most."""
+        found = [(one, one.tracks[index]) for one in case.episodes[self._kind] if not one.tracks[index].done]
+        for episode, track in sorted(found, key=lambda pair: -pair[1].part):
+            expected = f"about {track.shown[0]:.4g} as at frame {track.active_at}" if track.shown else ""
+            if track.part > 0:
+                yield deciding(episode, track.best_at, index, expected, f"{track.best:.4g}, and never done")
+
+
+class Needed(Rule):
+    """Every sub-task is needed, or is called an ornament. A check that passes in any case, and says which.
+
+    Without the last one an expert would be done before the task is. Another one is needed if it tells episodes apart:
+    some play gets it done and not the next one, which is paid by nothing else, and some does not get it done.
+    """
+
+    name = "needed"
+    needs = frozenset({Evidence.EXPERTS, Evidence.RANDOMS})
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check; its figures have the shares of episodes that stop after and before each sub-task."""
+        last = len(case.program.subtasks) - 1
+        after = [self._share(case, index, after=True) for index in range(last)]
+        before = [self._share(case, index, after=False) for index in range(last)]
+        ornaments = [index for index in range(last) if min(after[index], before[index]) < TELLS]
+        figures: dict[str, Figure] = {
+            "ornaments": [float(index + 1) for index in ornaments],
+            "stop_after": after,
+            "stop_before": before,
+            "least": TELLS,
+            "experts_early_without_the_last": self._early(case),
+        }
+        if not ornaments:
+            return [self.passed("every sub-task is needed: without it, some play would earn another share", figures)]
+        named = "; ".join(
+            f"{case.named(index)}: {after[index]:.1%} of the episodes stop after it, {before[index]:.1%} before it"
+            for index in ornaments
+        )
+        return [self.passed(f"an ornament, without which next to nothing changes: {named}", figures)]
+
+    def _share(self, case: Case, index: int, *, after: bool) -> float:
+        """The share of the episodes that had this sub-task's turn and ended after it was done, or before."""
+        here = [one for one in case.everything if one.tracks[index].shown]
+        if after:
+            stopped = [one for one in here if one.tracks[index].done and not one.tracks[index + 1].done]
+        else:
+            stopped = [one for one in here if not one.tracks[index].done]
+        return len(stopped) / len(here) if here else 0.0
+
+    def _early(self, case: Case) -> float:
+        """The share of the experts that would be done too early without the last sub-task."""
+        early = [0 <= max((track.done_at for track in one.tracks[:-1]), default=0) < one.steps for one in case.experts]
+        return fmean(early) if early else 0.0

@@ -1,0 +1,133 @@
+"""Rules about the code at work: it keeps to the policy, answers every frame, the same each time, and fast."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+from carl.sandbox.policy import violations
+from carl.sandbox.source import Violation
+from carl.verification.episode import Episode, Moment
+from carl.verification.report import Check, Figure, FrameRef
+from carl.verification.rule import Case, Evidence, Rule, deciding
+
+
+class StaticPolicy(Rule):
+    """Every sub-task's code keeps to what programs may contain."""
+
+    name = "static_policy"
+    decisive = True
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task with a violation."""
+        found = [violations(subtask.code) for subtask in case.program.subtasks]
+        failed = [self._refused(case, index, listed) for index, listed in enumerate(found) if listed]
+        return failed or [self.passed("the code contains nothing that is not allowed", {"violations": 0})]
+
+    def _refused(self, case: Case, subtask: int, listed: Sequence[Violation]) -> Check:
+        lines = "\n".join(f"- {violation}" for violation in listed)
+        message = f"the code of {case.named(subtask)} is not allowed:\n{lines}"
+        return self.failed(message, {"violations": len(listed)}, subtask)
+
+
+class _ByMoment(Rule):
+    """A rule that fails for every sub-task with at least one such moment."""
+
+    needs = frozenset({Evidence.EXPERTS})
+    expected: str
+    complaint: str
+    praise: str
+
+    @abstractmethod
+    def moments(self, episode: Episode) -> Sequence[Moment]:
+        """The moments that speak against the program."""
+
+    @abstractmethod
+    def looked_at(self, episode: Episode) -> int:
+        """In how many frames they were looked for."""
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task with such moments, which it counts."""
+        looked_at = sum(self.looked_at(episode) for episode in case.everything)
+        failed = []
+        for index in range(len(case.program.subtasks)):
+            found = [*self._found(case, index)]
+            if found:
+                message = f"{case.named(index)} {self.complaint}, at {len(found)} of {looked_at} frames"
+                failed.append(self.failed(message, {"frames": looked_at, self.name: len(found)}, index, found))
+        return failed or [self.passed(self.praise, {"frames": looked_at, self.name: 0})]
+
+    def _found(self, case: Case, subtask: int) -> Iterator[FrameRef]:
+        for episode in case.everything:
+            for moment in self.moments(episode):
+                if moment.subtask == subtask:
+                    yield deciding(episode, moment.step, subtask, self.expected, moment.note)
+
+
+class Abstains(_ByMoment):
+    """Every judged frame gets a value.
+
+    After an abstain the rest is not replayed, so completion is then not judged.
+    """
+
+    name = "abstains"
+    decisive = True
+    expected = "a number in [0, 1]"
+    complaint = "gave no number in [0, 1]"
+    praise = "every frame got a number in [0, 1]"
+
+    def moments(self, episode: Episode) -> Sequence[Moment]:
+        """Where the program gave no answer."""
+        return episode.abstains
+
+    def looked_at(self, episode: Episode) -> int:
+        """All frames that it was asked about."""
+        return episode.judged
+
+
+class Deterministic(_ByMoment):
+    """A second run, in another process and order, gives the same numbers to the last bit."""
+
+    name = "deterministic"
+    expected = "the same number in every run"
+    complaint = "gave different numbers for the same two frames"
+    praise = "a second run gave the same numbers"
+
+    def moments(self, episode: Episode) -> Sequence[Moment]:
+        """Where the second run gave another answer."""
+        return episode.differing
+
+    def looked_at(self, episode: Episode) -> int:
+        """The frames that the second run was asked about."""
+        return episode.repeated
+
+
+class Cost(Rule):
+    """A judgement takes at most ``limit_s`` seconds, so that rewards do not slow a training down.
+
+    What counts is the fastest batch's median request, divided by its frames: other processes make single requests slow,
+    and hardly all of them.
+    """
+
+    name = "cost"
+    needs = frozenset({Evidence.EXPERTS})
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+
+    def judge(self, case: Case) -> list[Check]:
+        """One failed check for every sub-task that is too slow."""
+        costs = [self._cost(case, index) for index in range(len(case.program.subtasks))]
+        limit: dict[str, Figure] = {"limit_ms": 1000 * self._limit_s}
+        failed = [self._refused(case, index, cost, limit) for index, cost in enumerate(costs) if cost > self._limit_s]
+        most = 1000 * max(costs)
+        took = f"a judgement takes at most {most:.3g} ms; {1000 * self._limit_s:.3g} ms may be taken"
+        return failed or [self.passed(took, limit | {"ms_per_frame": most})]
+
+    def _cost(self, case: Case, index: int) -> float:
+        return min((one.cost[index] for one in case.everything if one.cost and one.cost[index]), default=0.0)
+
+    def _refused(self, case: Case, index: int, cost: float, limit: dict[str, Figure]) -> Check:
+        message = (
+            f"too slow: {case.named(index)} takes {1000 * cost:.3g} ms a frame; {1000 * self._limit_s:.3g} ms may "
+            "be taken. Look at fewer pixels, and at all of them at once"
+        )
+        return self.failed(message, limit | {"ms_per_frame": 1000 * cost}, index)

@@ -1,0 +1,169 @@
+"""Every rule with a program that it alone rejects, on episodes of MiniGrid; and good programs, which pass them all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import zoo
+from carl.config import VerifyConfig
+from carl.nano import programs
+from carl.program import RewardProgram, SubTask
+from carl.verification import Case, Check, Evidence, Gate, default_rules
+from carl.verification.episode import Episode, Track
+from carl.verification.rules_done import usual_actions
+from carl.verification.rules_near import concordance
+from carl.verification.rules_paid import Needed
+from carl.verification.rules_running import Cost
+from tests.verification.played import RANDOMS, evidence
+
+CONFIG = VerifyConfig(min_randoms=6, max_frame_ms=1000.0)
+KEY, DOOR, GOAL = programs.PICK_UP_KEY, programs.OPEN_DOOR, programs.REACH_GOAL
+
+CLOSED_AGAIN = DOOR.replace("def progress", "def open_door") + GOAL.replace("from carl import vision\n", "").replace(
+    "    return float(", "    return float(open_door(frame, initial) < 1 or "
+)
+"""Done also where the door was closed again, which no expert does."""
+
+
+def three(key: str = KEY, door: str = DOOR, goal: str = GOAL) -> RewardProgram:
+    named = {"take the key": key, "open the door": door, "reach the goal": goal}
+    return RewardProgram(subtasks=tuple(SubTask(name=name, code=code) for name, code in named.items()))
+
+
+def refusals(program: RewardProgram, brought, without: str = "") -> list[Check]:
+    """The failed checks of the default rules, but for those whose name begins so."""
+    rules = tuple(rule for rule in default_rules(CONFIG) if not (without and rule.name.startswith(without)))
+    return list(replace(Gate.of(CONFIG), rules=rules).judge(program, brought).failed)
+
+
+def rejected_by_it_alone(name: str, program: RewardProgram, brought) -> Check:
+    """The failed check of the rule of that name; without it (and its like on other evidence) the program passes."""
+    found = refusals(program, brought)
+    assert {check.name.removesuffix(f"_{kind}") for check in found for kind in Evidence if kind in check.name} | {
+        check.name for check in found if not any(kind in check.name for kind in Evidence)
+    } == {name}, [str(check) for check in found]
+    assert refusals(program, brought, without=name) == []
+    assert found[0].frames
+    return found[0]
+
+
+def some(task: str, *kinds: Evidence, randoms: int = RANDOMS):
+    brought = {kind: evidence(task)[kind] for kind in kinds or evidence(task)}
+    return brought | {Evidence.RANDOMS: brought[Evidence.RANDOMS][:randoms]}
+
+
+@pytest.mark.parametrize("task", ["DoorKey-6x6", "Unlock"])
+def test_good_programs_pass_on_all_evidence(task):
+    for one in zoo.good_programs(task):
+        if one.kind == "good" or one.name.endswith("at most 0.5"):
+            assert refusals(one.program, evidence(task)) == [], one.name
+
+
+def test_a_dropped_last_sub_task_is_done_before_the_task():
+    program = RewardProgram(subtasks=three().subtasks[:2])
+    check = rejected_by_it_alone(
+        "done_with_task", program, some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS, randoms=6)
+    )
+    assert check.subtask == 1
+    assert check.message.startswith(
+        "rewarded too early: sub-task 2 ('open the door') is done before the task is solved"
+    )
+    assert (check.figures["early"], check.figures["episodes"], check.figures["bound"]) == (24, 24, 1.0)
+    assert "frames before the task is solved" in check.frames[0].got
+
+
+def test_standing_before_the_door_is_not_having_opened_it():
+    check = rejected_by_it_alone("lasting", three(door=zoo.facing("door")), evidence("DoorKey-6x6"))
+    assert check.subtask == 1
+    assert "it was about to happen and had not happened" in check.message
+    assert check.figures["undone"] > 0.8 * check.figures["episodes"]
+
+
+def test_an_event_that_play_undoes_lasts():
+    """Half-trained play drops keys and closes doors again; that is no fault of the program."""
+    assert refusals(three(), evidence("DoorKey-6x6")) == []
+
+
+def test_progress_by_something_else_than_nearness_is_misread():
+    part = "    part = 0.6 * vision.centre(agent_of(frame, thing_of(initial)))[0] / frame.shape[1]\n"
+    column = three(**{kind: zoo.graded_by(kind, part) for kind in ("key", "door")})
+    check = rejected_by_it_alone("degrees", column, evidence("DoorKey-6x6"))
+    assert check.message.startswith("misread: the partial progress of sub-task 1 ('take the key')")
+    assert check.figures["concordance"] < check.figures["least"]
+    assert "as it is far from done" in check.frames[0].expected
+
+
+def test_having_moved_is_paid_for_nothing():
+    moved = three(key=zoo.graded_by("key", "    part = 0.3 * float(vision.changed(frame, initial).any())\n"))
+    few = some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS)
+    check = rejected_by_it_alone("for_nothing", moved, few | {Evidence.EXPERTS: few[Evidence.EXPERTS][:5]})
+    assert check.message.startswith("paid for nothing: random play earns")
+    assert check.figures["share"] > check.figures["limit"] == 0.02
+    assert "never done" in check.frames[0].got
+
+
+def test_what_an_expert_never_does_may_not_complete_the_program():
+    check = rejected_by_it_alone("only_solved", three(goal=CLOSED_AGAIN), evidence("DoorKey-6x6"))
+    assert "complete every sub-task without solving the task" in check.message
+    assert check.figures["unsolved"] > 0
+    lenient = CONFIG.model_copy(update={"max_unsolved": 0.5})
+    assert Gate.of(lenient).judge(three(goal=CLOSED_AGAIN), evidence("DoorKey-6x6")).accepted
+
+
+def test_a_slow_program_is_rejected_and_the_embedded_ones_are_not():
+    slow = three(key=KEY.replace("    # the key", "    sum(range(1_500_000))\n    # the key"))
+    few = {kind: episodes[:3] for kind, episodes in some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS).items()}
+    strict = VerifyConfig(min_randoms=3)
+    (check,) = Gate.of(strict).judge(slow, few).failed
+    assert (check.name, check.subtask) == ("cost", 0)
+    assert check.figures["ms_per_frame"] > check.figures["limit_ms"] == 10.0
+
+
+def played(
+    *tracks: Track, source: str = "random", steps: int = 20, solved: bool = False, cost: tuple[float, ...] = ()
+) -> Episode:
+    """An episode in which sub-tasks showed that."""
+    done = all(track.done for track in tracks)
+    return Episode(source, 0, steps, solved, done, tracks, np.zeros(steps, dtype=np.int64), cost=cost)
+
+
+def test_the_cheapest_batch_decides_on_a_busy_machine():
+    costs = [played(cost=(0.001, 0.034, 0.0)), played(cost=(0.001, 0.004, 0.0))]
+    assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs}))[0].passed
+    check = Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs[:1]}))[0]
+    assert (check.passed, check.subtask, check.figures["ms_per_frame"]) == (False, 1, 34.0)
+    assert check.message.startswith("too slow: sub-task 2 ('open the door') takes 34 ms a frame; 10 ms may be")
+
+
+def test_a_sub_task_that_everybody_gets_done_is_an_ornament():
+    two = RewardProgram(subtasks=three().subtasks[:2])
+    moved = [played(Track(0, (0.0, 1.0)), Track(1, (0.0,) * 19)) for _ in range(60)]
+    experts = [played(Track(0, (0.0, 1.0)), Track(1, (0.0, 1.0)), steps=2, solved=True)]
+    (check,) = Needed().judge(Case(two, {Evidence.EXPERTS: experts, Evidence.RANDOMS: moved}))
+    assert (check.passed, check.figures["ornaments"]) == (True, [1.0])
+    assert "an ornament" in check.message
+    assert "sub-task 1 ('take the key')" in check.message
+    stays = [played(Track(0, (0.0,) * 20), Track()) for _ in range(20)]
+    (check,) = Needed().judge(Case(two, {Evidence.EXPERTS: experts, Evidence.RANDOMS: moved + stays}))
+    assert (check.passed, check.figures["ornaments"]) == (True, [])
+
+
+def test_the_actions_that_experts_take_most_are_those_that_move():
+    assert usual_actions(
+        evidence("DoorKey-6x6")[Evidence.EXPERTS]
+        and [replace(played(), actions=one.actions) for one in evidence("DoorKey-6x6")[Evidence.EXPERTS]]
+    ) <= {0, 1, 2}
+    assert usual_actions([replace(played(), actions=np.zeros((20, 1)))]) == frozenset()
+
+
+def test_concordance_is_that_of_the_pairs():
+    """Nearer means more in one of two pairs; a timer shows the same wherever elapsed time is the same."""
+    soon = [played(Track(0, (0.0, value, 1.0))) for value in (0.4, 0.2)]
+    late = [played(Track(0, (0.0, 0.3, *[0.5] * 18)))]
+    found = concordance([*soon, *late], 0)
+    assert found.pairs == 4
+    assert found.share == pytest.approx((0.5 + 0.5 + 1 + 0) / 4)
+    assert found.worst[0][0] == pytest.approx(0.1)
+    timer = [played(Track(0, (0.1, 0.2, 0.3, 1.0))), played(Track(0, (0.1, 0.2, 0.3, 0.4, 0.5)))]
+    assert concordance(timer, 0).share == 0.5
