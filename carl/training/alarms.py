@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from carl.program import DONE, RewardProgram
 from carl.statistics import exact_bound
-from carl.verification.replay import Episode
+from carl.verification.episode import Episode
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
 

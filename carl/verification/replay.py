@@ -24,6 +24,9 @@ REPEATED = 1_000
 AFTER = 3
 """Frames after a sub-task was done that are looked at as well, to see whether it lasts."""
 
+TIMED = 8
+"""Rows of a question from which on its seconds are noted: of fewer, a busy machine's delays are the greater part."""
+
 GOOD_PART = 0.25
 """Share of a question's rows from which on its seconds say what a sub-task costs, at most fourfold."""
 
@@ -141,7 +144,7 @@ class Replay:
     def _timed(self, tasks: Slots, seconds: float) -> None:
         """Note what a question took, for the sub-tasks that make up a good part of it."""
         for task, count in enumerate(np.bincount(tasks, minlength=len(self._seconds)).tolist()):
-            if count >= GOOD_PART * len(tasks):
+            if len(tasks) >= TIMED and count >= GOOD_PART * len(tasks):
                 self._seconds[task].append(seconds / count)
 
     def repeat(self, box: Box) -> None:

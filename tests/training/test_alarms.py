@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from carl.program import RewardProgram, SubTask
 from carl.training.alarms import CompletedUnsolved, Point, alarms_of, at_least, at_most, completions_unsolved
 from carl.training.evaluation import Outcome
-from carl.verification.replay import Episode
+from carl.verification.episode import Episode, Track
 from carl.verification.rule import Case, Evidence
 
 CODE = "def progress(frame, initial):\n    return 0.0\n"
@@ -67,12 +68,8 @@ EPISODE = Episode(
     steps=100,
     solved=False,
     completed=True,
-    active_at=[0, 3],
-    first_at=[3, 9],
-    done_at=[3, 9],
-    best=[1.0, 1.0],
-    best_at=[3, 9],
-    abstains=(),
+    tracks=(Track(0, (0.0, 0.0, 0.0, 1.0)), Track(3, (0.0,) * 6 + (1.0,))),
+    actions=np.zeros(100, dtype=np.int64),
 )
 
 
