@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo import PLANS, Named, bad_programs, good_programs
-
 from benchmarks.quality.accuracy import Judged, judged
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept
+from benchmarks.zoo import PLANS, Named, bad_programs, good_programs
 from carl.cluster.session import ray_running
 from carl.config import VerifyConfig
 from carl.console.progress import Progress
