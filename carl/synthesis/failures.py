@@ -11,12 +11,18 @@ EARLY, UNEARNED, MISREAD, WEAK = "rewarded too early", "paid for nothing", "misr
 
 WORDS = {
     "already_done": EARLY,
+    "done_with_task": EARLY,
+    "lasting": EARLY,
+    "only_solved": EARLY,
+    "for_nothing": UNEARNED,
     "random_completion": UNEARNED,
-    "experts_complete": MISREAD,
     "abstains": MISREAD,
     "deterministic": MISREAD,
+    "experts_complete": MISREAD,
+    "stable": MISREAD,
+    "degrees": WEAK,
 }
-"""How a program failed, by the name of the rule that it failed. What is not here is named by the rule alone."""
+"""How a program failed, by the beginning of the name of the rule that it failed. Another rule's own name says it."""
 
 CASES = 3
 """Failing frames that are shown."""
@@ -62,11 +68,18 @@ def _in_order(check: Check) -> list[FrameRef]:
 
 
 def _words(check: Check) -> str:
-    return WORDS.get(check.name, check.name.replace("_", " "))
+    """The words that the message begins with, else those of the rule."""
+    said = check.message.partition(":")[0].casefold()
+    if said in WORDS.values():
+        return said
+    named = (words for name, words in WORDS.items() if check.name.startswith(name))
+    return next(named, check.name.replace("_", " "))
 
 
 def _told(check: Check, frames: Sequence[FrameRef]) -> str:
-    return "\n".join([f"{_words(check).capitalize()}: {check.message}", *_lines(frames)])
+    words = _words(check)
+    message = check.message[len(words) + 1 :].strip() if check.message.casefold().startswith(words) else check.message
+    return "\n".join([f"{words.capitalize()}: {message}", *_lines(frames)])
 
 
 def _lines(frames: Iterable[FrameRef]) -> list[str]:

@@ -84,13 +84,15 @@ def test_findings_are_in_the_words_of_reward_designers_shortest_case_first() -> 
     misread = Check(name="experts_complete", passed=False, subtask=1, message="never done", frames=refs(4, source="x"))
     fine = Check(name="static_policy", passed=True, message="fine")
     unknown = Check(name="some_rule", passed=False, message="no")
-    found = Findings.of(report(fine, early, misread, unknown))
+    unearned = Check(name="for_nothing_random", passed=False, message="paid for nothing: random play earns 9 %")
+    found = Findings.of(report(fine, early, misread, unknown, unearned))
     assert found.text.splitlines() == [
         "Rewarded too early: done at once",
         *(f"- random episode 5, frame {step}: sub-task 1: expected below 1; got 1" for step in (3, 7, 9)),
         "Misread: never done",
         "- x episode 5, frame 4: sub-task 1: expected below 1; got 1",
         "Some rule: no",
+        "Paid for nothing: random play earns 9 %",
     ]
     assert [(each.frame.step, each.words) for each in found.cases] == [
         (3, "rewarded too early"),
