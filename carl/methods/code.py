@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", code="def progress(frame, initial):\n    return 0.0\n"),))
 """A program that judges any frame."""
 
+OTHERWISE = (
+    "Try another --seed, more requests (synthesis.max_requests) or samples (synthesis.samples), or a larger model"
+)
+MORE_EPISODES = "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
+"""What to do where a search ended without a program."""
+
 
 class CodeConfig(RunConfig):
     """A run whose reward is a program that a VLM writes."""
@@ -99,13 +105,8 @@ def synthesize(work: Work[CodeConfig]) -> None:
     work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     _keep_synthesis(work, found, client)
-    if found.program is None and held_out.used_up:
-        raise _used_up(ledger)
     if found.program is None:
-        raise ProgramError(
-            f"{found.outcome}. {ledger.folder} holds what was tried and why it was rejected; try "
-            "another --seed, more synthesis.samples, or a larger model"
-        )
+        raise ProgramError(_nothing_found(found, ledger))
     accepted = next(one for one in found.candidates if one.program.id == found.program.id)
     origin = provenance_of(work, accepted, "a vision-language model")
     program = found.program.model_copy(update={"provenance": origin})
@@ -292,10 +293,19 @@ def _held_out_gate(
 def _used_up(ledger: "Ledger") -> ProgramError:
     from carl.synthesis.search import HELD_OUT_FAILED
 
-    return ProgramError(
-        f"{HELD_OUT_FAILED}; see {ledger.folder}. Try more episodes (collect.experts, collect.randoms) in another "
-        "--run-dir"
-    )
+    return ProgramError(f"{HELD_OUT_FAILED}; see {ledger.folder}. {MORE_EPISODES}")
+
+
+def _nothing_found(found: "Found", ledger: "Ledger") -> str:
+    """How a search ended without a program, what got furthest, and what to do."""
+    from carl.synthesis.search import HELD_OUT_FAILED
+    from carl.synthesis.standing import shortfall
+
+    best = found.best
+    if best is None:
+        return f"{found.outcome}. {OTHERWISE}"
+    advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else OTHERWISE
+    return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"
 
 
 def _budget(config: SynthesisConfig) -> "Budget":

@@ -18,8 +18,9 @@ _OLDER = re.compile(r"held-out-(\d+)-[0-9a-f]+\.json")
 class Ledger:
     """A folder with one JSON file for each candidate and for each answer that was none.
 
-    A candidate's file holds its ``number``, ``program``, ``report``, ``cost``, what the search had ``spent`` by then,
-    and, once it was judged on held-out episodes, ``held_out``: the number of their ``set`` and the ``report``.
+    A candidate's file holds its ``number``, ``proposer``, ``program``, ``report`` and ``cost``, what the search had
+    ``spent`` by then, and, once it was judged on held-out episodes, ``held_out``: the number of their ``set`` and the
+    ``report``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,14 +29,19 @@ class Ledger:
     def keep(self, candidate: Candidate) -> None:
         """Write a candidate's file; raises ConfigError."""
         self._write(
-            f"{candidate.number:02d}-{candidate.program.id}",
+            self.path(candidate).stem,
             candidate.program,
             candidate.report,
             candidate.held_out,
             number=candidate.number,
+            proposer=candidate.proposer,
             cost=asdict(candidate.cost),
             spent=asdict(candidate.spent),
         )
+
+    def path(self, candidate: Candidate) -> Path:
+        """Where a candidate's file lies."""
+        return self.folder / f"{candidate.number:02d}-{candidate.program.id}.json"
 
     def refuse(self, program: RewardProgram, verdict: HeldOut) -> None:
         """Write that held-out episodes speak against a program of whatever origin; raises ConfigError."""

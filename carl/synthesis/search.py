@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from carl.program import RewardProgram
+from carl.synthesis.standing import furthest
 from carl.synthesis.tried import (
     Budget,
     BudgetSpentError,
@@ -19,10 +20,10 @@ from carl.synthesis.tried import (
 )
 from carl.verification.report import VerificationReport
 
-VERDICTS = 3
-"""Programs that may fail on held-out episodes before a search gives up."""
+VERDICTS = 10
+"""Sets of held-out episodes that may refuse a program before a search gives up."""
 
-HELD_OUT_FAILED = f"{VERDICTS} programs survived synthesis and failed on fresh episodes"
+HELD_OUT_FAILED = f"{VERDICTS} sets of fresh episodes refused programs that had survived all others"
 """Why a search ends then."""
 
 Judge = Callable[[RewardProgram], VerificationReport]
@@ -32,8 +33,8 @@ OnCandidate = Callable[[Candidate], None]
 class HeldOutGate:
     """Verdicts on episodes that the search never saw.
 
-    What survives a set of episodes that refused another program may have been chosen for that: so each refusal takes
-    its set with it, and there are ``VERDICTS`` sets.
+    What survives a set of episodes that refused another program may have been chosen for that. So a set that refused
+    one accepts none: every later program has to survive it before it is judged on a new set. There are ``VERDICTS``.
     """
 
     def __init__(
@@ -44,19 +45,21 @@ class HeldOutGate:
         self._refused = {each.report.program_id: each for each in refused}
 
     @property
-    def used_up(self) -> bool:
-        """Whether no set is left."""
-        return len(self._refused) >= VERDICTS
+    def used(self) -> int:
+        """How many sets have refused a program."""
+        return max((each.number for each in self._refused.values()), default=0)
 
     def judge(self, program: RewardProgram) -> HeldOut | None:
-        """The verdict on a program, without judging a refused one again; None if no set is left."""
-        if program.id in self._refused or self.used_up:
-            return self._refused.get(program.id)
-        number = len(self._refused) + 1
-        verdict = HeldOut(number, self._judge(program, number))
-        if not verdict.report.accepted:
-            self._refused[program.id] = verdict
-        return verdict
+        """The verdict on a program, without judging a refused one again; None if it survives and no set is left."""
+        if program.id in self._refused:
+            return self._refused[program.id]
+        verdict = None
+        for number in range(1, min(self.used + 1, VERDICTS) + 1):
+            verdict = HeldOut(number, self._judge(program, number))
+            if not verdict.report.accepted:
+                self._refused[program.id] = verdict
+                return verdict
+        return verdict if verdict and verdict.number > self.used else None
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,16 @@ class Found:
     stopped: str
 
     @property
+    def best(self) -> Candidate | None:
+        """The candidate that got furthest; None if nothing was tried."""
+        return furthest(self.candidates)
+
+    @property
     def outcome(self) -> str:
         """How it ended, in a sentence, with the commonest reason for which answers or programs were rejected."""
         found = [_unusable(self.rejections, self.answers)] if self.rejections else []
         if not self.candidates:
-            return "; ".join([f"the model wrote no program that could be tried: {self.stopped}", *found])
+            return "; ".join([f"there was no program to try: {self.stopped}", *found])
         if self.program:
             return self.stopped
         return "; ".join([f"no program survived verification: {self.stopped}", _failed(self.candidates), *found])
@@ -120,49 +128,71 @@ def search(
 ) -> Found:
     """Judge what ``proposers``, listed cheapest first, propose, each program once, until one is accepted.
 
-    A proposer is asked when all cheaper ones have nothing more to propose; after each of its proposals the cheaper
-    ones are asked again, since they may build on it. A program that passes on the episodes of the search is judged on
-    held-out ones; a refusal there is evidence as any other. ``on_candidate`` is called with every verdict, so twice
-    with a program that is judged on held-out episodes. ``before`` are the seconds of earlier attempts at this search.
-    Raises what proposers and the gate raise, except BudgetSpentError.
+    A proposer is asked when all cheaper ones have nothing more to propose. They are asked again before a dearer one
+    spends anything, and when it has nothing more, since they may build on what it brought. A program that passes on
+    the episodes of the search is judged on held-out ones; a refusal there is evidence as any other. Where the requests,
+    tokens or money of the budget are used up, proposers that need none go on; its seconds end the search.
+    ``on_candidate`` is called with every verdict, so twice with a program that is judged on held-out episodes.
+    ``before`` are the seconds of earlier attempts at this search. Raises what proposers and the gate raise, except
+    BudgetSpentError.
     """
     start = time.monotonic()
     tried = Tried(budget, clock=lambda: before + time.monotonic() - start)
-    program, stopped = _searched(proposers, gate, tried, on_candidate)
+    program, stopped = _searched(_Asked(proposers, tried), gate, tried, on_candidate)
     return Found(program, tuple(tried.candidates), tuple(tried.rejections), tried.answers, tried.spent, stopped)
 
 
 def _searched(
-    proposers: Sequence[Proposer], gate: SearchGate, tried: Tried, on_candidate: OnCandidate
+    asked: "_Asked", gate: SearchGate, tried: Tried, on_candidate: OnCandidate
 ) -> tuple[RewardProgram | None, str]:
     """The accepted program or None, and why the search ended."""
     try:
-        for proposal in _proposals(proposers, tried):
+        for name, proposal in asked.proposals():
             tried.in_time()
-            candidate = _judged(proposal, gate, tried, on_candidate)
+            candidate = _judged(name, proposal, gate, tried, on_candidate)
             if candidate.accepted:
                 return candidate.program, "accepted"
-            if gate.held_out.used_up and candidate.report.accepted:
+            if candidate.report.accepted and candidate.held_out is None:
                 return None, HELD_OUT_FAILED
     except BudgetSpentError as error:
         return None, str(error)
-    return None, "; ".join(proposer.exhausted for proposer in proposers)
+    return None, "; ".join(asked.reasons())
 
 
-def _proposals(proposers: Sequence[Proposer], tried: Tried) -> Iterator[Proposal]:
-    """New programs: the dearest proposer's, each followed by what the cheaper ones propose by then."""
-    if not proposers:
-        return
-    *cheaper, dearest = proposers
-    yield from _proposals(cheaper, tried)
-    for proposal in dearest.propose(tried):
-        if proposal.program not in tried:
-            yield proposal
-            yield from _proposals(cheaper, tried)
+class _Asked:
+    """Proposers, cheapest first, and why each had nothing more to propose."""
+
+    def __init__(self, proposers: Sequence[Proposer], tried: Tried) -> None:
+        self._proposers, self._tried = proposers, tried
+        self._spent: dict[str, str] = {}
+
+    def proposals(self) -> Iterator[tuple[str, Proposal]]:
+        """New programs, each with the name of its proposer."""
+        return self._of(self._proposers)
+
+    def reasons(self) -> list[str]:
+        """Why nothing more was proposed, each reason once."""
+        reasons = (self._spent.get(each.name, each.exhausted) for each in self._proposers)
+        return list(dict.fromkeys(filter(None, reasons)))
+
+    def _of(self, proposers: Sequence[Proposer]) -> Iterator[tuple[str, Proposal]]:
+        if not proposers:
+            return
+        *cheaper, dearest = proposers
+        yield from self._of(cheaper)
+        try:
+            for proposal in dearest.propose(self._tried):
+                if proposal is None:
+                    yield from self._of(cheaper)
+                elif proposal.program not in self._tried:
+                    yield dearest.name, proposal
+        except BudgetSpentError as error:
+            self._spent[dearest.name] = str(error)
+        yield from self._of(cheaper)
 
 
-def _judged(proposal: Proposal, gate: SearchGate, tried: Tried, on_candidate: OnCandidate) -> Candidate:
-    candidate = tried.add(proposal, gate.judge(proposal.program))
+def _judged(name: str, proposal: Proposal, gate: SearchGate, tried: Tried, on_candidate: OnCandidate) -> Candidate:
+    candidate = tried.add(proposal, gate.judge(proposal.program), name)
     on_candidate(candidate)
     if candidate.report.accepted and (held_out := gate.held_out.judge(candidate.program)):
         candidate = tried.decide(candidate, held_out)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from carl.program import RewardProgram
+from carl.program import RewardProgram, SubTask
 from carl.verification.report import VerificationReport
 
 
@@ -95,6 +95,7 @@ class Candidate:
 
     Attributes:
         number: counts from 1.
+        proposer: the name of the one that proposed it.
         report: the verdict on the episodes of the search.
         held_out: the one on held-out episodes; None where it is still due, or never will be.
         cost: what was spent since the candidate before, until this one was judged on the episodes of the search.
@@ -107,6 +108,7 @@ class Candidate:
     held_out: HeldOut | None = None
     cost: Cost = Cost()
     spent: Cost = Cost()
+    proposer: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -149,6 +151,8 @@ class Tried:
         candidates: programs in the order in which they were judged, each once.
         rejections: answers that never became a program.
         answers: how many answers models gave.
+        functions: sub-tasks that were written, whether they were part of a program yet or not, by ``named`` of their
+            name and by their code.
     """
 
     budget: Budget
@@ -156,6 +160,7 @@ class Tried:
     candidates: list[Candidate] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     answers: int = 0
+    functions: dict[str, dict[str, SubTask]] = field(default_factory=dict)
     _paid: Cost = field(default=Cost(), init=False)
 
     @property
@@ -178,11 +183,17 @@ class Tried:
         if late := self.budget.late(self.spent):
             raise BudgetSpentError(late)
 
-    def add(self, proposal: Proposal, report: VerificationReport) -> Candidate:
+    def offer(self, *subtasks: SubTask) -> None:
+        """Have other proposers know of functions that were written."""
+        for each in subtasks:
+            self.functions.setdefault(named(each.name), {}).setdefault(each.code, each)
+
+    def add(self, proposal: Proposal, report: VerificationReport, proposer: str = "") -> Candidate:
         """The candidate that ``proposal`` becomes with its verdict on the episodes of the search."""
+        self.offer(*proposal.program.subtasks)
         spent, number = self.spent, len(self.candidates) + 1
         cost = spent - (self.candidates[-1].spent if self.candidates else Cost())
-        self.candidates.append(Candidate(number, proposal.program, report, cost=cost, spent=spent))
+        self.candidates.append(Candidate(number, proposal.program, report, cost=cost, spent=spent, proposer=proposer))
         return self.candidates[-1]
 
     def decide(self, candidate: Candidate, held_out: HeldOut) -> Candidate:
@@ -201,15 +212,26 @@ class Tried:
         raise LookupError(f"the program {program.id} was not judged")
 
 
+def named(name: str) -> str:
+    """Equal for names that differ in case and spaces only."""
+    return " ".join(name.casefold().split())
+
+
 class Proposer(Protocol):
     """Brings programs to a search."""
 
     @property
-    def exhausted(self) -> str:
-        """Why the search ends when this proposer has nothing more to propose, for its result."""
+    def name(self) -> str:
+        """What settings and records call it, in one word."""
 
-    def propose(self, tried: Tried) -> Iterator[Proposal]:
+    @property
+    def exhausted(self) -> str:
+        """Why the search ends when this proposer has nothing more to propose, for its result; may be empty."""
+
+    def propose(self, tried: Tried) -> Iterator[Proposal | None]:
         """Programs to judge, until there are no more.
+
+        None says that the next program will cost something: cheaper proposers are asked first.
 
         By the time the next one is asked for, ``tried`` holds the verdict on the last, which was a refusal. A program
         that was judged before is not judged again. A request is accounted for with ``tried.spend`` before and

@@ -32,7 +32,9 @@ def ledger(tmp_path: Path) -> Ledger:
     made.keep(Candidate(1, ONE, report(ONE, False), None, Cost(calls=3)))
     made.keep(Candidate(2, TWO, report(TWO, True)))
     made.keep(Candidate(2, TWO, report(TWO, True), HeldOut(1, report(TWO, False))))
-    made.keep(Candidate(3, THREE, report(THREE, True), HeldOut(2, report(THREE, True)), Cost(1), Cost(4, seconds=2.5)))
+    made.keep(
+        Candidate(3, THREE, report(THREE, True), HeldOut(2, report(THREE, True)), Cost(1), Cost(4, seconds=2.5), "pool")
+    )
     made.reject([Rejection(2, 0, "write/1", "no program: prose", "no program")])
     return made
 
@@ -56,6 +58,7 @@ def test_a_file_holds_number_program_reports_and_cost(ledger: Ledger) -> None:
     content = json.loads((ledger.folder / f"03-{THREE.id}.json").read_text())
     assert content == {
         "number": 3,
+        "proposer": "pool",
         "cost": {"calls": 1, "tokens": 0, "seconds": 0.0, "money": 0.0},
         "spent": {"calls": 4, "tokens": 0, "seconds": 2.5, "money": 0.0},
         "program": THREE.model_dump(mode="json"),

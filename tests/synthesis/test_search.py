@@ -12,7 +12,7 @@ import pytest
 from carl.config import SynthesisConfig, VlmConfig
 from carl.errors import VlmError
 from carl.program import RewardProgram, SubTask
-from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
+from carl.synthesis.search import VERDICTS, Found, HeldOutGate, SearchGate, search
 from carl.synthesis.shown import Examples
 from carl.synthesis.tried import Budget, Candidate, HeldOut, Proposal, Tried
 from carl.synthesis.vlm_proposer import VlmProposer
@@ -214,19 +214,65 @@ def test_a_plan_is_mended_from_the_evidence(run: Callable[..., Run]) -> None:
     assert [len(each.program.subtasks) for each in done.candidates] == [1, 3]
 
 
-def test_after_two_repairs_the_next_plan_is_tried(run: Callable[..., Run]) -> None:
-    values = iter(["0.1", "0.2", "0.3", "0.4"])
-
+def test_after_a_repair_that_brings_nothing_the_next_plan_is_tried(run: Callable[..., Run]) -> None:
     def script(asked: Asked) -> list[str]:
         if asked.task == NAME:
             return ["1. b", "1. a", "1. a"]
-        return [fenced("1.0" if asked.task.endswith("b.") else next(values))]
+        repair = "misses a threshold" in asked.text
+        return [fenced("1.0" if asked.task.endswith("b.") else "0.2" if repair else "0.1")]
 
     done = run(script, wants("1.0"), samples=3)
     assert [each.program.subtasks[0].code for each in done.candidates] == [
-        source(value) for value in ("0.1", "0.2", "0.3", "1.0")
+        source(value) for value in ("0.1", "0.2", "1.0")
     ]
-    assert done.result.spent.calls == 5
+    assert done.result.spent.calls == 4
+
+
+def test_repairs_go_on_for_as_long_as_requests_and_new_answers_last(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        requests.append(asked)
+        return ["1. a"] if asked.task == NAME else [fenced(f"0.{len(requests)}")]
+
+    requests: list[Asked] = []
+    done = run(script, wants("0.9"), samples=1)
+    assert done.result.program == of_plan("a", "0.9")
+    assert [asked.task == NAME for asked in requests] == [True, False, False, False, True, True, False, False, False]
+
+
+def test_what_got_furthest_is_repaired_not_what_came_last(run: Callable[..., Run]) -> None:
+    """Of two samples the first passes one check more."""
+
+    def verify(program: RewardProgram) -> VerificationReport:
+        report = wants("1.0")(program)
+        passed = Check(name="more", passed=True, message="fine")
+        return report.model_copy(update={"checks": (passed, *report.checks)}) if "0.1" in str(program) else report
+
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a"]
+        if "misses a threshold" in asked.text:
+            assert source("0.1") in asked.text
+            return [fenced("1.0")]
+        return [fenced("0.1"), fenced("0.2")]
+
+    done = run(script, verify, samples=2)
+    assert [each.program for each in done.candidates] == [of_plan("a", value) for value in ("0.1", "0.2", "1.0")]
+
+
+def test_of_several_plans_the_one_that_got_further_is_repaired(run: Callable[..., Run]) -> None:
+    """Both plans fail: of the first no sub-task holds, of the second the last one alone does not."""
+
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a\n2. b", "1. c\n2. d", "1. a\n2. b"]
+        if asked.task.endswith("d."):
+            return [fenced("0.4" if "misses a threshold" in asked.text else "0.9")]
+        return [fenced("0.3" if asked.task.endswith("c.") else f"0.{len(asked.text)}")]
+
+    done = run(script, wants("0.3", "0.4"), samples=3)
+    assert done.result.program is not None
+    assert [each.name for each in done.result.program.subtasks] == ["c", "d"]
+    assert [task[-2:] for task in done.tasks[1:]] == ["a.", "b.", "a.", "c.", "d.", "d."]
 
 
 def test_a_model_with_nothing_new_to_say_is_asked_once(run: Callable[..., Run]) -> None:
@@ -311,7 +357,7 @@ def test_where_nothing_was_verified_the_outcome_says_why(
     assert done.candidates == []
     assert "verif" not in done.result.outcome
     assert re.search(outcome, done.result.outcome)
-    assert done.result.outcome.startswith("the model wrote no program that could be tried: the model names no further")
+    assert done.result.outcome.startswith("there was no program to try: the model names no further")
 
 
 @pytest.mark.parametrize("task", ["plan", "program"])
@@ -395,63 +441,89 @@ def test_held_out_episodes_are_evidence_as_any_other(run: Callable[..., Run]) ->
     done = run(script, passes, held_out=judge_held_out)
     assert done.result.program is not None
     assert done.result.program.subtasks[1].code == source("0.75")
-    assert sets == [1, 2], "each refusal takes its set with it"
+    assert sets == [1, 1, 2], "a set that refused a program accepts none"
     assert [each.accepted for each in done.candidates] == [False, True]
     assert [each.report.accepted for each in done.candidates] == [True, True]
     assert [(each.cost.calls, each.cost.tokens) for each in done.candidates] == [(3, 420), (1, 140)]
     assert [each.spent.calls for each in done.candidates] == [3, 4]
 
 
-def test_three_refusals_on_held_out_episodes_end_the_search(run: Callable[..., Run]) -> None:
-    def refuses(program: RewardProgram, number: int) -> VerificationReport:
-        return refusal(program, (0,), f"set {number}")
+def test_a_set_that_refused_a_program_accepts_none(run: Callable[..., Run]) -> None:
+    """Each program that survives all sets so far is judged on one more; what an older set refuses takes none."""
+    judged: list[tuple[int, str]] = []
+
+    def held_out(program: RewardProgram, number: int) -> VerificationReport:
+        code = program.subtasks[0].code
+        judged.append((number, code.split()[-1]))
+        return refusal(program, (0,) if float(code.split()[-1]) < number / 10 + 0.05 else (), f"set {number}")
 
     def script(asked: Asked) -> list[str]:
-        return ["1. a"] if asked.task == NAME else [fenced(f"0.{digit}") for digit in range(1, 9)]
+        return ["1. a"] if asked.task == NAME else [fenced(f"0.{digits}") for digits in (11, 12, 16, 13, 26, 9)]
 
-    done = run(script, passes, held_out=refuses, samples=8)
-    assert done.result.program is None
-    assert done.result.stopped == "3 programs survived synthesis and failed on fresh episodes"
-    assert [each.held_out and each.held_out.number for each in done.candidates] == [1, 2, 3]
-    assert "3 of 3 programs failed at threshold: it misses a threshold: set 3" in done.result.outcome
+    done = run(script, passes, held_out=held_out, samples=6)
+    assert done.result.program == done.candidates[-1].program
+    assert judged == [
+        *((1, "0.11"), (1, "0.12")),
+        *((1, "0.16"), (2, "0.16")),
+        (1, "0.13"),
+        *((1, "0.26"), (2, "0.26"), (3, "0.26")),
+        *((1, "0.9"), (2, "0.9"), (3, "0.9"), (4, "0.9")),
+    ]
+    assert done.candidates[-1].held_out == HeldOut(4, passes(done.candidates[-1].program))
+
+
+def test_as_many_refusals_as_there_are_sets_end_the_search() -> None:
+    def refuses(program: RewardProgram, number: int) -> VerificationReport:
+        """The set of the program's own number, and all later ones."""
+        return refusal(program, (0,) if program.subtasks[0].name <= f"1.{number:02d}" else (), f"set {number}")
+
+    programs = [of(f"1.{number:02d}") for number in range(1, VERDICTS + 2)]
+    found = search([Listed("list", *programs)], SearchGate(passes, HeldOutGate(refuses)), Budget(calls=0))
+    assert found.program is None
+    assert found.stopped == "10 sets of fresh episodes refused programs that had survived all others"
+    held_out = [each.held_out for each in found.candidates]
+    assert [each and each.number for each in held_out] == [*range(1, VERDICTS + 1), None]
+    assert f"10 of 11 programs failed at threshold: it misses a threshold: set {VERDICTS}" in found.outcome
 
 
 def test_a_program_that_was_refused_before_is_refused_unseen() -> None:
-    one, two, three = (of(f"0.{digit}") for digit in (1, 2, 3))
+    one, two = (of(f"0.{digit}") for digit in (1, 2))
     refused = HeldOut(1, refusal(one, (0,), "then"))
     gate = HeldOutGate(passes, [refused])
     assert gate.judge(one) == refused
     assert gate.judge(two) == HeldOut(2, passes(two))
-    used_up = HeldOutGate(passes, [HeldOut(n, refusal(of(f"1.{n}"), (0,), "then")) for n in (1, 2, 3)])
-    assert (used_up.used_up, used_up.judge(three)) == (True, None)
-    found = search([Listed("list", one, two)], SearchGate(passes, used_up), Budget(calls=0))
-    assert (found.program, found.candidates[0].program) == (None, one)
-    assert found.stopped.startswith("3 programs survived")
 
 
 def of(*values: str) -> RewardProgram:
     return RewardProgram(subtasks=tuple(SubTask(name=value, code=source(value)) for value in values))
 
 
+def of_plan(name: str, value: str) -> RewardProgram:
+    return RewardProgram(subtasks=(SubTask(name=name, code=source(value)),))
+
+
 @dataclass
 class Listed:
     """Proposes the programs of a list."""
 
+    name: str
     exhausted: str
     programs: tuple[RewardProgram, ...]
 
     def __init__(self, name: str, *programs: RewardProgram) -> None:
-        self.exhausted, self.programs = f"the {name} is at its end", programs
+        self.name, self.exhausted, self.programs = name, f"the {name} is at its end", programs
 
-    def propose(self, tried: Tried) -> Iterator[Proposal]:
+    def propose(self, tried: Tried) -> Iterator[Proposal | None]:
         for program in self.programs:
+            yield None
             yield Proposal(program)
             assert not tried.verdict(program).accepted
 
 
-class Pooled:
-    """Proposes what sub-tasks did best: here, all pairs of sub-tasks of the programs that were tried. Asks nobody."""
+class Pairs:
+    """Proposes all pairs of sub-tasks of the programs that were tried. Asks nobody."""
 
+    name = "pairs"
     exhausted = "no further pair is to be had"
 
     def propose(self, tried: Tried) -> Iterator[Proposal]:
@@ -460,7 +532,7 @@ class Pooled:
             yield Proposal(RewardProgram(subtasks=(first, second)))
 
 
-def test_cheaper_proposers_are_asked_anew_after_each_of_a_dearer_ones_proposals() -> None:
+def test_cheaper_proposers_are_asked_anew_before_a_dearer_one_spends_anything() -> None:
     judged: list[str] = []
 
     def verify(program: RewardProgram) -> VerificationReport:
@@ -468,21 +540,21 @@ def test_cheaper_proposers_are_asked_anew_after_each_of_a_dearer_ones_proposals(
         return wants("0.2", "0.3")(program)
 
     dear = Listed("list", of("0.1"), of("0.2"), of("0.1"), of("0.3"), of("0.4"))
-    found = search([Pooled(), dear], SearchGate(verify, HeldOutGate(passes)), Budget(calls=0))
+    found = search([Pairs(), dear], SearchGate(verify, HeldOutGate(passes)), Budget(calls=0))
     assert judged == ["0.1", "0.2", "0.1+0.2", "0.3", "0.1+0.3", "0.2+0.3"]
     assert found.program == of("0.2", "0.3")
     assert found.spent.calls == found.spent.tokens == 0
 
 
 def test_a_search_without_success_names_what_every_proposer_lacked() -> None:
-    found = search([Pooled(), Listed("list", of("0.1"))], SearchGate(wants("1"), HeldOutGate(passes)), Budget(calls=0))
+    found = search([Pairs(), Listed("list", of("0.1"))], SearchGate(wants("1"), HeldOutGate(passes)), Budget(calls=0))
     assert found.stopped == "no further pair is to be had; the list is at its end"
 
 
 class Spender:
     """Pays for each program, in requests, tokens and money."""
 
-    exhausted = "never"
+    name, exhausted = "spender", "never"
 
     def propose(self, tried: Tried) -> Iterator[Proposal]:
         for number in range(10, 20):
@@ -501,10 +573,12 @@ class Spender:
 )
 def test_all_proposers_share_one_budget_of_several_kinds(budget: Budget, stopped: str) -> None:
     gate = SearchGate(wants("none"), HeldOutGate(passes))
-    found = search([Listed("list", of("0.1")), Spender()], gate, budget)
-    assert [each.program.subtasks[0].name for each in found.candidates] == ["0.1", "10.0", "11.0"]
+    proposers = [Listed("first", of("0.1")), Spender(), Listed("last", of("0.2"))]
+    found = search(proposers, gate, budget)
+    assert [each.program.subtasks[0].name for each in found.candidates] == ["0.1", "10.0", "11.0", "0.2"]
+    assert [each.proposer for each in found.candidates] == ["first", "spender", "spender", "last"]
     assert (found.spent.calls, found.spent.tokens, found.spent.money) == (2, 200, 0.5)
-    assert found.stopped == stopped
+    assert found.stopped == f"the first is at its end; {stopped}; the last is at its end", "it needs no requests"
 
 
 def test_seconds_of_earlier_attempts_count() -> None:

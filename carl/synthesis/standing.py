@@ -1,0 +1,59 @@
+"""How far a program got in a search: to compare plans, to pool, and to name the best that was found."""
+
+from collections.abc import Sequence
+
+from carl.synthesis.tried import Candidate
+from carl.verification.report import Check, VerificationReport
+
+Standing = tuple[bool, bool, int, float, int, float]
+"""Larger is further: accepted, accepted on the episodes of the search, checks that passed, the share of sub-tasks
+before the first that is to blame, and, negative, the checks that failed and the sum of their bounds."""
+
+
+def standing(candidate: Candidate) -> Standing:
+    """How far ``candidate`` got, by the report that decided last."""
+    report = candidate.verdict
+    return (
+        candidate.accepted,
+        candidate.report.accepted,
+        sum(check.passed for check in report.checks),
+        _leading(report, len(candidate.program.subtasks)),
+        -len(report.failed),
+        -sum(_bound(check) for check in report.failed),
+    )
+
+
+def furthest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate that got furthest, of equals the first; None if there are none."""
+    return max(candidates, key=standing, default=None)
+
+
+def to_blame(report: VerificationReport) -> int | None:
+    """The first sub-task (from 0) that a failed check blames: later ones were judged on what it let through.
+
+    None if no single sub-task is to blame.
+    """
+    return min((check.subtask for check in report.failed if check.subtask is not None), default=None)
+
+
+def shortfall(candidate: Candidate) -> str:
+    """How far a candidate got and what it failed, in a sentence without its end."""
+    report = candidate.verdict
+    passed = list(dict.fromkeys(check.name for check in report.checks if check.passed))
+    where = "the episodes of the search" if candidate.held_out is None else "held-out episodes"
+    got = f"passed {', '.join(passed)} on {where}" if passed else f"passed nothing on {where}"
+    if not report.failed:
+        return got
+    first, *more = report.failed
+    reason = first.message.splitlines()[0].rstrip(":")
+    return f"{got}, and failed {first.name}: {reason}" + (f" (and {len(more)} more)" if more else "")
+
+
+def _leading(report: VerificationReport, subtasks: int) -> float:
+    blamed = to_blame(report)
+    return 1.0 if blamed is None else blamed / subtasks
+
+
+def _bound(check: Check) -> float:
+    bound = check.figures.get("bound")
+    return float(bound) if isinstance(bound, int | float) else 1.0
