@@ -108,9 +108,22 @@ class VlmConfig(Section):
     recording: LocalPath | None = Field(default=None, description="Replay this recording of exchanges; ask no model.")
 
 
+def _listed(value: Any) -> Any:
+    """One name, or several with commas, as a list."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Proposers = Literal["pool", "tune", "step", "model", "induction"]
+
+
 class SynthesisConfig(Section):
     """The search for a program: what the model is shown, and the budget."""
 
+    proposers: Annotated[tuple[Proposers, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        description="What brings programs, cheapest first; none: by what there is. pool: the best functions of all "
+        "answers; tune: other numbers in them; step: induction of one that failed; model; induction: no model at all.",
+    )
     pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
     pictures: int = Field(
         default=16, ge=2, description="Most pictures of a request; those initial and goal frames are always shown."
@@ -265,11 +278,6 @@ class RewardConfig(Section):
 
 
 Logger = Literal["tensorboard", "wandb", "mlflow"]
-
-
-def _listed(value: Any) -> Any:
-    """One name, or several with commas, as a list."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
 def _without_none(value: Any) -> Any:

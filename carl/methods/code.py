@@ -1,15 +1,16 @@
-"""Code as reward: a VLM writes a program, and what passes verification is the reward."""
+"""Code as reward: a program that a VLM wrote or a search found, if it passes verification, is the reward."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import model_validator
 
 from carl.artefacts import (
-    ASKED,
     CANDIDATES,
     PAIRS,
     PROGRAM,
@@ -22,11 +23,30 @@ from carl.artefacts import (
     write_text,
 )
 from carl.cluster.logs import about
-from carl.config import EMBEDDED_MODEL, CollectConfig, RunConfig, SynthesisConfig, VerifyConfig, VlmConfig, WatchConfig
+from carl.config import (
+    EMBEDDED_MODEL,
+    CollectConfig,
+    InductionConfig,
+    RunConfig,
+    SynthesisConfig,
+    VerifyConfig,
+    VlmConfig,
+    WatchConfig,
+)
 from carl.console.progress import Progress
 from carl.errors import ConfigError, ProgramError, TaskError, shown
 from carl.methods.method import Method, Stage, Work
 from carl.methods.origin import provenance_of, require_approval, with_verdict
+from carl.methods.proposing import (
+    MORE_EPISODES,
+    ORIGINS,
+    budget_of,
+    client_for,
+    keep,
+    names_of,
+    nothing_found,
+    proposers_of,
+)
 from carl.methods.recorded import Episodes, made, recorded
 from carl.methods.watching import watch
 from carl.program import RewardProgram, SubTask
@@ -37,26 +57,19 @@ from carl.task import Frame, Task
 if TYPE_CHECKING:
     from carl.rewards.program import ProgramReward
     from carl.synthesis.ledger import Ledger
-    from carl.synthesis.search import Found, HeldOutGate
-    from carl.synthesis.tried import Budget
+    from carl.synthesis.search import HeldOutGate
     from carl.verification import VerificationReport
-    from carl.vlm.client import VlmClient
 
 NOTHING = RewardProgram(subtasks=(SubTask(name="nothing", code="def progress(frame, initial):\n    return 0.0\n"),))
 """A program that judges any frame."""
 
-OTHERWISE = (
-    "Try another --seed, more requests (synthesis.max_requests) or samples (synthesis.samples), or a larger model"
-)
-MORE_EPISODES = "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
-"""What to do where a search ended without a program."""
-
 
 class CodeConfig(RunConfig):
-    """A run whose reward is a program that a VLM writes."""
+    """A run whose reward is a program that a search found."""
 
     vlm: VlmConfig = VlmConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
+    induction: InductionConfig = InductionConfig()
     collect: CollectConfig = CollectConfig()
     verify: VerifyConfig = VerifyConfig()
     watch: WatchConfig = WatchConfig()
@@ -84,31 +97,32 @@ def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
 
 
 def synthesize(work: Work[CodeConfig]) -> None:
-    """Have the VLM write a program that survives the episodes of the search, and then held-out ones.
+    """Search for a program that survives the episodes of the search, and then held-out ones.
 
-    Raises VlmError if the model fails, and ProgramError if no program survives.
+    Raises VlmError if a model is asked and fails, and ProgramError if no program survives.
     """
     from carl.synthesis.search import SearchGate, search
     from carl.synthesis.shown import Examples
-    from carl.synthesis.vlm_proposer import VlmProposer
-    from carl.vlm.client import connect
 
     config, ledger = work.config, _ledger(work)
     episodes = _episodes(work)
     examples = Examples.chosen(episodes, config.synthesis.pairs)
-    _keep_pairs(work, examples.pairs)
-    with connect(config.vlm, work.directory / ASKED, work.progress) as client:
-        held_out = _held_out_gate(work, before=client.release, after=examples.add)
+    names = names_of(config.vlm, config.synthesis, examples.pairs[0][0])
+    if "model" in names:
+        _keep_pairs(work, examples.pairs)
+    with client_for(names, work) as client:
+        proposers = proposers_of(names, work, episodes, examples, client)
+        held_out = _held_out_gate(work, before=client.release if client else _idle, after=examples.add)
         gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
-        proposer = VlmProposer(work.task.description, examples, client, config.synthesis, config.seed, work.progress)
-        found = search([proposer], gate, _budget(config.synthesis), ledger.keep, before=ledger.seconds())
-    work.progress("asking the VLM", found.spent.calls, found.spent.calls)
+        found = search(proposers, gate, budget_of(config.synthesis), ledger.keep, before=ledger.seconds())
+    if client:
+        work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
-    _keep_synthesis(work, found, client)
+    keep(work, names, found, client, ledger)
     if found.program is None:
-        raise ProgramError(_nothing_found(found, ledger))
+        raise ProgramError(nothing_found(found, names, ledger))
     accepted = next(one for one in found.candidates if one.program.id == found.program.id)
-    origin = provenance_of(work, accepted, "a vision-language model")
+    origin = provenance_of(work, accepted, ORIGINS[accepted.proposer])
     program = found.program.model_copy(update={"provenance": origin})
     write_text(work.directory / PROGRAM, program.to_json())
 
@@ -197,9 +211,9 @@ def check_frames(task: Task, config: CodeConfig, frames: Frame) -> None:
 
 
 def found(directory: Path) -> dict[str, Any]:
-    """What ``result.json`` has of the VLM, of the programs that were tried, and of the one that was verified and where
-    it came from; raises CarlError for a damaged file."""
-    synthesis = _read(directory, SYNTHESIS, usage=dict, candidates=int)
+    """What ``result.json`` has of the search, of the VLM, of the programs that were tried, and of the one that was
+    verified and where it came from; raises CarlError for a damaged file."""
+    synthesis = _read(directory, SYNTHESIS, usage=dict | None, candidates=int)
     verification = _read(directory, VERIFICATION, program_id=str)
     program = RewardProgram.load(directory / PROGRAM) if (directory / PROGRAM).exists() else None
     known = program.provenance if program and program.id == verification.get("program_id") else None
@@ -207,12 +221,13 @@ def found(directory: Path) -> dict[str, Any]:
         "program_id": verification.get("program_id"),
         "provenance": known.model_dump(mode="json") if known else None,
         "vlm": synthesis.get("usage"),
+        "search": {key: synthesis[key] for key in ("proposers", "proposer", "spent", "notes") if key in synthesis},
         "candidates": synthesis.get("candidates", 0),
         "verification": verification or None,
     }
 
 
-def _read(directory: Path, name: str, **kinds: type) -> dict[str, Any]:
+def _read(directory: Path, name: str, **kinds: type | UnionType) -> dict[str, Any]:
     """The content of a file with values of these kinds; empty if there is no such file. Raises ConfigError."""
     if not (directory / name).exists():
         return {}
@@ -225,16 +240,15 @@ def _read(directory: Path, name: str, **kinds: type) -> dict[str, Any]:
 
 
 def check_model(work: Work[CodeConfig]) -> None:
-    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames, or if
-    the recording that is to be replayed answers other versions of the prompts."""
+    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames."""
     from carl.episodes.play import first_frame
     from carl.nano.known import check
-    from carl.vlm.client import check_recording
 
-    if work.config.vlm.recording is not None:
-        check_recording(work.config.vlm.recording)
-    elif work.config.vlm.model == EMBEDDED_MODEL:
-        check(work.task.name, first_frame(work.task)[0])
+    config = work.config
+    if config.vlm.model == EMBEDDED_MODEL and config.vlm.recording is None:
+        frame = first_frame(work.task)[0]
+        if "model" in names_of(config.vlm, config.synthesis, frame):
+            check(work.task.name, frame)
 
 
 def verified(directory: Path) -> str | None:
@@ -271,9 +285,13 @@ def _ledger(work: Work[CodeConfig]) -> "Ledger":
     return Ledger(work.directory / CANDIDATES)
 
 
+def _idle() -> None:
+    """Nothing has to be freed."""
+
+
 def _held_out_gate(
     work: Work[CodeConfig],
-    before: Callable[[], object] = lambda: None,
+    before: Callable[[], object] = _idle,
     after: Callable[[Episodes], object] = lambda _: None,
 ) -> "HeldOutGate":
     """The gate on held-out episodes, each set of which is recorded when it is first needed, after a call of ``before``.
@@ -282,10 +300,15 @@ def _held_out_gate(
     """
     from carl.synthesis.search import HeldOutGate
 
-    def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
+    @cache
+    def held_out(number: int) -> Episodes:
         before()
-        after(episodes := _episodes(work, held_out=number))
-        return judge(program, episodes, work.config.verify, work.progress)
+        episodes = _episodes(work, held_out=number)
+        after(episodes)
+        return episodes
+
+    def judge_held_out(program: RewardProgram, number: int) -> "VerificationReport":
+        return judge(program, held_out(number), work.config.verify, work.progress)
 
     return HeldOutGate(judge_held_out, _ledger(work).refusals())
 
@@ -296,34 +319,10 @@ def _used_up(ledger: "Ledger") -> ProgramError:
     return ProgramError(f"{HELD_OUT_FAILED}; see {ledger.folder}. {MORE_EPISODES}")
 
 
-def _nothing_found(found: "Found", ledger: "Ledger") -> str:
-    """How a search ended without a program, what got furthest, and what to do."""
-    from carl.synthesis.search import HELD_OUT_FAILED
-    from carl.synthesis.standing import shortfall
-
-    best = found.best
-    if best is None:
-        return f"{found.outcome}. {OTHERWISE}"
-    advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else OTHERWISE
-    return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"
-
-
-def _budget(config: SynthesisConfig) -> "Budget":
-    from carl.synthesis.tried import Budget
-
-    return Budget(config.max_requests, config.max_tokens, config.max_seconds, config.max_money)
-
-
 def _keep_pairs(work: Work[CodeConfig], pairs: Sequence[tuple[Frame, Frame]]) -> None:
     packed = BytesIO()
     np.savez_compressed(packed, initial=np.stack([a for a, _ in pairs]), goal=np.stack([b for _, b in pairs]))
     write_bytes(work.directory / PAIRS, packed.getvalue())
-
-
-def _keep_synthesis(work: Work[CodeConfig], found: "Found", client: "VlmClient") -> None:
-    usage = {"model": work.config.vlm.model, **client.usage.model_dump(), "wanted": client.wanted}
-    content = {"candidates": len(found.candidates), "stopped": found.stopped, "usage": usage}
-    write_json(work.directory / SYNTHESIS, content)
 
 
 def _max_failed(config: CodeConfig) -> float:
@@ -348,7 +347,7 @@ CODE = Method(
             synthesize,
             _program_made,
             settles=("verify",),
-            help="Ask the VLM for a reward program, and reject what fails on the recorded episodes.",
+            help="Search for a reward program, and reject what fails on the recorded episodes.",
             check=check_model,
             max_failed=_max_failed,
         ),
@@ -356,7 +355,7 @@ CODE = Method(
             "verify",
             verify,
             lambda directory, _: verified(directory),
-            settles=("vlm", "synthesis"),
+            settles=("vlm", "synthesis", "induction"),
             help="Judge the accepted program on episodes that synthesis never saw.",
             max_failed=_max_failed,
         ),

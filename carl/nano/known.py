@@ -24,6 +24,11 @@ OTHERS = "name a larger model (vlm.model, and vlm.base_url if a server has it), 
 _log = logging.getLogger(__name__)
 
 
+def reads(frame: Frame) -> bool:
+    """Whether the embedded model was trained on pictures such as ``frame``, ``uint8[H, W, 3]``."""
+    return _fits(frame) and not strange_tiles(frame)
+
+
 def check(task: str, frame: Frame) -> None:
     """Check that the embedded model can read ``frame``, ``uint8[H, W, 3]``, of the task called ``task``.
 
@@ -32,7 +37,7 @@ def check(task: str, frame: Frame) -> None:
     """
     height, width = frame.shape[:2]
     most = MOST_TILES * TILE
-    if height % TILE or width % TILE or max(height, width) > most:
+    if not _fits(frame):
         raise VlmError(
             f"the embedded model cannot be shown {task!r}: it reads MiniGrid's rooms, in tiles of {TILE}x{TILE} pixels "
             f"up to {most}x{most}, and frames are {height}x{width}. Either {OTHERS}"
@@ -43,6 +48,12 @@ def check(task: str, frame: Frame) -> None:
             "its answers are likely to be useless. If no program passes, %s",
             *(strange, height * width // TILE**2, task, OTHERS),
         )
+
+
+def _fits(frame: Frame) -> bool:
+    """Whether the model can take a frame of that size."""
+    height, width = frame.shape[:2]
+    return not (height % TILE or width % TILE or max(height, width) > MOST_TILES * TILE)
 
 
 def strange_tiles(frame: Frame) -> int:

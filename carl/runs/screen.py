@@ -164,7 +164,8 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
     said = sentences({arm_of(name).short: arm for name, arm in arms.items()})
     watched = _alarms({name: arm.get("watch") or {} for name, arm in arms.items()})
     warnings = (Text(plain(sentence), style="bold red") for sentence in (*said, *watched))
-    lines = (_experts(result), plain(_vlm(result)), plain(_program(result)), *_cut(arms), _seconds(result))
+    found = (plain(_vlm(result)), plain(_program(result)), *_notes(result))
+    lines = (_experts(result), *found, *_cut(arms), _seconds(result))
     return Group(Text(head, style="bold"), table, *warnings, *(Text(line) for line in lines if line))
 
 
@@ -189,11 +190,18 @@ def _experts(result: Mapping[str, Any]) -> str:
 
 
 def _vlm(result: Mapping[str, Any]) -> str:
-    vlm = result.get("vlm")
-    if not vlm:
+    vlm, search = result.get("vlm"), result.get("search") or {}
+    if not vlm and not search.get("proposers"):
         return "No VLM was asked."
     tried = f"candidates tried: {result['candidates']}, program {result['program_id']}."
-    return f"{asking(vlm['model'], vlm)}; {tried}"
+    if vlm:
+        return f"{asking(vlm['model'], vlm)}; {tried}"
+    return f"No VLM was asked: the search took {search['spent']['seconds']:.0f} s; {tried}"
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    """What is to be said of the program that was found."""
+    return [plain(str(note)) for note in (result.get("search") or {}).get("notes") or ()]
 
 
 def _program(result: Mapping[str, Any]) -> str:

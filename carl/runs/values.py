@@ -119,7 +119,24 @@ class _Exchange(Values):
     error: str | None = None
 
 
-class _Synthesis(Values):
+class _Best(Values):
+    """The program that got furthest where none was accepted."""
+
+    file: str | None = None
+    words: str | None = None
+
+
+class _Search(Values):
+    """Who was asked for programs, who brought the accepted one, what that took, and what is to be said of it."""
+
+    proposers: list[str] | None = None
+    proposer: str | None = None
+    spent: dict[str, Count] | None = None
+    notes: list[str] | None = None
+
+
+class _Synthesis(_Search):
+    best: _Best | None = None
     candidates: Count = None
     stopped: str | None = None
     reason: str | None = None
@@ -285,6 +302,7 @@ class _Result(Values):
     program_id: str | None = None
     provenance: _Provenance | None = None
     vlm: _Asked | None = None
+    search: _Search | None = None
     candidates: Count = None
     env_steps: Count = None
     env_steps_per_s: Count = None

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.author import Author
-from carl.synthesis.failures import NONE, Findings
+from carl.synthesis.failures import NONE, WEAK, Findings
 from carl.synthesis.parse import Plan, Step, hold_of
-from carl.synthesis.standing import Standing, furthest, standing, to_blame
+from carl.synthesis.standing import Standing, furthest, standing, to_blame, weakness
 from carl.synthesis.tried import Candidate, Proposal, Tried, named
 
 MAX_REPAIRS = 2
@@ -152,7 +152,16 @@ class Drafts:
             yield from self._mend(draft)
             stalled = self._standing(draft) <= before
         best = max(written, key=self._standing)
-        return str(best.plan), best.findings
+        return str(best.plan), self._questioned(best)
+
+    def _questioned(self, draft: _Draft) -> Findings:
+        """What was found against a draft, and that random play hardly reaches its first sub-task, if so."""
+        best = self._best(draft)
+        weak = weakness(best.verdict) or weakness(best.report) if best else ""
+        if not weak:
+            return draft.findings
+        text = "\n".join(filter(None, [draft.findings.text, f"{WEAK.capitalize()}: {weak}"]))
+        return Findings(text, draft.findings.cases)
 
     def _best(self, draft: _Draft) -> Candidate | None:
         """The candidate with the sub-tasks of a draft that got furthest, whoever proposed it."""

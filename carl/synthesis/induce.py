@@ -28,6 +28,7 @@ class InductionProposer:
     others: Iterable[Trajectory] = ()
     config: InductionConfig = field(default_factory=InductionConfig)
     progress: Progress = silent
+    name: str = "induction"
     exhausted: str = field(default="the search without a model was not asked", init=False)
 
     def propose(self, tried: Tried) -> Iterator[Proposal]:  # noqa: ARG002  it learns nothing from verdicts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from carl.program import RewardProgram
-from carl.synthesis.standing import furthest
+from carl.synthesis.standing import furthest, weakness
 from carl.synthesis.tried import (
     Budget,
     BudgetSpentError,
@@ -90,6 +90,12 @@ class Found:
     def best(self) -> Candidate | None:
         """The candidate that got furthest; None if nothing was tried."""
         return furthest(self.candidates)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the program that was accepted."""
+        weak = weakness(self.best.report) if self.program and self.best else ""
+        return (f"Too weak to learn from? In this program {weak}.",) if weak else ()
 
     @property
     def outcome(self) -> str:

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from carl.synthesis.tried import Candidate
 from carl.verification.report import Check, VerificationReport
 
+HARDLY = 0.01
+"""A first sub-task that fewer random episodes do is too weak to learn from: until a policy does it, which random play
+has to, it pays no more than the environment does. Of 200 episodes that are one or none."""
+
 Standing = tuple[bool, bool, int, float, int, float]
 """Larger is further: accepted, accepted on the episodes of the search, checks that passed, the share of sub-tasks
 before the first that is to blame, and, negative, the checks that failed and the sum of their bounds."""
@@ -47,6 +51,20 @@ def shortfall(candidate: Candidate) -> str:
     first, *more = report.failed
     reason = first.message.splitlines()[0].rstrip(":")
     return f"{got}, and failed {first.name}: {reason}" + (f" (and {len(more)} more)" if more else "")
+
+
+def weakness(report: VerificationReport) -> str:
+    """That random play hardly ever does a program's first sub-task, in words; empty where it does, or was not seen."""
+    for check in report.checks:
+        done, episodes = check.figures.get("done_per_subtask"), check.figures.get("episodes")
+        if isinstance(done, list) and done and isinstance(episodes, int) and episodes:
+            if done[0] >= HARDLY * episodes:
+                return ""
+            return (
+                f"sub-task 1 gets done in {done[0]:.0f} of {episodes} episodes of random play: a policy that begins at "
+                "random hardly ever earns anything; an easier first sub-task would help"
+            )
+    return ""
 
 
 def _leading(report: VerificationReport, subtasks: int) -> float:

@@ -586,3 +586,54 @@ def test_seconds_of_earlier_attempts_count() -> None:
     found = search([Listed("list", of("0.1"))], gate, Budget(calls=9, seconds=60.0), before=60.0)
     assert (found.candidates, found.stopped) == ((), "all 60 seconds of the search are used up")
     assert found.spent.seconds >= 60
+
+
+def random_play(program: RewardProgram, done: float, accepted: bool = True) -> VerificationReport:
+    figures = {"done_per_subtask": [done], "episodes": 200}
+    check = Check(name="random_completion", passed=accepted, message="random play", figures=figures)
+    return refusal(program, () if accepted else (None,), "").model_copy(update={"checks": (check,)})
+
+
+@pytest.mark.parametrize(("done", "notes"), [(1.0, 1), (2.0, 0)])
+def test_an_accepted_program_that_random_play_hardly_begins_is_questioned(done: float, notes: int) -> None:
+    gate = SearchGate(lambda program: random_play(program, done), HeldOutGate(passes))
+    found = search([Listed("list", of("0.1"))], gate, Budget(calls=0))
+    assert found.program is not None
+    assert len(found.notes) == notes
+    assert all("gets done in 1 of 200 episodes of random play" in note for note in found.notes)
+
+
+def test_a_plan_that_random_play_hardly_begins_is_asked_for_anew_with_that(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        if asked.task != NAME:
+            return [fenced("1.0")]
+        return ["1. c"] if "Too weak to learn from: sub-task 1 gets done in 0 of 200" in asked.text else ["1. a"]
+
+    def verify(program: RewardProgram) -> VerificationReport:
+        return passes(program) if program.subtasks[0].name == "c" else random_play(program, 0.0, accepted=False)
+
+    assert run(script, verify).result.program == of_plan("c", "1.0")
+
+
+def test_what_another_proposer_mended_is_gone_on_with(tmp_path: Path) -> None:
+    """The first sub-task is mended without a request; what is asked for is the second, beside the mended first."""
+
+    def script(asked: Asked) -> list[str]:
+        if asked.task == NAME:
+            return ["1. a\n2. b"]
+        return [fenced("0.4" if "misses a threshold" in asked.text and source("0.3") in asked.text else "0.9")]
+
+    class Mends:
+        name, exhausted = "mends", ""
+
+        def propose(self, tried: Tried) -> Iterator[Proposal | None]:
+            for each in [*tried.candidates]:
+                first, *rest = each.program.subtasks
+                yield Proposal(RewardProgram(subtasks=(first.model_copy(update={"code": source("0.3")}), *rest)))
+
+    with scripted(script) as server:
+        with connect(VlmConfig(base_url=server.base_url, max_retries=0), tmp_path) as client:
+            gate = SearchGate(wants("0.3", "0.4"), HeldOutGate(passes))
+            found = search([Mends(), proposer(client, 1)], gate, Budget(calls=9))
+        assert found.program is not None
+        assert found.spent.calls == len(server.asked) == 4

@@ -63,6 +63,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "program_id": run.program.id if run.program else str(run.result.get("program_id") or ""),
         "pairs": sections.pairs(run),
         "card": card(run, tracer),
+        "asked": sections.asked(run),
         "cards": evidence.cards(run.program),
         "stopped": str(run.synthesis.get("stopped") or run.synthesis.get("reason") or ""),
         "ordered": run.program is None or run.program.ordered,
@@ -83,7 +84,7 @@ def context(run: Run, tracer: Tracer, notes: Notes) -> dict[str, Any]:
         "config": list(sections.flat(run.config)),
         "tones": len(TONES),
     }
-    return shown | {"notes": list(dict.fromkeys([*sections.doubts(run), *notes]))}
+    return shown | {"notes": list(dict.fromkeys([*sections.doubts(run), *sections.searched(run), *notes]))}
 
 
 def _boxed(run: Run, notes: Notes) -> Tracer:

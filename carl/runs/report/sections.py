@@ -30,6 +30,12 @@ def pairs(run: Run) -> list[tuple[str, str]]:
     return [(still(initial), still(goal)) for initial, goal in run.pairs()]
 
 
+def asked(run: Run) -> bool:
+    """Whether a model was asked, as far as files say."""
+    proposers = run.synthesis.get("proposers")
+    return proposers is None or "model" in proposers
+
+
 def film(run: Run, tracer: Tracer) -> Film | None:
     """The recorded episode of the policy trained on the code reward, or of another arm if there is none."""
     for arm in run.arms:
@@ -46,15 +52,29 @@ def film(run: Run, tracer: Tracer) -> Film | None:
 
 
 def vlm(run: Run) -> list[tuple[str, str]]:
-    """What the VLM was asked and what it took."""
-    usage = run.usage
+    """What the search asked, and what it took."""
+    usage, search = run.usage, run.synthesis or as_record(run.result.get("search"))
+    spent = as_record(search.get("spent"))
+    took = [("search", words.seconds(spent.get("seconds")))] if spent else []
+    if not usage and search.get("proposers"):
+        return [("VLM requests", "none"), ("programs tried", words.count(search.get("candidates"))), *took]
     tokens = [words.count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens")]
     return [
         ("VLM requests", words.count(usage.get("calls"))),
         ("samples", words.count(usage.get("samples")) + _missed(usage)),
         ("tokens in / out", " / ".join(tokens)),
         ("VLM time", words.seconds(usage.get("seconds"))),
+        *took,
     ]
+
+
+def searched(run: Run) -> list[str]:
+    """What is to be said of the search: of the accepted program, or of the best one where none was accepted."""
+    notes = [str(note) for note in run.synthesis.get("notes") or ()]
+    best = as_record(run.synthesis.get("best"))
+    if best and run.program is None:
+        notes.append(f"The best program of the search is {best.get('file')}: it {best.get('words')}.")
+    return notes
 
 
 def _missed(usage: Mapping[str, Any]) -> str:
@@ -84,7 +104,7 @@ def missing(run: Run) -> list[str]:
     beside = method != "sparse" and as_record(run.config.get("train")).get("baselines", True)
     lacks = [
         ("no expert and random trajectories", learns and not run.files.holds(TRAJECTORIES)),
-        ("no answer of the VLM", learns and not run.candidates and run.program is None),
+        ("no program was tried", learns and not run.candidates and run.program is None),
         ("no program was accepted", bool(run.candidates) and run.program is None),
         ("no verdict of verification on fresh episodes", run.program is not None and not run.verification),
         ("the program failed verification on fresh episodes", run.verification.get("accepted") is False),

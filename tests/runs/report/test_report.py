@@ -156,7 +156,7 @@ def test_hostile_text_is_shown_and_not_obeyed(run: Path) -> None:
     ("kept", "said"),
     [
         ((), "no expert and random trajectories"),
-        (("config.json", "trajectories"), "no answer of the VLM"),
+        (("config.json", "trajectories"), "no program was tried"),
         (("config.json", "trajectories", "candidates", "synthesis"), "no program was accepted"),
         (("config.json", "trajectories", "candidates", "program.json"), "no verdict of verification"),
         (("config.json", "program.json", "verification.json"), "no training on the code reward"),
