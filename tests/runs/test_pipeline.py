@@ -18,6 +18,7 @@ from carl.config import RunConfig
 from carl.episodes.play import rollout
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import ConfigError, ProgramError, TaskError, VlmError
+from carl.induction import Induced
 from carl.methods import code
 from carl.methods.arms import arm_of
 from carl.methods.code import CodeConfig
@@ -163,15 +164,44 @@ def test_the_embedded_model_says_at_once_what_it_cannot_be_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("carl.runs.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
+    asked = {"vlm": {}, "synthesis": {"proposers": ["model"]}}
     with pytest.raises(VlmError, match=r"embedded model cannot be shown 'Wide'.*name a larger model"):
-        Pipeline(config(tmp_path, "", vlm={}, task="tests.runs.test_pipeline:WIDE")).run()
+        Pipeline(config(tmp_path, "", task="tests.runs.test_pipeline:WIDE", **asked)).run()
     assert not (tmp_path / "trajectories").exists()
+
+
+def test_without_a_model_that_knows_the_pictures_none_is_served_and_what_was_done_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The corridor's frames are no rooms. What induction finds there is another test's; here it finds a program."""
+    monkeypatch.setattr("carl.vlm.client.connect", lambda *_: pytest.fail("a model was served"))
+    program = RewardProgram(
+        subtasks=(SubTask(name="walk", code=f"def progress(frame, initial):\n    return frame[0, 0, 0] / {LENGTH}\n"),)
+    )
+    monkeypatch.setattr("carl.synthesis.induce.induce", lambda *_, **__: Induced((program,)))
+    result = Pipeline(config(tmp_path, "", vlm={}, synthesis={})).run()
+    assert result is not None
+    assert result["vlm"] is None
+    assert (result["search"]["proposers"], result["search"]["proposer"]) == (["induction"], "induction")
+    assert RewardProgram.load(tmp_path / "program.json").id == program.id
+    shown = " ".join(CliRunner().invoke(app, ["show", str(tmp_path)]).output.split())
+    assert "No VLM was asked: the search took" in shown
+    assert "by induction, without a model" in shown
+    page = (tmp_path / "report.html").read_text()
+    assert "No model was asked" in page
+    assert "VLM was shown" not in page
+
+
+def test_where_induction_refuses_one_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carl.synthesis.induce.induce", lambda *_, **__: Induced(refusal="success cannot be seen"))
+    with pytest.raises(ProgramError, match=r"no program to try: success cannot be seen\. Name a model"):
+        Pipeline(config(tmp_path, "", vlm={}, synthesis={})).run(("collect", "synthesize"))
 
 
 def test_a_synthesis_that_was_stopped_goes_on_from_its_recording(tmp_path: Path, vlm: ScriptedVlm) -> None:
     settings = config(tmp_path, vlm.base_url)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code, "_keep_synthesis", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(code, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Pipeline(settings).run(("collect", "synthesize"))
     asked = len(vlm.asked)
@@ -288,7 +318,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, when: 
 STOPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "after the refusal is noted": (Ledger, "keep", lambda _, candidate: candidate.held_out is not None),
     "before the second program is judged": (Ledger, "keep", lambda _, candidate: candidate.number == 2),
-    "before the program is written": (code, "_keep_synthesis", lambda *_: True),
+    "before the program is written": (code, "keep", lambda *_: True),
     "in the middle of verify": (code, "program_of", lambda *_: True),
 }
 
