@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gymnasium as gym
 
-from carl.rewards.source import Judged, Need, RewardSession, RewardSource, Seen
+from carl.rewards.source import Judged, Need, RewardSession, RewardSource, Seen, provenance_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Weighted:
     def shows(self) -> gym.spaces.Box | None:
         """What the source shows."""
         return self.source.shows
+
+    @property
+    def provenance(self) -> Mapping[str, Any] | None:
+        """The source's."""
+        return provenance_of(self.source)
 
     def open(self, slots: int) -> "WeightedSession":
         """Open the source for ``slots`` environments; raises what that raises."""

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from carl.rewards.source import Need, Seen
+from carl.program import RewardProgram, SubTask
+from carl.provenance import Provenance
+from carl.rewards.program import ProgramReward
+from carl.rewards.source import Need, Seen, provenance_of
 from carl.rewards.weighted import Weighted
 from tests.fakes.corridor import Furthest
 
@@ -20,3 +23,12 @@ def test_it_shows_the_same_and_pays_by_its_weight(weight: float, paid: float) ->
         judged = session.look(Seen(np.array([0]), np.array([began]), frames, env_reward=reward))
         assert (judged.reward[0], judged.shown[0, 0]) == (earned, shown)
     session.close()
+
+
+def test_it_comes_from_where_its_source_does() -> None:
+    code = "def progress(frame, initial):\n    return 0.0\n"
+    program = RewardProgram(subtasks=(SubTask(name="a", code=code),), provenance=Provenance(origin="a model"))
+    known = provenance_of(Weighted(ProgramReward(program), 0.5))
+    assert known is not None
+    assert known["origin"] == "a model"
+    assert provenance_of(Weighted(Furthest(), 0.5)) is None

@@ -92,7 +92,7 @@ def _named(key: Key) -> str:
 def _outcome(check: Check | None) -> str:
     if check is None:
         return ""
-    return f"{'passed' if check.passed else 'FAILED'}: {in_words(check.name, check.figures)}"
+    return f"{'passed' if check.passed else 'FAILED'}: {in_words(check.name, check.figures, check.message)}"
 
 
 def episodes(reports: Sequence[VerificationReport | None]) -> Iterator[str]:

@@ -68,7 +68,7 @@ def verdict(program: RewardProgram, report: VerificationReport | None) -> Iterat
     table = Table("check", "sub-task", "outcome", "bound, 95 %", "figures", box=None, header_style="bold")
     for check in report.checks:
         named = "" if check.subtask is None else program.subtasks[check.subtask].name
-        said = in_words(check.name, check.figures) if check.passed else check.message
+        said = in_words(check.name, check.figures, check.message) if check.passed else check.message
         outcome = Text("passed", style="green") if check.passed else Text("failed", style="bold red")
         bound = check.figures.get("bound")
         shown = f"{bound:.4f}" if isinstance(bound, float) else ""

@@ -21,9 +21,12 @@ SAID: Mapping[str, str] = {
 }
 """What a program does wrong that fails a check, by the check's name."""
 
+IN_PART = "for_nothing_"
+"""Begins the names of checks on what is paid in part."""
+
 OF_A_KIND: Mapping[str, str] = {
     "only_solved_": "completed without solving the task, in {} episodes",
-    "for_nothing_": "paid for nothing, in {} episodes",
+    IN_PART: "paid for nothing, in {} episodes",
     "degrees_": "more progress for what is farther, in {} episodes",
 }
 """The same for checks on one kind of episodes, by the beginning of the name."""
@@ -41,16 +44,14 @@ def doubts(run: Run, report: Record) -> list[str]:
     """What may be wrong all the same: shares up to their bounds, what was not judged, and what nobody showed."""
     if not report:
         return []
-    return [*_bounds(report), *_unjudged(report), *_unseen(run)]
+    figures = {str(one.get("name")): as_record(one.get("figures")) for one in report.get("checks") or []}
+    return [*_bounds(figures), *_in_part(figures), *_ornaments(figures), *_unjudged(report), *_unseen(run)]
 
 
-def _bounds(report: Record) -> Iterator[str]:
-    """A sentence for each share with a bound, the loosest first."""
-    found = []
-    for check in report.get("checks") or []:
-        bound = _bound(str(check.get("name")), as_record(check.get("figures")))
-        if bound is not None:
-            found.append((bound, said_of(str(check.get("name")))))
+def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
+    """A sentence for each share of episodes with a bound, the loosest first."""
+    bounds = {name: _bound(name, figures) for name, figures in by_name.items() if not name.startswith(IN_PART)}
+    found = [(bound, said_of(name)) for name, bound in bounds.items() if bound is not None]
     for bound, said in sorted(found, reverse=True):
         yield f"{said[:1].upper()}{said[1:]}: in up to {words.percent(bound)} of such episodes (95\u00a0% confidence)."
 
@@ -63,6 +64,18 @@ def _bound(name: str, figures: Record) -> float | None:
     if name == "experts_complete" and done is not None and of and done <= of:
         return exact_bound(int(of - done), int(of))
     return None
+
+
+def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:
+    for name, figures in by_name.items():
+        share = number(figures.get("share"))
+        if name.startswith(IN_PART) and share:
+            yield f"{said_of(name)[:1].upper()}{said_of(name)[1:]}: {words.percent(share)} of the return on average."
+
+
+def _ornaments(by_name: Mapping[str, Record]) -> Iterator[str]:
+    for index in by_name.get("needed", {}).get("ornaments") or ():
+        yield f"Sub-task {int(index)} may be an ornament: next to nothing changes without it."
 
 
 def _unjudged(report: Record) -> Iterator[str]:

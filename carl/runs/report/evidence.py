@@ -72,11 +72,13 @@ def unjudged(report: Record) -> list[str]:
 
 
 def _check(check: Record) -> Check:
+    evidence = words.cut(str(check.get("evidence") or check.get("message") or ""))
+    figures = in_words(str(check.get("name")), as_record(check.get("figures")), evidence)
     return Check(
         name=str(check.get("name", "check")).replace("_", " "),
         passed=bool(check.get("passed")),
-        figures=in_words(str(check.get("name")), as_record(check.get("figures"))),
-        evidence=words.cut(str(check.get("evidence") or check.get("message") or "")),
+        figures=figures,
+        evidence=evidence if evidence != figures else "",
         frames=check.get("frames") or [],
     )
 

@@ -6,12 +6,14 @@ from carl.runs.reader import Record
 from carl.runs.report import words
 
 
-def in_words(name: str, figures: Record) -> str:
-    """The figures of a check as a sentence; by their names if there is none for it, or it lacks some."""
+def in_words(name: str, figures: Record, message: str = "") -> str:
+    """The figures of a check as a sentence; where there is none for it, or it lacks some, its ``message``, or else the
+    figures by their names."""
     try:
         return _SENTENCES[name](figures)
     except (KeyError, TypeError, ValueError, OverflowError):  # a report of another version, or an altered one
-        return ", ".join(f"{str(key).replace('_', ' ')} {words.figure(value)}" for key, value in figures.items())
+        named = (f"{str(key).replace('_', ' ')} {words.figure(value)}" for key, value in figures.items())
+        return message or ", ".join(named)
 
 
 def _whole(figures: Record, key: str) -> int:

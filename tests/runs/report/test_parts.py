@@ -113,6 +113,7 @@ def test_the_gate_s_figures_are_words() -> None:
     assert in_words("abstains", {"frames": 10, "abstains": 0}) == "0 of 10 frames got no answer"
     assert in_words("abstains", {"frames": "many"}) == "frames many"
     assert in_words("a_check_of_tomorrow", {"some_share": 0.5}) == "some share 0.5"
+    assert in_words("a_check_of_tomorrow", {"some_share": 0.5}, "half of them do") == "half of them do"
 
 
 def test_numbers_are_said_shortly() -> None:
