@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ Held = Mapping[str, Sequence[Trajectory]]
 
 COINCIDE = 0.5
 """A sub-task means an event if both first come at the same frame in at least this share of the experts."""
+
+RANDOM_CUT = 2
+"""As a run's random episodes are cut (``collect.random_cut``)."""
 
 Flags = NDArray[np.bool_]
 """``bool[T + 1, K]``: what is done by each frame of an episode."""
@@ -43,6 +47,12 @@ def shown(program: RewardProgram, episodes: Sequence[Trajectory], limits: Limits
             replay.run(box, lambda _, seen=history, at=replay: seen.append(at.latch.best.copy()), to_the_end=True)
             found += [Shown(np.stack([now[row] for now in history[: len(one.frames)]])) for row, one in enumerate(part)]
     return found
+
+
+def all_shown(program: RewardProgram, held: Held) -> dict[str, list[Shown]]:
+    """``shown`` for episodes of every kind, in one process."""
+    made = iter(shown(program, [episode for episodes in held.values() for episode in episodes]))
+    return {kind: list(islice(made, len(episodes))) for kind, episodes in held.items()}
 
 
 def in_order(happened: Sequence[NDArray[np.bool_]]) -> Flags:
@@ -156,7 +166,8 @@ class Judged:
     Attributes:
         accuracy: share of frames at which a sub-task and its event agree, the smallest over sub-tasks and kinds.
         early: share of the experts in which every sub-task is done before the last frame.
-        paid: mean over random play of what is paid for sub-tasks that are not done then, over the whole return.
+        paid: mean over random play of what is paid for sub-tasks that are not done then, over the whole return, after
+            ``RANDOM_CUT`` times the longest expert's steps.
     """
 
     accuracy: float
@@ -166,7 +177,7 @@ class Judged:
 
 def judged(program: RewardProgram, events: Sequence[str], held: Held) -> Judged:
     """Label a program; its sub-task k claims ``events[k]``, all of which latch in the oracle's order."""
-    made = {kind: shown(program, episodes) for kind, episodes in held.items()}
+    made = all_shown(program, held)
     accuracy = 1.0
     for kind, episodes in held.items():
         counts = [Count() for _ in events]
@@ -178,5 +189,7 @@ def judged(program: RewardProgram, events: Sequence[str], held: Held) -> Judged:
         accuracy = min([accuracy, *(count.accuracy for count in counts)])
     weights = np.array([subtask.weight for subtask in program.subtasks])
     early = [one.done[:-1].all(axis=1).any() for one in made["expert"]]
-    part = [(np.where(one.done[-1], 0.0, one.progress[-1]) * weights).sum() for one in made["random"]]
+    cut = RANDOM_CUT * max(map(len, held["expert"]))
+    ends = [(one.done[: cut + 1][-1], one.progress[: cut + 1][-1]) for one in made["random"]]
+    part = [(np.where(done, 0.0, progress) * weights).sum() for done, progress in ends]
     return Judged(accuracy, float(np.mean(early)), float(np.mean(part) / weights.sum()))

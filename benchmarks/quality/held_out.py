@@ -17,7 +17,7 @@ SEED = 20_261_128
 COUNTS = {"expert": 80, "random": 60, "mixed": 60}
 """Episodes of each kind: 200 a task."""
 
-LONGEST = 400
+LONGEST = 250
 """Steps after which an episode that is not an expert's is cut."""
 
 SHARES = (0.1, 0.7)

@@ -4,9 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.accuracy import Count, Held, completed, counted, matched, shown
+from benchmarks.quality.accuracy import Count, Held, all_shown, completed, counted, matched
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept
+from carl.config import SynthesisConfig
 from carl.console.progress import Progress
 from carl.errors import CarlError
 from carl.methods.code import CodeConfig
@@ -15,16 +16,15 @@ from carl.runs.pipeline import Pipeline
 from carl.task import Task
 from carl.tasks import get_task
 
-SETTINGS: dict[str, dict[str, Any]] = {"model": {}, "induction": {"proposers": ("induction",)}}
-"""``synthesis`` settings by proposer."""
+PROPOSERS: dict[str, tuple[str, ...]] = {"model": ("model",), "induction": ("induction",), "default": ()}
+"""``synthesis.proposers`` by what the option ``--proposers`` calls it; default: what a run asks by itself."""
 
 
 def accepted(task: Task, proposer: str, directory: Path, progress: Progress) -> dict[str, Any]:
     """The program that a run of the stages before training accepts, as JSON, or why there is none."""
     try:
-        config = CodeConfig.model_validate(
-            {"task": task.name, "run_dir": directory / f"{task.name}-{proposer}", "synthesis": SETTINGS[proposer]}
-        )
+        synthesis = SynthesisConfig(proposers=PROPOSERS[proposer])
+        config = CodeConfig(task=task.name, run_dir=directory / f"{task.name}-{proposer}", synthesis=synthesis)
         pipeline = Pipeline(config, progress)
         pipeline.run(("collect", "synthesize", "verify"))
     except CarlError as error:
@@ -38,7 +38,7 @@ def measured(program: RewardProgram, held: Held, documented: bool) -> dict[str, 
 
     ``documented``: frames do not show the last event, so that it and completion are exceptions.
     """
-    made = {kind: shown(program, episodes) for kind, episodes in held.items()}
+    made = all_shown(program, held)
     pairs = matched(program, held["expert"], made["expert"])
     events = list(held["expert"][0].events)
     counts = counted({k: event for k, (event, _) in pairs.items()}, made, held)

@@ -65,9 +65,12 @@ def bad(label: Mapping[str, Any], original: Judged) -> bool:
 
 
 def zoo(names: Sequence[str], directory: Path, kept: Kept, progress: Progress) -> dict[str, Any]:
-    """Shares that the gate rejects, by kind of program; and the programs on which gate and oracle differ."""
+    """Shares that the gate rejects, by kind of program; and the programs on which gate and oracle differ.
+
+    Known-good programs that the oracle calls bad count as neither, and are listed.
+    """
     rows = [row for name in names if name in PLANS for row in _of_task(name, directory, kept, progress)]
-    isbad = [row for row in rows if row["bad"]]
+    isbad = [row for row in rows if row["bad"] and not row["known_good"]]
     good = [row for row in rows if not row["bad"] and row["known_good"]]
     last = [row for row in rows if row["kind"] == "dropped last"]
     return {
@@ -81,7 +84,7 @@ def zoo(names: Sequence[str], directory: Path, kept: Kept, progress: Progress) -
         "good_by_kind": {kind: _of_kind(good, kind) for kind in sorted({row["kind"] for row in good})},
         "bad_accepted": [_words(row) for row in isbad if not row["rejected"]],
         "good_rejected_by": [_words(row) for row in good if row["rejected"]],
-        "good_called_bad": [_words(row) for row in isbad if row["known_good"]],
+        "good_called_bad": [_words(row) for row in rows if row["known_good"] and row["bad"]],
     }
 
 
