@@ -14,6 +14,9 @@ from carl.induction.milestones import Final, Goal, Milestone, finals, intermedia
 from carl.induction.table import Table, table
 from carl.program import RewardProgram
 
+FEWEST = 2
+"""Expert episodes."""
+
 MOST_EARLY = 0.1
 """Success cannot be seen in a frame if what is true of every last frame comes earlier in a larger share of episodes."""
 
@@ -45,8 +48,10 @@ def induce(
     the task show it, those that do not are near misses. The same episodes give the same programs, within a minute and
     1 GB for the default settings: a search that was stopped is repeated.
     """
-    settings = settings or InductionConfig()
-    measured = table([*experts], [*others, *randoms], settings.frames, progress)
+    settings, solved = settings or InductionConfig(), [*experts]
+    if len(solved) < FEWEST:
+        return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
+    measured = table(solved, [*others, *randoms], settings.frames, progress)
     candidates = finals(measured, Goal.success(measured))
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)

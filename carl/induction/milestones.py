@@ -166,7 +166,7 @@ class Final:
 def finals(table: Table, goal: Goal) -> list[Final]:
     """Milestones that every expert's goal fulfils, best first: single conditions, and several joined."""
     singles = sorted(_singles(table, goal), key=lambda final: final.badness)
-    joined = _joined(table, goal, singles[:POOL])
+    joined = _joined(table, goal, singles[:POOL]) if singles else []
     return sorted([*singles[:SINGLES], *joined], key=lambda final: final.badness)[:ENOUGH]
 
 
@@ -190,7 +190,7 @@ def _final(table: Table, goal: Goal, milestone: Milestone) -> Final:
 
 def _joined(table: Table, goal: Goal, pool: Sequence[Final]) -> list[Final]:
     """The best of ``pool`` that still err, each with the conditions that remove most of its errors, one by one."""
-    holds = np.array([final.milestone.holds(table) & goal.wrong for final in pool]).reshape(len(pool), -1)
+    holds = np.array([final.milestone.holds(table) & goal.wrong for final in pool])
     prices = np.array([0.3 * each.milestone.cost(table) - min(each.milestone.margin, 0.5) for each in pool])
     found = []
     for seed in range(min(SEEDS, len(pool))):

@@ -268,7 +268,7 @@ def _looks(region: Region, scenes: Sequence[Scene]) -> tuple[bytes, Found] | Non
         counts.append(len(scene.things(region.kind)) if region.pick == Pick() else 1)
     cost = 15.0 * (1.0 - _steadiness(np.array(shapes, float))) + region.pick.cost
     large = float(np.mean(shares)) > LARGE or _background(region.kind, scenes)
-    cost += 5.0 * min(0.4, 0.15 * (float(np.mean(counts)) - 1.0)) + 1.5 * large
+    cost += 5.0 * min(0.4, 0.15 * (float(np.mean(counts)) - 1.0)) + 5.0 * large
     return digest.digest(), Found(region, cost, large)
 
 

@@ -13,7 +13,7 @@ from carl import vision
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.induction.features import Area, Cell, Distance, Feature, Place, Share
-from carl.induction.pixels import CODES, COLOURED, FRESH, IS_CHANGED, IS_LIT, Codes, coded, weights
+from carl.induction.pixels import CODES, COLOURED, FRESH, IS_CHANGED, IS_LIT, Codes, Property, coded, weights
 from carl.induction.regions import Found, Region, Scene, regions
 from carl.vision import Frame, Mask
 
@@ -151,7 +151,7 @@ class Layout:
     def features(self) -> list[Feature]:
         """All features."""
         shares = [
-            Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing)
+            Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing and _its_own(seen, where))
             for seen, (where, cost, thing) in product(SHARED, self.places)
         ]
         areas = [Area(seen, more, 2.0) for more in (False, True) for seen in MOVING]
@@ -163,6 +163,11 @@ class Layout:
     def costs(self) -> NDArray[np.float64]:
         """Of the features."""
         return np.array([feature.cost for feature in self.features])
+
+
+def _its_own(seen: Property, where: Region | Cell) -> bool:
+    """Whether a property tells what becomes of a thing, not what stands in front of it."""
+    return seen in (IS_CHANGED, IS_LIT) or (isinstance(where, Region) and where.kind.words == f"{seen.words} thing")
 
 
 def _measured(episode: Trajectory, scene: Scene, layout: Layout) -> Values:

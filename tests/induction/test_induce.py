@@ -1,0 +1,125 @@
+"""The search without a model, from episodes to programs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from carl.config import InductionConfig, VerifyConfig
+from carl.episodes.trajectory import Trajectory
+from carl.induction import Induced, induce, induce_step
+from carl.program import DONE, RewardProgram
+from carl.sandbox.policy import violations
+from carl.synthesis.induce import InductionProposer
+from carl.synthesis.tried import Budget, Tried
+from carl.verification import verify
+from carl.verification.rule import Evidence
+from tests.verification import episodes as strip
+
+
+@pytest.fixture(scope="module")
+def induced(room) -> Induced:
+    return induce(*room(0))
+
+
+def done_at(program: RewardProgram, episode: Trajectory) -> list[int]:
+    """The frames at which the sub-tasks get done, one after the other."""
+    steps, start = [], 0
+    for subtask in program.subtasks:
+        names: dict = {}
+        exec(subtask.code, names)
+        shown = [names["progress"](frame, episode.frames[0]) for frame in episode.frames[start:]]
+        done = [at for at, value in enumerate(shown) if value >= DONE]
+        if not done:
+            return steps
+        start += done[0]
+        steps.append(start)
+    return steps
+
+
+def test_it_finds_key_door_and_goal_in_a_room_and_what_it_finds_passes_the_gate_on_others(induced, room):
+    experts, randoms = room(1)
+    program = induced.programs[0]
+    evidence = {Evidence.EXPERTS: experts, Evidence.RANDOMS: randoms}
+    report = verify(program, evidence, VerifyConfig(min_randoms=len(randoms)))
+    assert report.accepted, report.evidence()
+    for expert in experts:
+        assert done_at(program, expert) == [int(np.argmax(event)) for event in expert.events.values()]
+
+
+def test_the_same_episodes_give_the_same_programs(induced, room):
+    again = induce(*room(0))
+    assert [program.id for program in again.programs[:20]] == [program.id for program in induced.programs[:20]]
+
+
+def test_what_it_writes_is_allowed_and_short(induced):
+    assert 2 <= len(induced.programs) <= 200
+    for program in induced.programs[:40]:
+        for subtask in program.subtasks:
+            assert not violations(subtask.code), subtask.code
+            assert len(subtask.code.splitlines()) <= 50
+            assert subtask.name.isprintable()
+
+
+def test_a_strip_with_a_key_and_a_goal(room):
+    found = induce(strip.experts(), strip.randoms(24))
+    assert done_at(found.programs[0], strip.experts(1)[0])[-1] == len(strip.experts(1)[0])
+
+
+def at_rest(seed: int, role: str) -> Trajectory:
+    """A square that goes to and fro; an expert ends it wherever it has just been before, which no frame shows."""
+    rng = np.random.default_rng(seed)
+    places = [10, 12, 14, 12, 10, 8, 10, 12, 12] if role == "expert" else (8 + 2 * rng.integers(0, 4, 9)).tolist()
+    frames = np.stack([strip.picture(place, key=False) for place in places])
+    return Trajectory(frames, np.zeros(8), np.zeros(8), role == "expert", False, role == "expert", seed, role)
+
+
+def test_it_refuses_where_no_frame_shows_success():
+    experts, randoms = ([at_rest(seed, role) for seed in range(10)] for role in ("expert", "random"))
+    found = induce(experts, randoms)
+    assert not found.programs
+    assert "cannot be seen in a frame" in found.refusal
+
+
+def test_it_refuses_where_nothing_is_true_of_every_end():
+    still = replace(at_rest(0, "expert"), frames=np.stack([strip.picture(10, key=False)] * 9))
+    assert "every initial frame" in induce([still] * 4, [still] * 4).refusal
+
+
+def test_it_refuses_a_single_expert_episode():
+    assert "1 expert episodes show nothing in common" in induce(strip.experts(1), strip.randoms(4)).refusal
+
+
+def test_near_misses_are_told_from_success():
+    """All stop short of the goal, where the square already overlaps it."""
+    experts = strip.experts()
+    near = [
+        replace(one, frames=one.frames[:-1], success=False, terminated=False, role="cut", actions=one.actions[:-1])
+        for one in experts
+    ]
+    program = induce(experts, strip.randoms(24), others=near).programs[0]
+    assert all(len(done_at(program, one)) < len(program.subtasks) for one in near)
+
+
+def test_one_sub_task_between_two_frames(room):
+    experts, randoms = room(0)
+    since, until = (
+        [int(np.argmax(expert.events[event])) for expert in experts] for event in ("key carried", "door open")
+    )
+    program = induce_step(experts, randoms, since, until).programs[0]
+    names: dict = {}
+    exec(program.subtasks[0].code, names)
+    for expert, start, end in zip(experts, since, until, strict=True):
+        shown = [names["progress"](frame, expert.frames[0]) for frame in expert.frames[start : end + 1]]
+        assert [value >= DONE for value in shown] == [False] * (end - start) + [True]
+
+
+def test_the_proposer_keeps_a_third_from_the_search_and_says_why_it_ends():
+    experts, randoms = strip.experts(12), strip.randoms(24)
+    proposer = InductionProposer(experts, randoms, config=InductionConfig(programs=3))
+    proposed = [proposal.program.id for proposal in proposer.propose(Tried(Budget(calls=0)))]
+    assert proposed == [program.id for program in induce(experts[:8], randoms[:16]).programs[:3]]
+    assert proposer.exhausted == "none of the 3 programs that were found without a model is accepted"
+    refused = InductionProposer([at_rest(0, "expert")] * 3, [at_rest(1, "random")] * 3)
+    assert not [*refused.propose(Tried(Budget(calls=0)))]
+    assert "cannot be seen" in refused.exhausted
