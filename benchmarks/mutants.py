@@ -29,7 +29,7 @@ _LIKE = {
 
 
 def mutants(code: str) -> list[tuple[str, str]]:
-    """Every mutant of ``code`` as (what was changed in which line, its code), each once; one change in each."""
+    """Every mutant of ``code`` as (line:column and what was changed there, its code), each once; one change in each."""
     tree = ast.parse(code)
     known, found = {ast.unparse(tree)}, []
     for index, node in enumerate(ast.walk(tree)):
@@ -39,7 +39,7 @@ def mutants(code: str) -> list[tuple[str, str]]:
             text = ast.unparse(ast.fix_missing_locations(mutant)) + "\n"
             if text not in known:
                 known.add(text)
-                found.append((f"line {getattr(node, 'lineno', 0)}, {what}", text))
+                found.append((f"at {getattr(node, 'lineno', 0)}:{getattr(node, 'col_offset', 0)}, {what}", text))
     return found
 
 

@@ -118,7 +118,7 @@ def good_programs(task_name: str) -> list[Named]:
         for old, new in REWRITTEN[kind]:
             code = CODES[kind].replace(old, new).replace("from carl", "import cv2\n\nfrom carl", 1)
             found.append(_named("rewritten", f"{kind}: {new}", plan, {kind: code}))
-    for cap in (0.3, 0.5):
+    for cap in (0.25, 0.4):
         graded = {kind: nearer(kind, kind, cap) for kind in plan if kind in THINGS}
         found.append(_named("graded", f"distance to its own object, at most {cap}", plan, graded))
     found.append(_named("weighed", "the last sub-task weighs 2", plan, weights=(*[1.0] * (len(plan) - 1), 2.0)))

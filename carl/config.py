@@ -227,6 +227,9 @@ class VerifyConfig(Section):
         le=1,
         description="Largest share of the return that random play may earn in part on what it never gets done.",
     )
+    camera_varies: bool = Field(
+        default=False, description="Judge frames that look a little different as well; by default what the Task says."
+    )
     max_frame_ms: float = Field(default=10.0, gt=0, description="Milliseconds that a judgement of one frame may take.")
     deadline_s: float = Field(
         default=1.0,

@@ -57,7 +57,7 @@ def _class_of(task: Task) -> type[RunConfig]:
 
 
 def _tree(task: Task) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = {"verify": {"camera_varies": True}} if task.camera_varies else {}
     if not isinstance(task.defaults, Mapping):
         raise _wrong(task, "they should be a mapping, as {'train.env_steps': 60_000}")
     for name, value in task.defaults.items():

@@ -82,6 +82,8 @@ class Episode:
         differing: where a second run gave another answer.
         judged: frames that were looked at, counted once for every sub-task.
         repeated: how many of those were asked again of another process.
+        varied: how many were asked with a frame that looks a little different.
+        unstable: where that made a difference.
         cost: seconds of a judgement of each sub-task, the median over the requests of its batch; 0: not measured.
     """
 
@@ -96,6 +98,8 @@ class Episode:
     differing: tuple[Moment, ...] = ()
     judged: int = 0
     repeated: int = 0
+    varied: int = 0
+    unstable: tuple[Moment, ...] = ()
     cost: tuple[float, ...] = ()
 
     @property

@@ -56,7 +56,7 @@ class Gate:
         """
         start = time.monotonic()
         with ExitStack() as stack:
-            replays = _Replays(program, self.limits, progress, stack)
+            replays = _Replays(program, self.limits, progress, stack, any(rule.varies for rule in self.rules))
             case, checks = self._decided(program, lambda kind: replays.of(kind, episodes.get(kind, ())))
         return VerificationReport(
             program_id=program.id,
@@ -127,6 +127,7 @@ class _Replays:
     limits: Limits
     progress: Progress
     stack: ExitStack
+    varies: bool
     boxes: list[Box] = field(default_factory=list)
 
     def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
@@ -147,6 +148,8 @@ class _Replays:
         """
         replay = Replay(self.program, batch, after=None if solved else AFTER)
         replay.run(self._box(0))
+        if self.varies and not replay.abstained:
+            replay.vary(self._box(0))
         if not replay.abstained and (replay.completed.all() or not solved):
             replay.repeat(self._box(1))
         episodes += replay.episodes()

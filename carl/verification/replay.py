@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from statistics import median
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from carl.episodes.trajectory import Trajectory
 from carl.errors import StoreError
-from carl.program import RewardProgram
+from carl.program import DONE, RewardProgram
 from carl.rewards.latch import Latch, Slots
 from carl.sandbox.box import Box, Limits
 from carl.verification.episode import Episode, Moment, Track
+from carl.verification.variations import VARIATIONS
 
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""
@@ -26,6 +28,9 @@ AFTER = 3
 
 TIMED = 8
 """Rows of a question from which on its seconds are noted: of fewer, a busy machine's delays are the greater part."""
+
+VARIED, SLIGHTLY = 100, 0.1
+"""Questions of a batch that are asked with a frame that is varied, and by how much partial progress may then differ."""
 
 GOOD_PART = 0.25
 """Share of a question's rows from which on its seconds say what a sub-task costs, at most fourfold."""
@@ -65,6 +70,7 @@ class Replay:
         self._answers = _Answers()
         self._differing: dict[int, float] = {}
         self._repeated: set[int] = set()
+        self._varied: dict[int, str] = {}
         self._after: dict[tuple[int, int], list[float]] = {}
         self._seconds: list[list[float]] = [[] for _ in program.subtasks]
         self.latch = Latch(program, len(trajectories))
@@ -141,6 +147,22 @@ class Replay:
             reasons |= {start + row: reason for row, reason in judgement.reasons.items()}
         return values, reasons
 
+    def vary(self, box: Box) -> None:
+        """Ask ``VARIED`` of the questions again with a frame that looks a little different; note where that decides."""
+        answers = self._answers
+        for row, (name, form) in zip(self._spread(VARIED), cycle(VARIATIONS.items()), strict=False):
+            slot, step, task = answers.slots[row], answers.steps[row], answers.tasks[row]
+            frame = form(np.asarray(self._trajectories[slot].frames[step]))
+            value = float(box.judge(frame[None], self._initials[slot][None], np.array([task])).values[0])
+            before = answers.values[row]
+            same = (value >= DONE) == (before >= DONE) and abs(value - before) <= SLIGHTLY
+            self._varied[row] = "" if same else f"{value:.4g}, where the frame is {name}; {before:.4g} without"
+
+    def _spread(self, count: int) -> list[int]:
+        """As many rows of the answers, or all, from the first to the last."""
+        last = len(self._answers.values) - 1
+        return list(np.unique(np.linspace(0, last, min(last + 1, count)).astype(np.intp)).tolist())
+
     def _timed(self, tasks: Slots, seconds: float) -> None:
         """Note what a question took, for the sub-tasks that make up a good part of it."""
         for task, count in enumerate(np.bincount(tasks, minlength=len(self._seconds)).tolist()):
@@ -149,9 +171,7 @@ class Replay:
 
     def repeat(self, box: Box) -> None:
         """Ask ``REPEATED`` of the questions again, last first, of another process; note what it answers otherwise."""
-        count = len(self._answers.values)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, REPEATED)).astype(np.intp))[::-1]
-        rows = chosen.tolist()
+        rows = self._spread(REPEATED)[::-1]
         slots, steps = ([kept[row] for row in rows] for kept in (self._answers.slots, self._answers.steps))
         values, _ = self._ask(box, slots, steps, np.array([self._answers.tasks[row] for row in rows]))
         before = np.array([self._answers.values[row] for row in rows])
@@ -181,6 +201,8 @@ class Replay:
                 differing=tuple(self._difference(row) for row in rows[slot] if row in self._differing),
                 judged=len(rows[slot]) + sum(len(track.after) for track in tracks[slot]),
                 repeated=len(self._repeated.intersection(rows[slot])),
+                varied=len(self._varied.keys() & {*rows[slot]}),
+                unstable=tuple(self._moment(row, self._varied[row]) for row in rows[slot] if self._varied.get(row)),
                 cost=cost,
             )
 

@@ -83,11 +83,13 @@ class Rule(ABC):
         needs: evidence without which the rule is not applied, which the report says; it is applied when all of that is
             there, and anew when more is. Empty: the code alone is judged, once.
         decisive: whether a failure leaves nothing that the rules listed after it could judge.
+        varies: whether it looks at what a program makes of frames that look a little different.
     """
 
     name: str
     needs: frozenset[Evidence] = frozenset()
     decisive: bool = False
+    varies: bool = False
 
     @abstractmethod
     def judge(self, case: Case) -> list[Check]:

@@ -7,10 +7,11 @@ programs pass: done too early, paid for nothing, misread, too weak to learn from
 
 from carl.config import VerifyConfig
 from carl.verification.rule import Evidence, Rule
-from carl.verification.rules_done import AlreadyDone, DoneWithTask, ExpertsComplete, Lasting, OnlySolved
+from carl.verification.rules_done import AlreadyDone, DoneWithTask, ExpertsComplete, OnlySolved
+from carl.verification.rules_lasting import Lasting
 from carl.verification.rules_near import Degrees
 from carl.verification.rules_paid import ForNothing, Needed, RandomCompletion
-from carl.verification.rules_running import Abstains, Cost, Deterministic, StaticPolicy
+from carl.verification.rules_running import Abstains, Cost, Deterministic, Stable, StaticPolicy
 
 PLAYED = (Evidence.RANDOMS, Evidence.RESTING, Evidence.MIXED, Evidence.CUT, Evidence.POLICY)
 """Kinds of episodes of which some do not solve the task."""
@@ -25,6 +26,7 @@ def default_rules(config: VerifyConfig) -> tuple[Rule, ...]:
         StaticPolicy(),
         Abstains(),
         Deterministic(),
+        *([Stable()] if config.camera_varies else []),
         ExpertsComplete(),
         AlreadyDone(),
         DoneWithTask(config.max_early),

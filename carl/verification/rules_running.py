@@ -2,12 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from math import floor
 
 from carl.sandbox.policy import violations
 from carl.sandbox.source import Violation
 from carl.verification.episode import Episode, Moment
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
+
+UNSTABLE = 0.02
+"""Share of varied frames that may be judged otherwise."""
 
 
 class StaticPolicy(Rule):
@@ -50,10 +54,14 @@ class _ByMoment(Rule):
         failed = []
         for index in range(len(case.program.subtasks)):
             found = [*self._found(case, index)]
-            if found:
+            if len(found) > self.allowed(looked_at):
                 message = f"{case.named(index)} {self.complaint}, at {len(found)} of {looked_at} frames"
                 failed.append(self.failed(message, {"frames": looked_at, self.name: len(found)}, index, found))
         return failed or [self.passed(self.praise, {"frames": looked_at, self.name: 0})]
+
+    def allowed(self, looked_at: int) -> int:  # noqa: ARG002  the usual rule forgives nothing
+        """How many such moments of a sub-task are forgiven."""
+        return 0
 
     def _found(self, case: Case, subtask: int) -> Iterator[FrameRef]:
         for episode in case.everything:
@@ -98,6 +106,31 @@ class Deterministic(_ByMoment):
     def looked_at(self, episode: Episode) -> int:
         """The frames that the second run was asked about."""
         return episode.repeated
+
+
+class Stable(_ByMoment):
+    """A frame that looks a little different (brighter, darker, shifted by a pixel, noisy) is judged the same way.
+
+    That is: done or not, and partial progress within a tenth, in all but ``UNSTABLE`` of the frames.
+    """
+
+    name = "stable"
+    varies = True
+    expected = "as good as the same, whatever the light"
+    complaint = "misread: it judges otherwise where the frame looks a little different"
+    praise = "frames that look a little different are judged the same way"
+
+    def moments(self, episode: Episode) -> Sequence[Moment]:
+        """Where the look of the frame decided."""
+        return episode.unstable
+
+    def looked_at(self, episode: Episode) -> int:
+        """The frames that were varied."""
+        return episode.varied
+
+    def allowed(self, looked_at: int) -> int:
+        """A few of them: what is at a threshold may fall on either side."""
+        return floor(UNSTABLE * looked_at)
 
 
 class Cost(Rule):

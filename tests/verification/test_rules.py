@@ -7,14 +7,19 @@ import pytest
 
 from benchmarks import zoo
 from carl.config import VerifyConfig
+from carl.methods.code import CodeConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
+from carl.runs.resolve import by_default
+from carl.tasks import get_task
 from carl.verification import Case, Check, Evidence, Gate, default_rules
 from carl.verification.episode import Episode, Track
-from carl.verification.rules_done import usual_actions
+from carl.verification.rules_lasting import usual_actions
 from carl.verification.rules_near import concordance
 from carl.verification.rules_paid import Needed
 from carl.verification.rules_running import Cost
+from carl.verification.variations import VARIATIONS
+from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
 from tests.verification.played import RANDOMS, evidence
 
 CONFIG = VerifyConfig(min_randoms=6, max_frame_ms=1000.0)
@@ -56,7 +61,7 @@ def some(task: str, *kinds: Evidence, randoms: int = RANDOMS):
 @pytest.mark.parametrize("task", ["DoorKey-6x6", "Unlock"])
 def test_good_programs_pass_on_all_evidence(task):
     for one in zoo.good_programs(task):
-        if one.kind == "good" or one.name.endswith("at most 0.5"):
+        if one.kind == "good" or one.name.endswith("at most 0.4"):
             assert refusals(one.program, evidence(task)) == [], one.name
 
 
@@ -109,6 +114,34 @@ def test_what_an_expert_never_does_may_not_complete_the_program():
     assert check.figures["unsolved"] > 0
     lenient = CONFIG.model_copy(update={"max_unsolved": 0.5})
     assert Gate.of(lenient).judge(three(goal=CLOSED_AGAIN), evidence("DoorKey-6x6")).accepted
+
+
+def test_a_program_that_a_little_light_changes_is_misread():
+    """The synthetic key has a brightness of 250: exactly that is no way to find it where the camera varies."""
+    exact = program(KEY_GONE.replace("now = (frame[..., 1] > 200)", "now = (frame[..., 1] > 240)"), REACH_GOAL)
+    brought = kinds(experts(), randoms())
+    steady = VerifyConfig(min_randoms=60, max_part=0.5, max_frame_ms=1000.0)
+    varying = steady.model_copy(update={"camera_varies": True})
+    assert Gate.of(steady).judge(exact, brought).accepted
+    assert Gate.of(varying).judge(GOOD, brought).accepted
+    (check,) = Gate.of(varying).judge(exact, brought).failed
+    assert (check.name, check.subtask) == ("stable", 0)
+    assert "1, where the frame is darker; 0 without" in check.frames[0].got
+
+
+def test_a_task_whose_camera_varies_has_its_programs_judged_so():
+    task = replace(get_task("Empty-8x8"), camera_varies=True)
+    assert by_default(task, CodeConfig).verify.camera_varies
+    assert not by_default(get_task("Empty-8x8"), CodeConfig).verify.camera_varies
+
+
+def test_variations_are_small_and_the_same_every_time():
+    frame = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    for name, form in VARIATIONS.items():
+        varied = form(frame)
+        assert (varied.dtype, varied.shape) == (frame.dtype, frame.shape), name
+        assert 0 < np.abs(varied.astype(int) - frame).mean() < (256 if "shifted" in name else 16), name
+        np.testing.assert_array_equal(varied, form(frame))
 
 
 def test_a_slow_program_is_rejected():
