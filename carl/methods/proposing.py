@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import ASKED, SYNTHESIS, write_json
 from carl.config import EMBEDDED_MODEL, InductionConfig, SynthesisConfig, VerifyConfig, VlmConfig
+from carl.errors import TaskError
 from carl.methods.method import Work
 from carl.methods.recorded import Episodes
 from carl.task import Frame
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from carl.synthesis.ledger import Ledger
     from carl.synthesis.search import Found
     from carl.synthesis.shown import Examples
-    from carl.synthesis.tried import Budget, Proposer
+    from carl.synthesis.tried import Budget, Candidate, Proposer
     from carl.vlm.client import VlmClient
 
 ORIGINS: Mapping[str, str] = {
@@ -31,7 +31,8 @@ ORIGINS: Mapping[str, str] = {
 """Proposers by the names that ``synthesis.proposers`` takes, and where what they propose comes from."""
 
 OTHERWISE = (
-    "Try another --seed, more requests (synthesis.max_requests) or samples (synthesis.samples), or a larger model"
+    "Try another --seed, a larger budget (synthesis.max_requests, max_tokens, max_seconds, max_money), more samples "
+    "(synthesis.samples), or a larger model"
 )
 WITHOUT_MODEL = (
     "Name a model (vlm.model, and vlm.base_url if a server has it), collect more episodes (collect.experts) in another "
@@ -123,22 +124,29 @@ def keep(work: Work[Any], names: Sequence[str], found: "Found", client: "VlmClie
         "proposers": list(names),
         "proposer": found.best.proposer if found.best and found.program else None,
         "spent": asdict(found.spent),
-        "best": None if found.program else _best(found, ledger),
+        "best": None if found.program else _named(found, ledger),
         "notes": list(found.notes),
         "usage": usage,
     }
     write_json(work.directory / SYNTHESIS, content)
 
 
-def _best(found: "Found", ledger: "Ledger") -> dict[str, str] | None:
+def _best(found: "Found", ledger: "Ledger") -> "Candidate | None":
+    """What got furthest: of this attempt or, if it came to nothing, of those before."""
+    from carl.synthesis.standing import furthest
+
+    return found.best or furthest(ledger.candidates())
+
+
+def _named(found: "Found", ledger: "Ledger") -> dict[str, str] | None:
     from carl.synthesis.standing import shortfall
 
-    best = found.best
+    best = _best(found, ledger)
     if best is None:
         return None
     file = ledger.path(best)
     return {
-        "file": f"{Path(file.parent.name) / file.name}",
+        "file": f"{file.parent.name}/{file.name}",
         "program_id": best.program.id,
         "proposer": best.proposer,
         "words": shortfall(best),
@@ -151,8 +159,18 @@ def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger") -> str
     from carl.synthesis.standing import shortfall
 
     advice = OTHERWISE if "model" in names else WITHOUT_MODEL
-    best = found.best
+    best = _best(found, ledger)
     if best is None:
         return f"{found.outcome}. {advice}"
     advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else advice
     return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"
+
+
+def check_episodes(task: str, episodes: Episodes) -> None:
+    """Raise TaskError if there is nothing to search in: no episode of an expert, or none of random play."""
+    for kind in Evidence:
+        if kind.required and next(iter(episodes.get(kind, ())), None) is None:
+            raise TaskError(
+                f"there is no {kind} episode of task {task!r} to search for a program in: a program is judged by what "
+                "experts do and random play does not; delete the folder trajectories and collect both"
+            )

@@ -61,6 +61,11 @@ class Ledger:
         """Those verdicts that refused the program; raises ConfigError for a damaged file."""
         return [verdict for verdict in self.verdicts().values() if not verdict.report.accepted]
 
+    def candidates(self) -> list[Candidate]:
+        """The candidates of earlier attempts, in their order; raises ConfigError for a damaged file."""
+        found = (_candidate(path) for path in self.folder.glob("*.json"))
+        return sorted((each for each in found if each), key=lambda each: each.number)
+
     def seconds(self) -> float:
         """What the search took so far, over all attempts; raises ConfigError for a damaged file."""
         return max((_seconds(path) for path in self.folder.glob("*.json")), default=0.0)
@@ -89,6 +94,21 @@ class Ledger:
                 return None
             judged = content["held_out"]
             return HeldOut(int(judged["set"]), VerificationReport.model_validate(judged["report"]))
+
+
+def _candidate(path: Path) -> Candidate | None:
+    """What a candidate's file holds, but for its cost; None for any other file."""
+    content: Mapping[str, Any] = read_json(path, dict)
+    if "number" not in content:
+        return None
+    with whole(str(path)):
+        return Candidate(
+            int(content["number"]),
+            RewardProgram.model_validate(content["program"]),
+            VerificationReport.model_validate(content["report"]),
+            Ledger._verdict(path),
+            proposer=str(content.get("proposer", "")),
+        )
 
 
 def _seconds(path: Path) -> float:

@@ -1,12 +1,20 @@
 """Who is asked for programs where the settings do not say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from carl.config import SynthesisConfig, VlmConfig
 from carl.episodes.play import first_frame
-from carl.methods.proposing import ORIGINS, names_of
+from carl.errors import TaskError
+from carl.methods.proposing import ORIGINS, check_episodes, names_of, nothing_found
+from carl.program import RewardProgram, SubTask
+from carl.synthesis.ledger import Ledger
+from carl.synthesis.search import HeldOutGate, SearchGate, search
+from carl.synthesis.tried import Budget, Candidate, Cost
 from carl.tasks import get_task
+from carl.verification import Check, Evidence, VerificationReport
 
 LAKE = np.full((64, 64, 3), 99, np.uint8)
 """A size that the embedded model can take, and tiles that it does not know."""
@@ -33,3 +41,24 @@ def test_proposers_follow_from_the_model_and_the_pictures(vlm: VlmConfig, frame:
 
 def test_every_proposer_has_words() -> None:
     assert set(ORIGINS) == set(HELPED)
+
+
+@pytest.mark.parametrize(("kept", "lacks"), [(Evidence.EXPERTS, "random"), (Evidence.RANDOMS, "expert")])
+def test_without_episodes_of_both_kinds_there_is_nothing_to_search_in(kept: Evidence, lacks: str) -> None:
+    with pytest.raises(TaskError, match=f"no {lacks} episode of task 'Lake' to search .* collect both"):
+        check_episodes("Lake", {kept: [object()]})
+
+
+def test_a_search_whose_time_was_up_names_the_best_of_earlier_attempts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    program = RewardProgram(subtasks=(SubTask(name="a", code="def progress(frame, initial):\n    return 0.5\n"),))
+    check = Check(name="experts_complete", passed=False, subtask=0, message="it is never done")
+    report = VerificationReport(
+        program_id=program.id, accepted=False, checks=(check,), episodes={}, frames=0, seconds=0.0
+    )
+    ledger.keep(Candidate(1, program, report, spent=Cost(seconds=70.0)))
+    gate = SearchGate(lambda _: report, HeldOutGate(lambda *_: report))
+    found = search([], gate, Budget(calls=9, seconds=60.0), before=ledger.seconds())
+    said = nothing_found(found, ("model",), ledger)
+    assert f"The best is {tmp_path}/01-{program.id}.json: it passed nothing" in said
+    assert "failed experts_complete: it is never done. Try another --seed, a larger budget (synthesis.max_req" in said

@@ -8,6 +8,7 @@ import pytest
 from carl.errors import ConfigError
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.ledger import Ledger
+from carl.synthesis.standing import furthest, shortfall
 from carl.synthesis.tried import Candidate, Cost, HeldOut, Rejection
 from carl.verification import Check, VerificationReport
 
@@ -65,6 +66,16 @@ def test_a_file_holds_number_program_reports_and_cost(ledger: Ledger) -> None:
         "report": report(THREE, True).model_dump(mode="json"),
         "held_out": {"set": 2, "report": report(THREE, True).model_dump(mode="json")},
     }
+
+
+def test_candidates_are_read_again(ledger: Ledger) -> None:
+    found = ledger.candidates()
+    assert [each.program for each in found] == [ONE, TWO, THREE]
+    assert [each.number for each in found] == [1, 2, 3]
+    assert [each.accepted for each in found] == [False, False, True]
+    assert found[2].proposer == "pool"
+    assert furthest(found[:2]) == found[1], "it passed on the episodes of the search"
+    assert shortfall(found[1]) == "passed nothing on held-out episodes, and failed experts_complete: said"
 
 
 def test_a_refusal_of_a_program_from_elsewhere_counts(ledger: Ledger) -> None:
