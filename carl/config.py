@@ -231,6 +231,13 @@ class VerifyConfig(Section):
         default=False, description="Judge frames that look a little different as well; by default what the Task says."
     )
     max_frame_ms: float = Field(default=10.0, gt=0, description="Milliseconds that a judgement of one frame may take.")
+    min_experts: int = Field(default=2, ge=1, description="Fewest expert episodes on which a program is accepted.")
+    max_contradicted: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest share of solved episodes that may end in a frame in which the task goes on unsolved.",
+    )
     deadline_s: float = Field(
         default=1.0,
         gt=0,

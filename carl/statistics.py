@@ -1,6 +1,6 @@
 """Confidence intervals, and the exact bound of a share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, log, log1p, sqrt
 from statistics import fmean, stdev
 
@@ -44,6 +44,16 @@ def exact_bound(successes: int, trials: int, confidence: float = 0.95) -> float:
     from scipy.special import betaincinv
 
     return float(betaincinv(successes + 1, trials - successes, confidence))
+
+
+def left_open(trials: Mapping[str, int]) -> str:
+    """In words, in what share of seeds a fault may hide at 95 % from so many episodes of each kind without one."""
+    bounds = [
+        f"{100 * exact_bound(0, count):.1f} % of the seeds ({count} {kind} episodes)" for kind, count in trials.items()
+    ]
+    return (
+        f"at 95 %, these episodes cannot exclude a fault in {', '.join(bounds)}" if bounds else "there are no episodes"
+    )
 
 
 def t_interval(shares: Sequence[float]) -> tuple[float, float]:

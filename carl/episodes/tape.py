@@ -1,6 +1,7 @@
 """Tape: the record of an episode while an expert, a policy, a person or chance plays it; ``film`` plays one."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -32,12 +33,14 @@ class Tape:
         seed: what the environment was reset with for it.
         terminated, truncated: how it ended; neither while it runs.
         success: the task's verdict on the last step.
+        seconds: wall-clock time of the episode's steps and of the pictures after them; None where they are not timed.
     """
 
     def __init__(self, task: Task, env: Environment, with_events: bool = False) -> None:
         self._task, self.env = task, env
         self._oracle = task.oracle if with_events else None
         self.running = False
+        self.seconds: float | None = None
 
     def begin(self, seed: int) -> None:
         """Begin with the frame of the episode that the environment was just reset to; raises TaskError."""
@@ -48,6 +51,7 @@ class Tape:
         self._events: list[dict[str, bool]] = []
         self.terminated = self.truncated = self.success = False
         self._film()
+        self.seconds = None
         self.running = True
 
     def add(self, action: NDArray[Any], reward: float, *, terminated: bool, truncated: bool, success: bool) -> None:
@@ -96,6 +100,7 @@ class Tape:
             seed=self.seed,
             role=role,
             events={name: np.array([row[name] for row in self._events]) for name in self._events[0]},
+            step_seconds=None if self.seconds is None else self.seconds / self.steps,
         )
 
 
@@ -137,6 +142,7 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step with an action of the environment's space."""
         kept = recorded(action)  # the environment may change it
+        start_s = time.perf_counter()
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.tape.running:
             step, reward, terminated = self.tape.steps + 1, float(reward), bool(terminated)
@@ -144,6 +150,7 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
             truncated = bool(truncated) or (not terminated and overlong(step))
             success = bool(self.task.success(reward, terminated, truncated, info))
             self.tape.add(kept, reward, terminated=terminated, truncated=truncated, success=success)
+            self.tape.seconds = (self.tape.seconds or 0.0) + time.perf_counter() - start_s
         return observation, reward, terminated, truncated, info
 
 

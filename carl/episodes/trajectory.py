@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,8 @@ class Trajectory:
         seed: what the environment was reset with.
         role: who played: "expert", "random", "policy", "person", "demonstration", ...
         events: oracle events ``bool[T + 1]`` by name, or empty; for measuring only.
+        step_seconds: mean wall-clock time of a step of the environment with its picture while this was recorded, or in
+            its part of a store; None if it was not measured.
     """
 
     frames: Frames
@@ -51,6 +54,7 @@ class Trajectory:
     seed: int
     role: str
     events: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    step_seconds: float | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -62,7 +66,10 @@ class Trajectory:
         Among a million frames two that differ have the same one with a chance of about one in forty million.
         """
         return np.array(
-            [xxhash.xxh3_64_intdigest(np.ascontiguousarray(self.frames[step]).data) for step in range(len(self) + 1)],
+            [
+                xxhash.xxh3_64_intdigest(np.ascontiguousarray(self.frames[step]).data)
+                for step in range(len(self.frames))
+            ],
             dtype=np.uint64,
         )
 
@@ -90,6 +97,10 @@ class Part(BaseModel):
 
     group_rows: int | None = None
     """Rows of a row group: an episode is as many full ones as it fills, and one with the rest. None: it is one."""
+
+    step_seconds: float | None = None
+    """Mean wall-clock time of a step of the environment with its picture, the median over the episodes; None: it was
+    not measured."""
 
     def groups(self) -> list[range]:
         """The row groups of each episode."""
@@ -194,6 +205,7 @@ class TrajectoryStore:
         if first is None:
             raise StoreError(f"there are no trajectories to write to {self.uri}")
         name, lengths, schema = f"part-{uuid.uuid4().hex}.parquet", [], stored.schema_of(first)
+        paces: list[float] = []
         rows = rows_of(first.frames.shape[1:])
         path = self._path(name)
         with store_errors(path):
@@ -204,10 +216,19 @@ class TrajectoryStore:
                         stored.check_layout(table.schema, schema)
                         writer.write_table(table, row_group_size=table.num_rows)
                     lengths.append(len(trajectory))
+                    paces += [] if trajectory.step_seconds is None else [trajectory.step_seconds]
                     progress("write trajectories", len(lengths))
             size, digest = self._measure(path)
         layout = hashlib.sha256(schema.serialize()).hexdigest()
-        return Part(name=name, bytes=size, footer_sha256=digest, layout=layout, lengths=tuple(lengths), group_rows=rows)
+        return Part(
+            name=name,
+            bytes=size,
+            footer_sha256=digest,
+            layout=layout,
+            lengths=tuple(lengths),
+            group_rows=rows,
+            step_seconds=median(paces) if paces else None,
+        )
 
     def finish(self, parts: Sequence[Part], replace: bool = False, failed: int = 0, missing: str = "") -> None:
         """Declare the store complete: its episodes are those of ``parts``, in that order; raises StoreError.
@@ -290,7 +311,7 @@ class TrajectoryStore:
             return stored.decode(self._table(place, [place.groups[number]], [stored.FRAME]), stored.FRAME)
 
         frames = LazyFrames(place.steps + 1, stored.frame_size(table), rows, chunk)
-        return Trajectory(frames=frames, **stored.fields(table))
+        return Trajectory(frames=frames, step_seconds=place.part.step_seconds, **stored.fields(table))
 
     def __iter__(self) -> Iterator[Trajectory]:
         return (self[index] for index in range(len(self)))

@@ -48,7 +48,7 @@ from carl.methods.proposing import (
     nothing_found,
     proposers_of,
 )
-from carl.methods.recorded import Episodes, made, recorded
+from carl.methods.recorded import Episodes, check_sound, made, recorded
 from carl.methods.watching import watch
 from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
@@ -86,15 +86,18 @@ class CodeConfig(RunConfig):
 
 
 def collect(work: Work[CodeConfig]) -> None:
-    """Record the episodes that synthesis is judged on."""
+    """Record the episodes that synthesis is judged on; raises TaskError if nothing can be judged on them."""
     _episodes(work)
 
 
 def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
-    """Episodes by their kind: those to search with, or the n-th held-out ones."""
+    """Episodes by their kind: those to search with, or the n-th held-out ones. Raises TaskError if no program can be
+    judged on them."""
     collect, verify = work.config.collect, work.config.verify
     plan = collect.model_copy(update={"randoms": max(collect.random_episodes, verify.min_randoms)})
-    return recorded(work, plan, work.config.synthesis.pairs, held_out)
+    episodes = recorded(work, plan, work.config.synthesis.pairs, held_out)
+    check_sound(work.task, episodes, verify)
+    return episodes
 
 
 def synthesize(work: Work[CodeConfig]) -> None:

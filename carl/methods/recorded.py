@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import MANIFEST, TRAJECTORIES, read_json, whole
-from carl.config import CollectConfig
+from carl.config import CollectConfig, VerifyConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
 from carl.methods.method import Work
@@ -127,6 +127,15 @@ def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bo
             f"other half what was accepted; record at least {2 * fewest}, better {2 * plan.expert_episodes}"
         )
     return min(plan.expert_episodes, half), half if held_out else 0
+
+
+def check_sound(task: Task, episodes: Episodes, config: VerifyConfig) -> None:
+    """Raise TaskError, which names the episodes and says what to do, if no program can be judged on ``episodes``."""
+    from carl.verification.soundness import sound
+
+    for check in sound(episodes, config):
+        if not check.passed:
+            raise TaskError(f"task {task.name!r}: {check.message}")
 
 
 def made(directory: Path, _: Any) -> str | None:

@@ -163,6 +163,7 @@ class _Report(Values):
     program_id: str | None = None
     checks: list[_Check] | None = None
     unjudged: dict[str, str] | None = None
+    episodes: dict[str, int] | None = None
 
 
 class _HeldOut(Values):

@@ -99,6 +99,7 @@ ROOMS = (
         reason=_BROKEN_BOX,
         reward__env_reward_weight=4.0,
         verify__max_unsolved=BROKEN,
+        verify__max_contradicted=0.2,
     ),
 )
 """The rooms that the embedded model was trained to read."""
@@ -127,6 +128,7 @@ TASKS = (
         reason=_BROKEN_BOX,
         reward__env_reward_weight=4.0,
         verify__max_unsolved=BROKEN,
+        verify__max_contradicted=0.2,
     ),
     _room("KeyCorridorS3R1", _CORRIDOR, _CORRIDOR_EVENTS, 300_000),
     _room("KeyCorridorS3R2", _CORRIDOR, _CORRIDOR_EVENTS, 600_000),

@@ -23,6 +23,7 @@ from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, Replay
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
+from carl.verification.soundness import Soundness
 
 Episodes = Mapping[Evidence, Iterable[Trajectory]]
 """Recorded episodes by their kind; ``Missing`` ones say why there are none. Of each that is replayed a few MB of frames
@@ -42,22 +43,25 @@ class Gate:
 
     rules: tuple[Rule, ...]
     limits: Limits
+    config: VerifyConfig = field(default_factory=VerifyConfig)
+    """What the episodes have to be good for."""
 
     @classmethod
     def of(cls, config: VerifyConfig) -> Self:
         """The default rules, with the thresholds and limits of ``config``."""
-        return cls(default_rules(config), Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb))
+        return cls(default_rules(config), Limits(deadline_s=config.deadline_s, memory_mb=config.memory_mb), config)
 
     def judge(self, program: RewardProgram, episodes: Episodes, progress: Progress = silent) -> VerificationReport:
-        """Apply the rules; what the program does wrong is in the report.
+        """Apply the rules; what the program does wrong is in the report, and what is wrong with the episodes instead.
 
         Kinds of episodes are replayed cheapest first, those that no rule needs not at all; after a failure no further
         ones are. Raises BoxError if no process can be started, and StoreError for episodes that cannot be read.
         """
-        start = time.monotonic()
+        start, soundness = time.monotonic(), Soundness.of(self.config)
         with ExitStack() as stack:
-            replays = _Replays(program, self.limits, progress, stack, any(rule.varies for rule in self.rules))
-            case, checks = self._decided(program, lambda kind: replays.of(kind, episodes.get(kind, ())))
+            varies = any(rule.varies for rule in self.rules)
+            replays = _Replays(program, self.limits, progress, stack, varies, soundness)
+            case, checks = self._decided(program, lambda kind: replays.of(kind, episodes.get(kind, ())), soundness)
         return VerificationReport(
             program_id=program.id,
             accepted=_passed(checks),
@@ -69,9 +73,12 @@ class Gate:
         )
 
     def _decided(
-        self, program: RewardProgram, replayed: Callable[[Evidence], Sequence[Episode]]
+        self, program: RewardProgram, replayed: Callable[[Evidence], Sequence[Episode]], soundness: Soundness
     ) -> tuple[Case, list[Check]]:
-        """The checks on all that had to be replayed. On a further kind, the rules applied so far come first."""
+        """The checks on all that had to be replayed, of the episodes themselves first: only sound ones blame a program.
+
+        On a further kind, the rules applied so far come first.
+        """
         case = Case(program)
         of_the_code = checks = _applied([rule for rule in self.rules if not rule.needs], case)
         applied: list[Rule] = []
@@ -81,8 +88,11 @@ class Gate:
             found = replayed(kind)
             if not found and not kind.required:
                 continue
-            case = Case(program, {**case.episodes, kind: found})
-            checks = of_the_code + _applied(applied, case)
+            case = Case(program, {**case.episodes, kind: found}, soundness.step_seconds)
+            evidence = soundness.judge()
+            if not _passed(evidence):
+                return case, evidence
+            checks = evidence + of_the_code + _applied(applied, case)
             if _passed(checks):
                 ready = [rule for rule in self.rules if rule.needs and rule.needs <= case.episodes.keys()]
                 further = [rule for rule in ready if rule not in applied]
@@ -128,17 +138,22 @@ class _Replays:
     progress: Progress
     stack: ExitStack
     varies: bool
+    soundness: Soundness
     boxes: list[Box] = field(default_factory=list)
 
     def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
-        """What the program makes of episodes of one kind, up to the first batch with an abstain."""
+        """What the program makes of episodes of one kind, up to the first batch that it abstains in."""
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
         for batch in _batches(trajectories):
+            self.soundness.add(kind, batch)
+            if not self.soundness.one_size:
+                return episodes
             abstained = self._replay(batch, episodes, kind.solved)
             self.progress(f"judging {kind} episodes", len(episodes), total)
             if abstained:
-                break
+                return episodes
+        self.soundness.close(kind)
         return episodes
 
     def _replay(self, batch: Sequence[Trajectory], episodes: list[Episode], solved: bool) -> bool:

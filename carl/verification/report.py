@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from carl.errors import StoreError, briefly
+from carl.statistics import left_open
 
 Figure = bool | int | float | str | list[float] | None
 
@@ -89,6 +90,11 @@ class VerificationReport(_Record):
             return values
         episodes = {kind: values[name] for name, kind in former.items()}
         return {key: value for key, value in values.items() if key not in former} | {"episodes": episodes}
+
+    @property
+    def left_open(self) -> str:
+        """What so many episodes cannot exclude even where nothing failed in them, in words."""
+        return left_open(self.episodes)
 
     @property
     def failed(self) -> tuple[Check, ...]:

@@ -54,6 +54,9 @@ class Case:
 
     program: RewardProgram
     episodes: Mapping[Evidence, Sequence[Episode]] = field(default_factory=dict)
+    step_seconds: float | None = None
+    """What a step of the environment takes with its picture, in wall-clock seconds: the median over the episodes that
+    were shown. None where it was not measured while they were recorded."""
 
     @property
     def experts(self) -> Sequence[Episode]:

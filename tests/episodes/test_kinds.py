@@ -1,5 +1,6 @@
 """Episodes of a resting agent, of half-trained play, and of expert play that is cut off."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from carl.config import VerifyConfig
 from carl.episodes.collect import collect, collect_as, read_in_parallel
 from carl.episodes.kinds import CONTINUED, Cut, Mixed, Resting, at_rest, cut_at
 from carl.episodes.missing import Missing
@@ -14,7 +16,10 @@ from carl.episodes.play import made
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.task import Task
 from carl.tasks import get_task
+from carl.verification import Case, Evidence
+from carl.verification.soundness import Soundness
 from tests.fakes.corridor import CORRIDOR, Corridor
+from tests.verification.episodes import program
 
 DOOR = get_task("DoorKey-5x5")
 SEEDS = list(range(12))
@@ -133,6 +138,33 @@ def test_recorded_play_that_cannot_be_repeated_is_missing_and_says_so(experts: T
     found = read_in_parallel(TrajectoryStore(store.uri))
     assert isinstance(found, Missing)
     assert "seed 100 again does not give its frames" in found.why
+
+
+class Slow(Corridor):
+    """Takes ten milliseconds for a step, and as long for a picture."""
+
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+    def render(self):
+        time.sleep(0.01)
+        return super().render()
+
+
+def test_what_a_step_and_its_picture_take_is_kept_with_the_store(tmp_path: Path) -> None:
+    store = collect(replace(CORRIDOR, make=Slow), [1], "random", str(tmp_path), 3)
+    kept = TrajectoryStore(store.uri)[0].step_seconds
+    assert kept is not None
+    assert kept > 0.02
+    case = Case(program("def progress(frame, initial):\n    return 0.0\n"))
+    assert case.step_seconds is None
+    soundness = Soundness.of(VerifyConfig())
+    soundness.add(Evidence.RANDOMS, store)
+    assert soundness.step_seconds == kept
+    rewritten = TrajectoryStore(tmp_path / "without")
+    rewritten.write(replace(episode, step_seconds=None) for episode in store)
+    assert rewritten[0].step_seconds is None
 
 
 def test_a_kind_is_recorded_alike_in_one_environment_and_alone(experts: TrajectoryStore, tmp_path: Path) -> None:

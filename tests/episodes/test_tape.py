@@ -42,8 +42,8 @@ def test_an_episode_is_the_same_whoever_plays_it(tmp_path: Path) -> None:
         for name in ("frames", "actions", "rewards"):
             mine, theirs = np.asarray(getattr(expert, name)), np.asarray(getattr(other, name))
             assert (mine.dtype, mine.tolist()) == (theirs.dtype, theirs.tolist()), name
-        assert replace(other, frames=0, actions=0, rewards=0, role="").__dict__ == (
-            replace(expert, frames=0, actions=0, rewards=0, role="").__dict__
+        assert replace(other, frames=0, actions=0, rewards=0, role="", step_seconds=None).__dict__ == (
+            replace(expert, frames=0, actions=0, rewards=0, role="", step_seconds=None).__dict__
         )
         assert other.role == role
 

@@ -15,6 +15,7 @@ from carl.runs.report import words
 from carl.runs.report.gate import in_words
 from carl.runs.report.strips import Progress, Strip, strip
 from carl.runs.words import number
+from carl.statistics import left_open
 from carl.verification.rule import Evidence
 
 Tracer = Callable[[RewardProgram, Trajectory], Progress | None]
@@ -67,7 +68,15 @@ def checks(report: Record) -> list[Check]:
 
 
 def unjudged(report: Record) -> list[str]:
-    """A sentence for each rule of a verification report that was not applied."""
+    """A sentence for each rule of a verification report that was not applied, and one for what it leaves open."""
+    counts = {str(kind): int(number(count) or 0) for kind, count in as_record(report.get("episodes")).items()}
+    return [
+        *([f"{left_open(counts).capitalize()}."] if counts else []),
+        *_unapplied(report),
+    ]
+
+
+def _unapplied(report: Record) -> list[str]:
     return [f"Not judged: {name.replace('_', ' ')} ({why})." for name, why in as_record(report.get("unjudged")).items()]
 
 

@@ -50,7 +50,15 @@ def _limit(figures: Record) -> str:
     return f"; at most {words.percent(float(figures['limit']))} may be" if "limit" in figures else ""
 
 
+def _sound_evidence(figures: Record) -> str:
+    experts, excluded = _whole(figures, "experts"), words.percent(float(figures["excluded"]))
+    text = f"{experts} expert episodes, which leave open a fault in {excluded} of the seeds"
+    share, comparable = float(figures["contradicted"]), _whole(figures, "comparable")
+    return f"{text}; {round(share * comparable)} of {comparable} solved ends occur unsolved elsewhere{_limit(figures)}"
+
+
 _SENTENCES: Mapping[str, Callable[[Record], str]] = {
+    "sound_evidence": _sound_evidence,
     "static_policy": _violations,
     "abstains": lambda figures: _of(figures, "abstains", "frames", "frames got no answer"),
     "deterministic": lambda figures: _of(figures, "deterministic", "frames", "frames got another number again"),

@@ -107,6 +107,10 @@ def test_the_gate_s_figures_are_words() -> None:
         "sub-task 1 done in 85 of 200 random episodes; sub-task 2 done in 3 of 200 random episodes; "
         "2 of 200 random episodes solve the task"
     )
+    sound = {"experts": 59, "excluded": 0.0495, "contradicted": 0.05, "comparable": 60, "limit": 0.2}
+    assert in_words("sound_evidence", sound).endswith(
+        "; 3 of 60 solved ends occur unsolved elsewhere; at most 20\u00a0% may be"
+    )
     assert in_words("experts_complete", {"completed": 55, "episodes": 60, "stuck": 5}) == (
         "55 of 60 expert episodes complete every sub-task; in 5 this one never gets done"
     )

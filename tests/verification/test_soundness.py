@@ -1,0 +1,130 @@
+"""Episodes that cannot judge a program are blamed instead of one, by their seeds, with what to do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from carl.config import VerifyConfig
+from carl.episodes.trajectory import Trajectory
+from carl.statistics import exact_bound, trials_to_exclude
+from carl.verification import Check, Evidence
+from carl.verification.soundness import sound
+from tests.verification.episodes import experts, kinds, randoms
+
+EXPERTS, RANDOMS = experts(), randoms()
+
+
+def judged(shown: list[Trajectory], played: list[Trajectory] | None = None, **limits: float) -> list[Check]:
+    return sound(kinds(shown, RANDOMS if played is None else played), VerifyConfig(**limits))
+
+
+def blamed(*shown: list[Trajectory], **limits: float) -> Check:
+    (check,) = judged(*shown, **limits)
+    assert not check.passed
+    return check
+
+
+def test_sound_episodes_pass_and_what_they_leave_open_is_said() -> None:
+    (check,) = judged(EXPERTS)
+    assert check.passed
+    assert check.figures["excluded"] == pytest.approx(exact_bound(0, 8))
+    assert "cannot exclude a fault in 31.2 % of the seeds (8 expert episodes), 4.9 %" in check.message
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.012, 0.001])
+def test_as_many_episodes_as_a_bound_asks_for_and_no_more(share: float) -> None:
+    trials = trials_to_exclude(share)
+    assert exact_bound(0, trials) <= share < exact_bound(0, trials - 1)
+
+
+def test_experts_that_fail_are_named() -> None:
+    failing = [replace(one, success=False) if one.seed in (2, 5) else one for one in EXPERTS]
+    assert "fails in 2 of 8 episodes, of seeds 2, 5," in blamed(failing).message
+
+
+def test_too_few_experts_ask_for_more() -> None:
+    assert "collect some more" in blamed(EXPERTS[:1]).message
+    assert "there are 0 expert episodes" in blamed([]).message
+    assert judged(EXPERTS[:2])[0].passed
+
+
+def test_a_goal_frame_of_another_task() -> None:
+    goal = np.full_like(EXPERTS[3].frames[:1], (180, 120, 200))
+    frames = np.concatenate([EXPERTS[3].frames[:-1], goal])
+    check = blamed([*EXPERTS[:3], replace(EXPERTS[3], frames=frames), *EXPERTS[4:]])
+    assert "no colour in common" in check.message
+    assert "of seeds 3:" in check.message.replace(", has", ":")
+    assert check.frames[0].step == len(EXPERTS[3])
+
+
+def test_a_goal_of_one_colour_everywhere_is_of_the_task() -> None:
+    shown = [
+        replace(one, frames=np.concatenate([one.frames[:-1], np.full_like(one.frames[:1], (180, 120, 200))]))
+        for one in EXPERTS
+    ]
+    assert judged(shown)[0].passed
+
+
+def test_frames_of_another_size() -> None:
+    other = replace(RANDOMS[7], frames=RANDOMS[7].frames[:, :4])
+    message = blamed(EXPERTS, [*RANDOMS[:7], other, *RANDOMS[8:]]).message
+    assert "of seeds 1007, are [4, 26, 3] and not [8, 26, 3]" in message
+
+
+def test_frames_that_are_all_alike_show_no_success() -> None:
+    blind = [replace(one, frames=np.repeat(one.frames[:1], len(one) + 1, axis=0)) for one in EXPERTS]
+    checks = judged(blind, [])
+    assert all("success cannot be seen in a frame" in check.message for check in checks)
+
+
+def unsolved(one: Trajectory) -> Trajectory:
+    """The same episode, in which the task goes on: one step more, back to the frame before."""
+    frames = np.concatenate([one.frames, one.frames[-2:-1]])
+    return replace(
+        one, frames=frames, actions=np.append(one.actions, 0), success=False, seed=one.seed + 500, role="cut"
+    )
+
+
+def test_episodes_that_contradict_each_other() -> None:
+    check = blamed(EXPERTS, [unsolved(EXPERTS[4]), *RANDOMS])
+    assert "success cannot be seen in a frame" in check.message
+    assert "of seeds 0, 1, 2" in check.message
+    assert [(one.source, one.seed) for one in check.frames[:2]] == [("expert", 0), ("cut", 504)]
+
+
+def test_a_few_contradictions_are_told_and_not_refused_where_the_task_says_so() -> None:
+    (check,) = judged(EXPERTS, [unsolved(EXPERTS[4]), *RANDOMS], max_contradicted=1.0)
+    assert check.passed
+    assert "this is tolerated: success cannot be seen in a frame" in check.message
+    assert check.figures["contradicted"] > 0.9
+
+
+def test_one_contradiction_among_many_is_not_conclusive() -> None:
+    """Each seed begins in a scene of its own, and one expert of twelve is contradicted."""
+    scenes = [replace(one, frames=np.maximum(one.frames, np.uint8(30 + one.seed))) for one in experts(12)]
+    others = [replace(one, frames=one.frames[:-1], success=False, role="cut") for one in scenes[1:]]
+    (check,) = judged(scenes, [unsolved(scenes[0]), *others])
+    assert check.passed
+    assert check.figures["contradicted"] == pytest.approx(1 / 12)
+    assert check.figures["bound"] < 0.05
+    assert "of seeds 0," in check.message
+
+
+def test_what_has_to_last_is_no_contradiction() -> None:
+    """An expert that rests at the goal for three frames, and another episode that only passes by."""
+    resting = [
+        replace(
+            one, frames=np.concatenate([one.frames, *[one.frames[-1:]] * 2]), actions=np.append(one.actions, [0, 0])
+        )
+        for one in EXPERTS
+    ]
+    passing = [replace(unsolved(one), role="random") for one in EXPERTS]
+    assert judged(resting, passing)[0].passed
+    assert not judged(EXPERTS, passing)[0].passed
+
+
+def test_kinds_beside_the_required_ones_are_looked_at_too() -> None:
+    (check,) = sound(kinds(EXPERTS, []) | {Evidence.CUT: [unsolved(EXPERTS[4])]}, VerifyConfig())
+    assert not check.passed
+    assert check.frames[1].source == "cut"
