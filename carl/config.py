@@ -256,6 +256,9 @@ class WatchConfig(Section):
         default=10, ge=0, description="Training iterations between two films of the policy for the gate; 0: no watch."
     )
     episodes: int = Field(default=8, ge=1, le=64, description="Episodes of each film.")
+    repair: bool = Field(
+        default=False, description="After an alarm, search for another program while training goes on."
+    )
     anneal: bool = Field(
         default=True,
         description="While an alarm stands, shift the weight from the program to the environment's own reward.",

@@ -1,6 +1,7 @@
 """Code as reward: a program that a VLM wrote or a search found, if it passes verification, is the reward."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -84,6 +85,13 @@ class CodeConfig(RunConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def approval_before_repair(self) -> Self:
+        """Raise ValueError if a repair would train on a program that nobody approved."""
+        if self.watch.repair and self.verify.require_approval:
+            raise ValueError("watch.repair trains on what it finds, and verify.require_approval forbids that: drop one")
+        return self
+
 
 def collect(work: Work[CodeConfig]) -> None:
     """Record the episodes that synthesis is judged on; raises TaskError if nothing can be judged on them."""
@@ -95,9 +103,10 @@ def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
     judged on them."""
     collect, verify = work.config.collect, work.config.verify
     plan = collect.model_copy(update={"randoms": max(collect.random_episodes, verify.min_randoms)})
-    episodes = recorded(work, plan, work.config.synthesis.pairs, held_out)
+    there = replace(work, directory=work.recordings or work.directory)
+    episodes = recorded(there, plan, work.config.synthesis.pairs, held_out)
     check_sound(work.task, episodes, verify)
-    return episodes
+    return {**episodes, **work.beside}
 
 
 def synthesize(work: Work[CodeConfig]) -> None:

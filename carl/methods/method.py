@@ -1,6 +1,6 @@
 """What a method of reward design is made of: a configuration, stages before training, a source, perhaps a teacher."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,9 +13,11 @@ from carl.task import Frame, Task
 if TYPE_CHECKING:
     from gymnasium.spaces import Box
 
+    from carl.episodes.trajectory import Trajectory
     from carl.rewards.source import Need, RewardSource
     from carl.training.evaluation import Evaluator
     from carl.training.teacher import Teacher
+    from carl.verification.rule import Evidence
 
 Config = TypeVar("Config", bound=RunConfig)
 """The configuration of a method: RunConfig with the method's own sections."""
@@ -36,6 +38,8 @@ class Work(Generic[Config]):
         directory: the run's, where stages leave artefacts and find those of the stages before.
         progress: receives the progress of the stage.
         evaluator: gives the processes that evaluate policies; they start at the first call and serve all stages.
+        recordings: the directory of the run whose recorded episodes count, where that is another.
+        beside: further episodes to judge by, by their kind.
     """
 
     task: Task
@@ -43,6 +47,8 @@ class Work(Generic[Config]):
     directory: Path
     progress: Progress = silent
     evaluator: "Callable[[], Evaluator]" = _evaluator
+    recordings: Path | None = None
+    beside: "Mapping[Evidence, Iterable[Trajectory]]" = field(default_factory=dict)
 
 
 def _nothing(_: Any) -> None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def watch(work: Work[Any]) -> "Watch":
     """The watch over the run's own arm."""
-    from carl.training.watch import Watch, Watching
+    from carl.methods.repairing import Repairs
+    from carl.training.answers import Watching
+    from carl.training.watch import Watch
 
     config = work.config
     arm = main_arm(config)
@@ -25,6 +27,7 @@ def watch(work: Work[Any]) -> "Watch":
             longest=_longest(work),
             settings=config.watch,
             verify=config.verify,
+            repairs=Repairs(work, arm.name),
         )
     )
 

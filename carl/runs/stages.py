@@ -52,7 +52,14 @@ def train(work: Work[Any]) -> None:
     for arm in arms_of(work.config):
         teacher = method.teacher(work) if method.teacher and arm.name == method.name else None
         with training(work, arm) as what:
-            train(what, _labelled(work.progress, arm), evaluator=work.evaluator(), teacher=teacher)
+            try:
+                train(what, _labelled(work.progress, arm), evaluator=work.evaluator(), teacher=teacher)
+            finally:
+                getattr(teacher, "close", _nothing)()
+
+
+def _nothing() -> None:
+    """What there is to close of a teacher without a ``close``."""
 
 
 def evaluate(work: Work[Any]) -> None:

@@ -216,6 +216,13 @@ class _Alarm(Values):
     message: str
 
 
+class _Repair(Values):
+    number: Number
+    state: str
+    program: str | None = None
+    why: str | None = None
+
+
 class _Look(Values):
     """One look of the watch over a training."""
 
@@ -230,6 +237,7 @@ class _Look(Values):
     earned: Figure = None
     checks: list[_Check]
     alarms: list[_Alarm]
+    repair: _Repair | None = None
     seconds: Number
 
 
@@ -244,6 +252,7 @@ class _Watched(Values):
     weight: Number | None = None
     program: str | None = None
     replaced: list[str] | None = None
+    repairs: list[_Repair] | None = None
     films: Count = None
     seconds: Figure = None
 

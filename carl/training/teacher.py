@@ -74,7 +74,10 @@ class Anew:
 
 
 class Teacher(Protocol):
-    """Watches a training, and may replace its reward. It runs in the driver, between two iterations."""
+    """Watches a training, and may replace its reward. It runs in the driver, between two iterations.
+
+    A teacher with a method ``close`` has that called when its training ends, however it ends.
+    """
 
     def after(self, iteration: Iteration) -> RewardSource | Anew | None:
         """The source that the next version pays by, perhaps ``Anew``, or None to go on as before.

@@ -4,18 +4,16 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from carl.artefacts import WATCH, WATCHED
 from carl.cluster.metrics import record
-from carl.config import VerifyConfig, WatchConfig
+from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
-from carl.rewards.weighted import Weighted
 from carl.sandbox.box import Limits
 from carl.training.alarms import (
     LOW,
@@ -27,6 +25,7 @@ from carl.training.alarms import (
     at_most,
     completions_unsolved,
 )
+from carl.training.answers import Answers, Watching, parts
 from carl.training.curve import truncate
 from carl.training.teacher import Anew, Iteration
 from carl.training.watched import looks
@@ -44,30 +43,7 @@ SOON = 1
 LONGER = 4
 """Filmed episodes are cut at this many times the longest expert episode."""
 
-WEIGHTS = (0.5, 0.25, 0.0)
-"""What a program still pays after it was distrusted once, twice, and three times; the rest is the environment's own."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Watching:
-    """What is watched.
-
-    Attributes:
-        folder: the training's, in which WATCH and WATCHED are kept; its name is the arm's.
-        env_steps: the training's budget.
-        env_weight: share of the environment's own reward that is mixed in anyway.
-        longest: steps of the longest expert episode; None if there are none.
-        settings, verify: the sections of the configuration.
-    """
-
-    folder: Path
-    env_steps: int
-    env_weight: float
-    longest: int | None
-    settings: WatchConfig
-    verify: VerifyConfig
 
 
 class Watch:
@@ -81,11 +57,12 @@ class Watch:
       alarm that the program is completed and its task is not solved.
 
     Alarms are warnings in the log, metrics, and records in WATCH; the episodes of the newest one are in WATCHED. With
-    ``watch.anneal`` the program's weight falls by ``WEIGHTS`` at every look at which an alarm stands.
+    ``watch.anneal`` the program's weight falls at every look at which an alarm stands; with ``watch.repair`` another
+    program is searched for meanwhile, and pays as soon as it is found.
     """
 
     def __init__(self, watching: Watching) -> None:
-        self._watching, self._settings = watching, watching.settings
+        self._watching, self._settings, self._answers = watching, watching.settings, Answers(watching)
         self._arm, self._path = watching.folder.name, watching.folder / WATCH
         self._began = False
         self._program, self._weight = "", 1.0
@@ -104,9 +81,20 @@ class Watch:
     def after(self, iteration: Iteration) -> RewardSource | Anew | None:
         """Look at one iteration; returns what pays less where the program that pays is not to be trusted."""
         reward, weight = parts(iteration.source)
-        if reward is None or not (weight and self._settings.every):
+        if reward is None or not self._settings.every:
             return None
         self._follow(iteration, reward.program.id, weight)
+        if ended := self._answers.found(reward):
+            repaired, repair = ended
+            self._keep(iteration, reward, weight, () if repaired else None, source=repaired, repair=repair)
+            return self._afresh(repaired) if repaired else None
+        return self._watch(iteration, reward, weight) if weight else None
+
+    def close(self) -> None:
+        """End a search that goes on; harmless when called twice."""
+        self._answers.close()
+
+    def _watch(self, iteration: Iteration, reward: ProgramReward, weight: float) -> RewardSource | Anew | None:
         news = self._note(iteration, reward.program, weight)
         alarms = alarms_of(self._points, reward.program)
         checks: tuple[Check, ...] = ()
@@ -117,9 +105,10 @@ class Watch:
             return None
         alarms = [*alarms, *self._of_film]
         self._raise(alarms, iteration)
-        source = self._answer(reward, weight, iteration) if alarms else None
-        self._keep(iteration, reward, weight, alarms=alarms, checks=checks, seconds=seconds, source=source)
-        return Anew(source) if source and self._fails(source) else source
+        repair = self._answers.search(self._film) if alarms else None
+        source = self._answers.lower(reward, weight, iteration.env_steps) if alarms else None
+        self._keep(iteration, reward, weight, alarms, checks, seconds=seconds, source=source, repair=repair)
+        return source if source is None or source.weight else self._afresh(source)
 
     def _follow(self, iteration: Iteration, program: str, weight: float) -> None:
         """Go on after a stop; begin anew with another program, and with new points with another weight."""
@@ -194,36 +183,25 @@ class Watch:
         self._standing = list(alarms)
         record("carl_watch_alarm", len(alarms), arm=self._arm)
 
-    def _answer(self, reward: ProgramReward, weight: float, iteration: Iteration) -> RewardSource | None:
-        """What to publish against the alarms that stand: the program with less weight.
-
-        None where the environment's own reward, if it is 1 for a success, is mixed in so that it outweighs all that the
-        program pays: that is left to work until half of the budget is used.
-        """
-        outweighed = self._watching.env_weight >= reward.program.max_return
-        if not self._settings.anneal or (outweighed and iteration.env_steps < self._watching.env_steps / 2):
-            return None
-        lower = next(one for one in WEIGHTS if one < weight)
-        _log.warning("%s: the program's weight is %g from now on, after %g", self._arm, lower, weight)
-        return Weighted(reward, lower)
-
-    def _fails(self, source: RewardSource) -> bool:
-        """Whether nothing is lost if the policy begins anew: the program is dropped, and success is low."""
+    def _afresh(self, source: RewardSource) -> RewardSource | Anew:
+        """``source``, under which the policy begins anew unless it may solve half of the episodes."""
         low = not self._points or at_most(self._points[-1].succeeded, self._points[-1].episodes) < LOW
-        return low and parts(source)[1] == 0
+        return Anew(source) if low else source
 
     def _keep(
         self,
         iteration: Iteration,
         reward: ProgramReward,
         weight: float,
+        alarms: Sequence[Alarm] | None = None,
+        checks: Sequence[Check] = (),
         *,
-        alarms: Sequence[Alarm],
-        checks: Sequence[Check],
-        seconds: float,
-        source: RewardSource | None,
+        seconds: float = 0.0,
+        source: RewardSource | None = None,
+        repair: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write what was looked at, and what was published against it."""
+        """Write what was looked at, and what was published against it; without ``alarms`` those before still stand."""
+        alarms = self._standing if alarms is None else alarms
         point = self._points[-1] if self._points else None
         content = {
             "iterations": iteration.number,
@@ -238,6 +216,7 @@ class Watch:
             "checks": [check.model_dump(mode="json") for check in checks],
             "alarms": [alarm.to_dict() for alarm in alarms],
             "lowered": parts(source)[1] if source else None,
+            "repair": repair,
             "seconds": round(seconds, 3),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,10 +230,3 @@ def gate(rule: CompletedUnsolved, verify: VerifyConfig) -> Gate:
     """The rules that can be applied to a policy's episodes alone: the watch's own, and the gate's."""
     of_policies = [one for one in default_rules(verify) if one.needs == {Evidence.POLICY}]
     return Gate((rule, *of_policies), Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb))
-
-
-def parts(source: RewardSource | None) -> tuple[ProgramReward | None, float]:
-    """The program behind a source, None if there is none, and the weight that it pays with."""
-    weight = source.weight if isinstance(source, Weighted) else 1.0
-    source = source.source if isinstance(source, Weighted) else source
-    return (source if isinstance(source, ProgramReward) else None), weight

@@ -21,19 +21,24 @@ def summed(looks: Sequence[Record]) -> dict[str, Any]:
 
     ``raised``: for each alarm of a rule its ``rule`` and ``message``, and the ``env_steps`` and the ``share`` of the
     budget after which it was raised; ``standing``: the messages of those that stood last; ``weight``: the program's in
-    the end; ``program``: its id; ``replaced``: ids of programs that were replaced; ``films`` and ``seconds``: how often
-    the policy was filmed, and what that and the judging took.
+    the end; ``program``: its id; ``replaced``: ids of programs that were replaced; ``repairs``: the last record of each
+    search for another program; ``films`` and ``seconds``: how often the policy was filmed, and what that and its
+    judging took.
     """
     if not looks:
         return {}
     last = looks[-1]
     programs = dict.fromkeys(str(one["program"]) for one in looks)
+    found = [one["repair"]["program"] for one in looks if (one.get("repair") or {}).get("program")]
+    programs |= dict.fromkeys(found)
+    now = next(reversed(programs))
     return {
         "raised": list(_raised(looks)),
         "standing": [alarm["message"] for alarm in last["alarms"]],
         "weight": last["weight"] if last.get("lowered") is None else last["lowered"],
-        "program": last["program"],
-        "replaced": [program for program in programs if program != last["program"]],
+        "program": now,
+        "replaced": [program for program in programs if program != now],
+        "repairs": list({one["repair"]["number"]: one["repair"] for one in looks if one.get("repair")}.values()),
         "films": sum(bool(one["checks"]) for one in looks),
         "seconds": round(sum(one["seconds"] for one in looks), 3),
     }
@@ -53,6 +58,10 @@ def doubtful(summary: Record) -> bool:
     return bool(summary.get("standing")) or summary.get("weight") == 0
 
 
+def _why(repair: Record) -> str:
+    return f": {repair['why']}" if repair.get("why") else ""
+
+
 def sentences(arm: str, summary: Record) -> Iterator[str]:
     """What there is to say of the watch over ``arm``, so called; nothing where it never raised an alarm."""
     raised, standing = summary.get("raised") or [], summary.get("standing") or []
@@ -62,6 +71,9 @@ def sentences(arm: str, summary: Record) -> Iterator[str]:
         yield f"{arm}: an alarm against the reward was raised after {raised[0]['env_steps']:,} steps, and is over"
     for program in summary.get("replaced") or []:
         yield f"{arm}: the program {program} was replaced by {summary['program']}"
+    for repair in summary.get("repairs") or []:
+        if repair["state"] != "found":
+            yield f"{arm}: repair {repair['number']}: {repair['state']}{_why(repair)}"
     weight = summary.get("weight", 1)
     if weight < 1:
         rest = f"pays {weight:g} of its weight, and the environment's own reward the rest" if weight else "pays no more"

@@ -16,21 +16,22 @@ from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
 from carl.rewards.weighted import Weighted
+from carl.training.answers import Watching
 from carl.training.evaluation import Evaluator, Outcome
 from carl.training.final import examine
-from carl.training.teacher import Iteration
+from carl.training.teacher import Anew, Iteration
 from carl.training.train import train
 from carl.training.training import Training
-from carl.training.watch import Watch, Watching
+from carl.training.watch import Watch
 from carl.training.watched import sentences, summed
 from tests.fakes.corridor import CORRIDOR
 
-TIMER = ProgramReward(
-    RewardProgram(
-        subtasks=(SubTask(name="go", code="def progress(frame, initial):\n    return float(frame[0, 0, 1] >= 3)\n"),)
-    )
-)
+CODE = "def progress(frame, initial):\n    return float(frame[0, 0, 1] >= 3)\n"
+TIMER = ProgramReward(RewardProgram(subtasks=(SubTask(name="go", code=CODE),)))
 """Done at the third step of an episode of the corridor, wherever that is."""
+
+SOUND = ProgramReward(RewardProgram(subtasks=(SubTask(name="go", code=CODE.replace("1] >= 3", "0] >= 4")),)))
+"""Done at the end of the corridor."""
 
 
 def watching(folder: Path, **settings: Any) -> Watch:
@@ -164,3 +165,53 @@ def test_a_timer_loses_its_weight_while_training_goes_on_and_a_stop_changes_noth
     outcome = examine(more, Evaluator(workers=0))
     assert outcome["watch"]["weight"] == 0.0
     assert outcome["source_id"] == f"{TIMER.id}*0"
+
+
+class Searching:
+    """Stands in for the searches: each ends when it is told to, with what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.running, self.answer = False, None
+
+    def begin(self, films: list[Trajectory]) -> int:
+        self.begun.append(len(films))
+        self.running = True
+        return len(self.begun)
+
+    def result(self) -> tuple[RewardProgram | None, str] | None:
+        answer, self.answer = self.answer, None
+        self.running = self.running and answer is None
+        return answer
+
+    def close(self) -> None:
+        self.running = False
+
+
+def test_a_repair_is_begun_at_an_alarm_and_swapped_in_when_it_is_found(tmp_path: Path) -> None:
+    searching = Searching()
+    config = WatchConfig(every=4, repair=True)
+    watch = Watch(Watching(tmp_path / "code", 10_000, 0.0, 5, config, VerifyConfig(), repairs=searching))
+    run = Training_()
+    assert watch.after(run.next()) == Weighted(TIMER, 0.5), "until something better is found"
+    assert (searching.begun, searching.running) == ([8], True)
+    assert watch.after(run.next()) is None
+    searching.answer = None, "no program survived"
+    assert watch.after(run.next()) is None
+    run.source = Weighted(TIMER, 0.0)
+    searching.running, searching.answer = True, (SOUND.program, "")
+    assert watch.after(run.next()) == Anew(SOUND), "also where the program was dropped meanwhile"
+    run.source, run.success = SOUND, True
+    assert not any(watch.after(run.next(20, 20)) for _ in range(5))
+    summary = summed(looks(tmp_path / "code"))
+    assert (summary["standing"], summary["weight"], summary["program"]) == ([], 1.0, SOUND.id)
+    assert list(sentences("code", summary)) == [
+        "code: an alarm against the reward was raised after 100 steps, and is over",
+        f"code: the program {TIMER.id} was replaced by {SOUND.id}",
+    ]
+    assert [look["repair"]["state"] for look in looks(tmp_path / "code") if look["repair"]] == [
+        *("begun", "nothing found", "found"),
+    ]
+    searching.running = True
+    watch.close()
+    assert not searching.running

@@ -1,0 +1,116 @@
+"""What is done about a program that is not to be trusted: it pays less, and another one is searched for."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from carl.config import VerifyConfig, WatchConfig
+from carl.episodes.trajectory import Trajectory
+from carl.program import RewardProgram
+from carl.rewards.program import ProgramReward
+from carl.rewards.source import RewardSource
+from carl.rewards.weighted import Weighted
+
+WEIGHTS = (0.5, 0.25, 0.0)
+"""What a program still pays after it was distrusted once, twice, and three times; the rest is the environment's own."""
+
+MAX_REPAIRS = 3
+"""Searches for another program in one training."""
+
+_log = logging.getLogger(__name__)
+
+
+class Repairs(Protocol):
+    """Searches for other programs, one after the other, while the training goes on."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a search was begun whose result was not asked for."""
+
+    def begin(self, films: Sequence[Trajectory]) -> int:
+        """Begin a search with the policy's episodes as evidence; returns its number, from 1."""
+
+    def result(self) -> tuple[RewardProgram | None, str] | None:
+        """None while it goes on; then its program, or None and why there is none."""
+
+    def close(self) -> None:
+        """End a search that goes on; harmless when called twice."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What is watched.
+
+    Attributes:
+        folder: the training's, in which WATCH and WATCHED are kept; its name is the arm's.
+        env_steps: the training's budget.
+        env_weight: share of the environment's own reward that is mixed in anyway.
+        longest: steps of the longest expert episode; None if there are none.
+        settings, verify: the sections of the configuration.
+        repairs: searches for other programs; None: there are none.
+    """
+
+    folder: Path
+    env_steps: int
+    env_weight: float
+    longest: int | None
+    settings: WatchConfig
+    verify: VerifyConfig
+    repairs: Repairs | None = None
+
+
+class Answers:
+    """The answers to alarms in one training."""
+
+    def __init__(self, watching: Watching) -> None:
+        self._watching, self._arm = watching, watching.folder.name
+        self._repairs = watching.repairs if watching.settings.repair else None
+        self._last = 0
+
+    def lower(self, reward: ProgramReward, weight: float, env_steps: int) -> Weighted | None:
+        """The program with less weight.
+
+        None where the environment's own reward, if it is 1 for a success, is mixed in so that it outweighs all that the
+        program pays: that is left to work until half of the budget is used.
+        """
+        outweighed = self._watching.env_weight >= reward.program.max_return
+        if not self._watching.settings.anneal or (outweighed and env_steps < self._watching.env_steps / 2):
+            return None
+        lower = next(one for one in WEIGHTS if one < weight)
+        _log.warning("%s: the program's weight is %g from now on, after %g", self._arm, lower, weight)
+        return Weighted(reward, lower)
+
+    def search(self, films: Sequence[Trajectory]) -> dict[str, Any] | None:
+        """Begin a search for another program, unless one goes on or there were enough; returns its record."""
+        if self._repairs is None or self._repairs.running or not films or self._last >= MAX_REPAIRS:
+            return None
+        self._last = self._repairs.begin(films)
+        _log.warning("%s: another program is searched for while training goes on (repair %d)", self._arm, self._last)
+        return {"number": self._last, "state": "begun"}
+
+    def found(self, reward: ProgramReward) -> tuple[ProgramReward | None, dict[str, Any]] | None:
+        """The reward of the program that a search found, or None, and its record; None while nothing has ended."""
+        result = self._repairs.result() if self._repairs else None
+        if result is None:
+            return None
+        program, why = result
+        if program is not None and program.id != reward.program.id:
+            _log.warning("%s: repair %d found the program %s, which pays now", self._arm, self._last, program.id)
+            return replace(reward, program=program), {"number": self._last, "state": "found", "program": program.id}
+        why = why or "the search found the same program again"
+        _log.warning("%s: repair %d found no other program: %s", self._arm, self._last, why)
+        return None, {"number": self._last, "state": "nothing found", "why": why}
+
+    def close(self) -> None:
+        """End what goes on."""
+        if self._repairs:
+            self._repairs.close()
+
+
+def parts(source: RewardSource | None) -> tuple[ProgramReward | None, float]:
+    """The program behind a source, None if there is none, and the weight that it pays with."""
+    weight = source.weight if isinstance(source, Weighted) else 1.0
+    source = source.source if isinstance(source, Weighted) else source
+    return (source if isinstance(source, ProgramReward) else None), weight
