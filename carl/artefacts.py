@@ -30,9 +30,9 @@ SUBJECT, LIVE, CURVE, WATCH = "training.json", "live.json", "curve.jsonl", "watc
 """In the folder of an arm: what its checkpoints are a training of, its counters after each iteration, its learning
 curve, and what its watch saw."""
 
-CHECKPOINTS, EPISODE, WATCHED = "checkpoints", "episode", "watched"
-"""In the folder of an arm: the folders of its checkpoints, the store of the episode that its policy played last, and
-that of the episodes for which its watch raised the newest alarm."""
+CHECKPOINTS, EPISODE, WATCHED, REPAIR = "checkpoints", "episode", "watched", "repair"
+"""In the folder of an arm: the folders of its checkpoints, the store of the episode that its policy played last, that
+of the episodes for which its watch raised the newest alarm, and, numbered, those of searches for other programs."""
 
 STATE, PUBLISHED, MANIFEST = "state.json", "sources.pkl", "manifest.json"
 """In the folder of a checkpoint its counters, and the sources that a teacher published, if any; in the folder of a
@@ -127,6 +127,7 @@ TABLE: tuple[Artefact, ...] = (
         Copied.COMPLETING,
         pruned=True,
     ),
+    Artefact(of_arm("*", f"{REPAIR}-*/{PROGRAM}"), Form.PROGRAM, "delete the folder that it is in", pruned=True),
     Artefact(of_arm("*", SUBJECT), Form.MAPPING, "delete the folder that it is in to train again", pruned=True),
     Artefact(of_arm("*", LIVE), Form.MAPPING, pruned=True, watched=True),
     Artefact(of_arm("*", CURVE), Form.LINES, "delete it to train that arm again", pruned=True, watched=True),

@@ -1,6 +1,5 @@
 """The search for another program while a training goes on: in a process of its own, with the policy's episodes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,12 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import PROGRAM, TRAJECTORIES, of_arm
+from carl.artefacts import PROGRAM, REPAIR, TRAJECTORIES, of_arm
 from carl.episodes.trajectory import TrajectoryStore
-from carl.errors import CarlError
 from carl.methods.method import Work
 from carl.program import RewardProgram
-from carl.tasks import get_task
 
 if TYPE_CHECKING:
     from carl.episodes.trajectory import Trajectory
@@ -42,7 +39,7 @@ class Repairs:
 
     def folder(self, number: int) -> Path:
         """Of search ``number``, from 1: that of `carl synthesize`, with the policy's episodes."""
-        return self._work.directory / of_arm(self._arm, f"repair-{number}")
+        return self._work.directory / of_arm(self._arm, f"{REPAIR}-{number}")
 
     @property
     def running(self) -> bool:
@@ -56,7 +53,7 @@ class Repairs:
         self._folder = self.folder(number)
         TrajectoryStore(self._folder / TRAJECTORIES / POLICY).write(self._films, replace=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "carl.methods.repairing", str(self._work.directory), str(self._folder)],
+            [sys.executable, "-m", "carl.methods.repair", str(self._work.directory), str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -90,30 +87,3 @@ class Repairs:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def main(run: str, folder: str) -> int:
-    """Repair in ``folder`` for the run in ``run``, whose configuration standard input holds; returns the exit status.
-
-    What went wrong is the last line of standard output.
-    """
-    from carl.cluster.session import ray_running
-    from carl.methods import run_config
-    from carl.methods.code import CodeConfig, synthesize
-    from carl.verification.rule import Evidence
-
-    beside = {Evidence.POLICY: TrajectoryStore(Path(folder) / TRAJECTORIES / POLICY)}
-    try:
-        config = run_config(json.load(sys.stdin))
-        assert isinstance(config, CodeConfig)
-        work = Work(get_task(config.task), config, Path(folder), recordings=Path(run), beside=beside)
-        with ray_running():
-            synthesize(work)
-    except CarlError as error:
-        sys.stdout.write(f"{type(error).__name__}: {error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -17,6 +17,7 @@ from carl.artefacts import (
     LIVE,
     PAIRS,
     PROGRAM,
+    REPAIR,
     RESULT,
     STAGES,
     SUBJECT,
@@ -35,6 +36,7 @@ from carl.program import RewardProgram
 from carl.runs.files import Files
 from carl.task import Frame
 from carl.tasks import get_task
+from carl.training.watched import MAX_REPAIRS, summed
 from carl.vlm.exchange import Usage
 
 Record = Mapping[str, Any]
@@ -186,6 +188,16 @@ class Run:
         """The program that the policy is trained on."""
         found: RewardProgram | None = self._read(PROGRAM)
         return found
+
+    def programs(self, arm: str) -> Mapping[str, RewardProgram]:
+        """By their ids, the programs that an arm was paid by: the run's, and those that repairs found."""
+        repairs = (of_arm(arm, f"{REPAIR}-{number}/{PROGRAM}") for number in range(1, MAX_REPAIRS + 1))
+        found = (self._read(name) for name in (PROGRAM, *(name for name in repairs if self.files.holds(name))))
+        return {program.id: program for program in found if program}
+
+    def program_of(self, arm: str) -> RewardProgram | None:
+        """The program that paid an arm in the end, as its watch noted it; else the run's."""
+        return self.programs(arm).get(summed(self.looks(arm)).get("program", "")) or self.program
 
     @cached_property
     def subtasks(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from carl.artefacts import (
     EXCHANGES,
     LIVE,
     PROGRAM,
+    REPAIR,
     RESULT,
     STAGES,
     STAMP,
@@ -341,6 +342,7 @@ VALUES: Mapping[str, type[BaseModel]] = {
     of_arm("*", LIVE): _Live,
     of_arm("*", CURVE): _Point,
     of_arm("*", WATCH): _Look,
+    of_arm("*", f"{REPAIR}-*/{PROGRAM}"): _Program,
     RESULT: _Result,
     STAMP: _Copy,
 }

@@ -12,12 +12,10 @@ from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
 from carl.rewards.weighted import Weighted
+from carl.training.watched import MAX_REPAIRS
 
 WEIGHTS = (0.5, 0.25, 0.0)
 """What a program still pays after it was distrusted once, twice, and three times; the rest is the environment's own."""
-
-MAX_REPAIRS = 3
-"""Searches for another program in one training."""
 
 _log = logging.getLogger(__name__)
 

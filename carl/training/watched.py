@@ -8,6 +8,9 @@ from carl.artefacts import records, whole
 
 Record = Mapping[str, Any]
 
+MAX_REPAIRS = 3
+"""Searches for another program in one training."""
+
 
 def looks(path: Path) -> list[dict[str, Any]]:
     """The records in the file at ``path``; none without one. Raises ConfigError for a damaged one."""

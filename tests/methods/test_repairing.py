@@ -16,7 +16,8 @@ from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ProgramError
 from carl.methods import Work, repairing
 from carl.methods.code import CodeConfig, _episodes
-from carl.methods.repairing import Repairs, main
+from carl.methods.repair import main
+from carl.methods.repairing import Repairs
 from carl.program import RewardProgram, SubTask
 from carl.verification.rule import Evidence
 from tests.fakes.corridor import CORRIDOR

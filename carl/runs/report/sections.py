@@ -41,7 +41,7 @@ def film(run: Run, tracer: Tracer) -> Film | None:
     for arm in run.arms:
         trajectory = run.played(arm)
         if trajectory is not None:
-            program = run.program
+            program = run.program_of(arm)
             progress = tracer(program, trajectory) if program else None
             moving, last = animation(trajectory.frames, progress, TONES)
             ended = "solved" if trajectory.success else "not solved"
@@ -144,6 +144,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("expert episodes that failed and were passed over", experts.get("failed")),
         ("program", run.program.id if run.program else result.get("program_id")),
         *_origin(run),
+        ("program that paid in the end, found by a repair", _repaired(run)),
         ("model", model.get("model") or as_record(run.config.get("vlm")).get("model")),
         ("prompts", prompts or None),
         ("candidates", result.get("candidates", len(run.candidates) or None)),
@@ -180,6 +181,11 @@ def _origin(run: Run) -> list[tuple[str, Any]]:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _repaired(run: Run) -> str | None:
+    watched = summed(run.looks(run.arms[0]))
+    return str(watched["program"]) if watched.get("replaced") else None
 
 
 def _cached(counts: Mapping[str, Any]) -> str | None:

@@ -88,10 +88,11 @@ def _grown(before: Record, after: Record, count: str) -> float:
 
 def _strips(run: Run, looks: Sequence[Record], arm: str, tracer: Tracer) -> Iterator[Strip]:
     """The newest alarm's episodes, those first whose frames decided, which are marked."""
-    frames = next((found for look in reversed(looks) if (found := _frames(look))), [])
+    alarm = next((look for look in reversed(looks) if look["alarms"] and look["checks"]), None)
+    frames = _frames(alarm) if alarm else []
     seeds = {frame.get("seed") for frame in frames}
     films = sorted(run.alarmed(arm), key=lambda one: one.seed not in seeds)
-    program = run.program
+    program = run.programs(arm).get(str(alarm["program"])) if alarm else None
     if program is None:
         return
     for film in films[:SHOWN]:

@@ -179,6 +179,9 @@ def _write_watch(directory: Path, films: list[Trajectory]) -> None:
         {**look, "checks": [check], "alarms": [alarm], "lowered": 0.5},
         {**look, "iterations": 9, "weight": 0.5, "checks": [], "alarms": [], "lowered": None},
     ]
+    repaired = PROGRAM.model_copy(update={"subtasks": PROGRAM.subtasks[::-1]})
+    (directory / "repair-1").mkdir(parents=True)
+    (directory / "repair-1/program.json").write_text(repaired.to_json())
     (directory / "watch.jsonl").write_text("".join(json.dumps(one) + "\n" for one in looks))
 
 
