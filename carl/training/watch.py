@@ -54,7 +54,7 @@ class Watch:
     - At every point of the learning curve, at return and success (``carl.training.alarms``).
     - At such a suspicion, and every ``watch.every`` iterations in which the program was completed: ``watch.episodes``
       episodes of the policy are filmed, and judged by the gate's rules on a policy's episodes. Only this raises the
-      alarm that the program is completed and its task is not solved.
+      alarm that the program is completed and its task is not solved; what else fails there is warned of and kept.
 
     Alarms are warnings in the log, metrics, and records in WATCH; the episodes of the newest one are in WATCHED. With
     ``watch.anneal`` the program's weight falls at every look at which an alarm stands; with ``watch.repair`` another
@@ -76,6 +76,7 @@ class Watch:
         self._completed, self._patience = 0, SOON
         self._film: Sequence[Trajectory] = ()
         self._of_film: list[Alarm] = []
+        self._warned: set[str] = set()
         self._standing: list[Alarm] = []
 
     def after(self, iteration: Iteration) -> RewardSource | Anew | None:
@@ -163,8 +164,17 @@ class Watch:
         rule = CompletedUnsolved(longest or 0, *self._counted)
         report = gate(rule, self._watching.verify).judge(program, {Evidence.POLICY: self._film})
         self._patience *= 2
-        self._of_film = [Alarm(check.name, check.message) for check in report.failed]
+        self._of_film = [Alarm(check.name, check.message) for check in report.failed if check.name == rule.name]
+        self._warn(report.failed, rule.name)
         return report.checks, time.monotonic() - started
+
+    def _warn(self, failed: Sequence[Check], own: str) -> None:
+        """Report which of the gate's rules fail on a film for the first time; whether that is an alarm, the watch's own
+        rule decides, whose bound is exact."""
+        for check in failed:
+            if check.name not in (own, *self._warned):
+                self._warned.add(check.name)
+                _log.warning("%s: on the policy's episodes %s", self._arm, check.message)
 
     def _raise(self, alarms: Sequence[Alarm], iteration: Iteration) -> None:
         """Report alarms that are new, and keep the episodes that were filmed for them."""
