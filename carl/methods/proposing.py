@@ -94,7 +94,8 @@ def proposers_of(
 
     @cache
     def sample() -> Sample:
-        return Sample(episodes, Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb))
+        limits = Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb)
+        return Sample(episodes, limits, among=examples.sets)
 
     def model() -> VlmProposer:
         if client is None:

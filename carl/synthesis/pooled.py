@@ -14,8 +14,6 @@ PLANS = 4
 BEAM = 4
 """Beginnings of a program that are kept, and programs that are proposed for one plan."""
 
-Names = tuple[str, ...]
-
 
 @dataclass(eq=False)
 class Pooled:
@@ -33,8 +31,8 @@ class Pooled:
 
     def propose(self, tried: Tried) -> Iterator[Proposal | None]:
         """The best programs that were not tried, of the plans that got furthest, best first."""
-        for plan in _plans(tried):
-            pools = [_pool(tried, plan, index) for index in range(len(plan))]
+        for plan, furthest in _plans(tried).items():
+            pools = [_pool(tried, furthest, index) for index in range(len(plan))]
             key = (*plan, *(each.code for pool in pools for each in pool))
             if key in self._pooled or all(len(pool) == 1 for pool in pools):
                 continue
@@ -61,18 +59,21 @@ def _rank(sample: Sample, way: Sequence[SubTask], prefix: bool) -> tuple[float, 
     return sample.against(program, prefix), sample.rarity(program)
 
 
-def _plans(tried: Tried) -> list[Names]:
-    """The names of the sub-tasks of programs, those that got furthest first."""
-    ordered = sorted(tried.candidates, key=standing, reverse=True)
-    return list(dict.fromkeys(_names(one.program) for one in ordered))[:PLANS]
+def _plans(tried: Tried) -> dict[tuple[str, ...], RewardProgram]:
+    """By the names of its sub-tasks the program of each plan that got furthest; the plans that got furthest first."""
+    programs = [one.program for one in sorted(tried.candidates, key=standing, reverse=True)]
+    plans: dict[tuple[str, ...], RewardProgram] = {}
+    for program in programs:
+        plans.setdefault(tuple(named(subtask.name) for subtask in program.subtasks), program)
+    return dict(list(plans.items())[:PLANS])
 
 
-def _names(program: RewardProgram) -> Names:
-    return tuple(named(subtask.name) for subtask in program.subtasks)
-
-
-def _pool(tried: Tried, plan: Names, index: int) -> list[SubTask]:
-    """The functions for a step, in the order in which they were written; each code once."""
-    alike = list(tried.functions.get(plan[index], {}).values())
-    alike += [one.program.subtasks[index] for one in tried.candidates if len(one.program.subtasks) == len(plan)]
-    return list({each.code: each for each in reversed(alike)}.values())[::-1]
+def _pool(tried: Tried, program: RewardProgram, index: int) -> list[SubTask]:
+    """The functions for a sub-task under its name, in the order in which they were written; each code once."""
+    own = program.subtasks[index]
+    alike = list(tried.functions.get(named(own.name), {}).values())
+    alike += [
+        one.program.subtasks[index] for one in tried.candidates if len(one.program.subtasks) == len(program.subtasks)
+    ]
+    called = {"name": own.name, "description": own.description, "weight": own.weight}
+    return [each.model_copy(update=called) for each in {each.code: each for each in reversed(alike)}.values()][::-1]

@@ -41,11 +41,13 @@ class Played:
     Attributes:
         active_at, done_at: ``intp[N, K]``, the frames at which sub-tasks became active and done.
         best: ``float64[N, K]``, the largest progress shown.
+        first: ``float64[N, K]``, the progress shown where the sub-task became active.
     """
 
     active_at: NDArray[np.intp]
     done_at: NDArray[np.intp]
     best: NDArray[np.float64]
+    first: NDArray[np.float64]
 
     @property
     def completed(self) -> NDArray[np.bool_]:
@@ -63,26 +65,25 @@ class Sample:
         solved: ``bool[N]``, which of them solve their task.
     """
 
-    def __init__(self, episodes: Episodes, limits: Limits | None = None) -> None:
+    def __init__(
+        self, episodes: Episodes, limits: Limits | None = None, among: Sequence[Episodes] | None = None
+    ) -> None:
+        """``among`` are the sets in which episodes that decided are looked up; None: ``episodes`` alone."""
         self.kinds: list[Evidence] = []
         self.episodes: list[Trajectory] = []
         self.steps = np.empty(0, dtype=np.intp)
         self.solved = np.empty(0, dtype=bool)
-        self._sources = [episodes]
+        self._among = [episodes] if among is None else among
         self._limits = limits
         self._known: dict[str, list[NDArray[np.float64]] | None] = {}
         self._take([(kind, one) for kind, several in episodes.items() for one in islice(several, EPISODES)])
-
-    def add(self, episodes: Episodes) -> None:
-        """Let deciding episodes be looked for among these as well."""
-        self._sources.append(episodes)
 
     def learn(self, report: VerificationReport) -> None:
         """Take in the episodes that decided against a program, as far as they are at hand and there is room."""
         wanted = {(frame.source, frame.seed) for check in report.failed for frame in check.frames}
         wanted -= {(str(kind), one.seed) for kind, one in zip(self.kinds, self.episodes, strict=True)}
         found = []
-        for source in self._sources:
+        for source in self._among:
             for kind in {kind for kind in source if any(str(kind) == name for name, _ in wanted)}:
                 found += [(kind, one) for one in source[kind] if (str(kind), one.seed) in wanted]
         room = MOST - len(self.episodes)
@@ -128,6 +129,7 @@ class Sample:
             return None
         values = np.stack([each for each in said if each is not None])
         latch, count = Latch(program, len(self.episodes)), len(self.episodes)
+        firsts = np.zeros((count, len(program.subtasks)))
         active_at, done_at = (np.full((count, len(program.subtasks)), -1, dtype=np.intp) for _ in range(2))
         everyone = np.arange(count)
         for step in range(values.shape[2]):
@@ -137,17 +139,19 @@ class Sample:
                 where = slots[rows]
                 first = active_at[where, tasks] < 0
                 active_at[where[first], tasks[first]] = step
+                firsts[where[first], tasks[first]] = values[tasks[first], where[first], step]
                 return np.asarray(values[tasks, where, step])
 
             latch.look(slots, np.full(len(slots), step == 0), judge)
             done_at[(latch.best >= DONE) & (done_at < 0)] = step
-        return Played(active_at, done_at, latch.best)
+        return Played(active_at, done_at, latch.best, firsts)
 
     def against(self, program: RewardProgram, prefix: bool = False) -> float:
         """How much speaks against a program; 0 is nothing, infinity that it gives no number somewhere.
 
         Sums, over the kinds of episodes, the share that is not as it should be: solved ones complete the program, not
-        before their end, and without a sub-task that is done where it becomes active; others do not complete it. A
+        before their end, and without a sub-task that is done where it becomes active; others do not complete it, and
+        earn nothing in part. A
         solved episode counts by how early it is complete, or by what it lacks, so that an optimiser has a slope to
         follow. A ``prefix`` of a program may be complete
         before the end, and in any episode.
@@ -155,7 +159,10 @@ class Sample:
         played = self.play(program)
         if played is None:
             return float("inf")
-        wrong = np.where(self.solved, self._lacking(played, prefix), played.completed & (not prefix))
+        unearned = np.where(played.done_at < 0, played.best - played.first, 0.0).mean(axis=1)
+        wrong = np.where(
+            self.solved, self._lacking(played, prefix), np.where(played.completed & (not prefix), 1.0, unearned)
+        )
         kinds = np.array(self.kinds)
         return float(sum(wrong[kinds == kind].mean() for kind in dict.fromkeys(self.kinds)))
 

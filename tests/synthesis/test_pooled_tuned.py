@@ -14,7 +14,7 @@ from carl.synthesis.tried import Budget, BudgetSpentError, Proposal, Proposer, T
 from carl.synthesis.tuned import Tuned
 from carl.verification import verify
 from carl.verification.sample import Sample
-from tests.verification.episodes import KEY_GONE, REACH_GOAL, experts, kinds, randoms
+from tests.verification.episodes import KEY_GONE, experts, kinds, randoms
 
 EPISODES = kinds(experts(), randoms(20))
 CONFIG = VerifyConfig(min_randoms=20, max_random_completion=0.5)
@@ -26,6 +26,9 @@ def progress(frame, initial):
     columns = np.nonzero((frame[..., 0] > 200).any(axis=0))[0]
     return 1.0 if columns[0] >= {} else 0.0
 """
+
+
+REACHED = AT_GOAL.format(20)
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +67,22 @@ def found(*proposers: Proposer, calls: int = 9) -> Found:
 
 def test_functions_of_different_plans_pass_together_where_no_single_sample_did(sample: Sample) -> None:
     """The key of one plan is right and the goal of another, whose steps are named alike, in another case."""
-    model = Model((of(key=KEY_GONE, goal=NEVER), of(Key=NEVER, look=NEVER, GOAL=REACH_GOAL), of(key=NEVER, goal=NEVER)))
+    model = Model((of(key=KEY_GONE, goal=NEVER), of(Key=NEVER, look=NEVER, GOAL=REACHED), of(key=NEVER, goal=NEVER)))
     result = found(Pooled(lambda: sample), model)
     assert result.program is not None
-    assert [each.code for each in result.program.subtasks] == [KEY_GONE, REACH_GOAL]
+    assert [each.code for each in result.program.subtasks] == [KEY_GONE, REACHED]
     assert result.candidates[-1].proposer == "pool"
     assert model.asked == 2, "before the third request"
 
 
 def test_a_function_that_was_written_and_never_tried_is_pooled(sample: Sample) -> None:
     tried = Tried(Budget(calls=0))
-    program = of(key=NEVER, goal=REACH_GOAL)
+    program = of(key=NEVER, goal=REACHED)
     tried.add(Proposal(program), judge(program))
     tried.offer(SubTask(name="Key", code=KEY_GONE))
     pool = Pooled(lambda: sample)
     first, *_ = [proposal.program for proposal in pool.propose(tried) if proposal]
-    assert [each.code for each in first.subtasks] == [KEY_GONE, REACH_GOAL]
+    assert [(each.name, each.code) for each in first.subtasks] == [("key", KEY_GONE), ("goal", REACHED)]
     assert [*pool.propose(tried)] == [], "nothing new was written since"
 
 

@@ -9,8 +9,8 @@ from carl.synthesis.stepped import StepInduction
 from carl.synthesis.tried import Budget, Proposal, Tried
 from carl.verification import verify
 from carl.verification.sample import Sample
-from tests.synthesis.test_pooled_tuned import NEVER, Model, of
-from tests.verification.episodes import KEY_GONE, REACH_GOAL, experts, kinds, randoms
+from tests.synthesis.test_pooled_tuned import NEVER, REACHED, Model, of
+from tests.verification.episodes import KEY_GONE, experts, kinds, randoms
 
 EPISODES = kinds(experts(12), randoms(20))
 CONFIG = VerifyConfig(min_randoms=20, max_random_completion=0.5)
@@ -37,7 +37,7 @@ def test_a_last_sub_task_that_failed_is_induced_under_its_name(sample: Sample) -
 
 def test_without_experts_that_show_where_it_ends_nothing_is_induced(sample: Sample) -> None:
     tried = Tried(Budget(calls=0))
-    program = of(key=NEVER, goal=REACH_GOAL)
+    program = of(key=NEVER, goal=REACHED)
     tried.add(Proposal(program), judge(program))
     assert [*StepInduction(lambda: sample).propose(tried)] == []
 

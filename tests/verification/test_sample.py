@@ -9,6 +9,7 @@ from carl.verification.replay import Replay
 from carl.verification.sample import EPISODES, Sample
 from tests.verification.episodes import KEY_GONE, REACH_GOAL, experts, kinds, randoms
 
+AT_GOAL = REACH_GOAL.replace("np.clip(columns[0] / first, 0, 1)", "columns[0] >= first")
 RAISES = "def progress(frame, initial):\n    return frame[99, 0, 0]\n"
 ALWAYS = "def progress(frame, initial):\n    return 1.0\n"
 NEVER = "def progress(frame, initial):\n    return 0.0\n"
@@ -37,14 +38,15 @@ def test_a_program_goes_through_it_as_through_the_replay(sample: Sample, hold: i
         replay.run(box)
     assert played.completed.tolist() == replay.completed.tolist()
     for row, episode in enumerate(replay.episodes()):
-        assert (played.active_at[row].tolist(), played.done_at[row].tolist()) == (episode.active_at, episode.done_at)
+        assert played.active_at[row].tolist() == [track.active_at for track in episode.tracks]
+        assert played.done_at[row].tolist() == episode.done_at
 
 
 def test_less_speaks_against_what_gets_further(sample: Sample) -> None:
-    programs = [of(NEVER, NEVER), of(KEY_GONE, NEVER), of(KEY_GONE, REACH_GOAL)]
+    programs = [of(NEVER, NEVER), of(KEY_GONE, NEVER), of(KEY_GONE, REACH_GOAL), of(KEY_GONE, AT_GOAL)]
     against = [sample.against(program) for program in programs]
     assert against == sorted(against, reverse=True)
-    assert len(set(against)) == 3
+    assert len(set(against)) == 4, "the last but one pays random play for coming nearer"
     assert against[-1] == 0
     assert sample.against(of(KEY_GONE)) > 0, "done before the end"
     assert sample.against(of(KEY_GONE), prefix=True) == 0
