@@ -42,7 +42,6 @@ from carl.methods.proposing import (
     MORE_EPISODES,
     ORIGINS,
     budget_of,
-    check_episodes,
     client_for,
     keep,
     names_of,
@@ -119,7 +118,6 @@ def synthesize(work: Work[CodeConfig]) -> None:
 
     config, ledger = work.config, _ledger(work)
     episodes = _episodes(work)
-    check_episodes(work.task.name, episodes)
     examples = Examples.chosen(episodes, config.synthesis.pairs)
     names = names_of(config.vlm, config.synthesis, examples.pairs[0][0])
     if "model" in names:

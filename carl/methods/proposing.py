@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import ASKED, SYNTHESIS, write_json
 from carl.config import EMBEDDED_MODEL, InductionConfig, SynthesisConfig, VerifyConfig, VlmConfig
-from carl.errors import TaskError
 from carl.methods.method import Work
 from carl.methods.recorded import Episodes
 from carl.task import Frame
@@ -103,7 +102,7 @@ def proposers_of(
         return VlmProposer(work.task.description, examples, client, config.synthesis, config.seed, progress)
 
     def whole() -> InductionProposer:
-        others = [one for kind in (Evidence.MIXED, Evidence.CUT) for one in episodes.get(kind, ())]
+        others = [one for kind in (Evidence.MIXED, Evidence.CUT, Evidence.POLICY) for one in episodes.get(kind, ())]
         return InductionProposer(episodes[Evidence.EXPERTS], episodes[Evidence.RANDOMS], others, induction, progress)
 
     made: dict[str, Callable[[], Proposer]] = {
@@ -165,13 +164,3 @@ def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger") -> str
         return f"{found.outcome}. {advice}"
     advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else advice
     return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"
-
-
-def check_episodes(task: str, episodes: Episodes) -> None:
-    """Raise TaskError if there is nothing to search in: no episode of an expert, or none of random play."""
-    for kind in Evidence:
-        if kind.required and next(iter(episodes.get(kind, ())), None) is None:
-            raise TaskError(
-                f"there is no {kind} episode of task {task!r} to search for a program in: a program is judged by what "
-                "experts do and random play does not; delete the folder trajectories and collect both"
-            )

@@ -54,17 +54,21 @@ def shortfall(candidate: Candidate) -> str:
 
 
 def weakness(report: VerificationReport) -> str:
-    """That random play hardly ever does a program's first sub-task, in words; empty where it does, or was not seen."""
-    for check in report.checks:
-        done, episodes = check.figures.get("done_per_subtask"), check.figures.get("episodes")
-        if isinstance(done, list) and done and isinstance(episodes, int) and episodes:
-            if done[0] >= HARDLY * episodes:
-                return ""
-            return (
-                f"sub-task 1 gets done in {done[0]:.0f} of {episodes} episodes of random play: a policy that begins at "
-                "random hardly ever earns anything; an easier first sub-task would help"
-            )
-    return ""
+    """That random play hardly ever earns anything by a program's first sub-task, in words; empty where it does.
+
+    It does if it gets the sub-task done, or is paid in part. Empty also where random play was not looked at.
+    """
+    figures = {check.name: check.figures for check in report.checks}
+    of_play, in_part = figures.get("random_completion", {}), figures.get("for_nothing_random", {}).get("shares")
+    done, episodes = of_play.get("done_per_subtask"), of_play.get("episodes")
+    if not (isinstance(done, list) and done and isinstance(episodes, int)) or done[0] >= HARDLY * episodes:
+        return ""
+    if isinstance(in_part, list) and in_part and in_part[0] > 0:
+        return ""
+    return (
+        f"sub-task 1 gets done in {done[0]:.0f} of {episodes} episodes of random play: a policy that begins at random "
+        "hardly ever earns anything; an easier first sub-task would help"
+    )
 
 
 def _leading(report: VerificationReport, subtasks: int) -> float:

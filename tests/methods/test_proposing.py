@@ -7,14 +7,13 @@ import pytest
 
 from carl.config import SynthesisConfig, VlmConfig
 from carl.episodes.play import first_frame
-from carl.errors import TaskError
-from carl.methods.proposing import ORIGINS, check_episodes, names_of, nothing_found
+from carl.methods.proposing import ORIGINS, names_of, nothing_found
 from carl.program import RewardProgram, SubTask
 from carl.synthesis.ledger import Ledger
 from carl.synthesis.search import HeldOutGate, SearchGate, search
 from carl.synthesis.tried import Budget, Candidate, Cost
 from carl.tasks import get_task
-from carl.verification import Check, Evidence, VerificationReport
+from carl.verification import Check, VerificationReport
 
 LAKE = np.full((64, 64, 3), 99, np.uint8)
 """A size that the embedded model can take, and tiles that it does not know."""
@@ -41,12 +40,6 @@ def test_proposers_follow_from_the_model_and_the_pictures(vlm: VlmConfig, frame:
 
 def test_every_proposer_has_words() -> None:
     assert set(ORIGINS) == set(HELPED)
-
-
-@pytest.mark.parametrize(("kept", "lacks"), [(Evidence.EXPERTS, "random"), (Evidence.RANDOMS, "expert")])
-def test_without_episodes_of_both_kinds_there_is_nothing_to_search_in(kept: Evidence, lacks: str) -> None:
-    with pytest.raises(TaskError, match=f"no {lacks} episode of task 'Lake' to search .* collect both"):
-        check_episodes("Lake", {kept: [object()]})
 
 
 def test_a_search_whose_time_was_up_names_the_best_of_earlier_attempts(tmp_path: Path) -> None:

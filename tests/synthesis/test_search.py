@@ -588,15 +588,20 @@ def test_seconds_of_earlier_attempts_count() -> None:
     assert found.spent.seconds >= 60
 
 
-def random_play(program: RewardProgram, done: float, accepted: bool = True) -> VerificationReport:
+def random_play(program: RewardProgram, done: float, accepted: bool = True, in_part: float = 0.0) -> VerificationReport:
     figures = {"done_per_subtask": [done], "episodes": 200}
-    check = Check(name="random_completion", passed=accepted, message="random play", figures=figures)
-    return refusal(program, () if accepted else (None,), "").model_copy(update={"checks": (check,)})
+    checks = (
+        Check(name="random_completion", passed=accepted, message="random play", figures=figures),
+        Check(name="for_nothing_random", passed=True, message="in part", figures={"shares": [in_part]}),
+    )
+    return refusal(program, () if accepted else (None,), "").model_copy(update={"checks": checks})
 
 
-@pytest.mark.parametrize(("done", "notes"), [(1.0, 1), (2.0, 0)])
-def test_an_accepted_program_that_random_play_hardly_begins_is_questioned(done: float, notes: int) -> None:
-    gate = SearchGate(lambda program: random_play(program, done), HeldOutGate(passes))
+@pytest.mark.parametrize(("done", "in_part", "notes"), [(1.0, 0.0, 1), (2.0, 0.0, 0), (1.0, 0.01, 0)])
+def test_an_accepted_program_by_which_random_play_hardly_earns_is_questioned(
+    done: float, in_part: float, notes: int
+) -> None:
+    gate = SearchGate(lambda program: random_play(program, done, in_part=in_part), HeldOutGate(passes))
     found = search([Listed("list", of("0.1"))], gate, Budget(calls=0))
     assert found.program is not None
     assert len(found.notes) == notes
