@@ -1,5 +1,6 @@
 """What a program calls done against what the oracle says happened, frame by frame, and what it pays for in part."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from carl.config import CollectConfig
 from carl.episodes.trajectory import Trajectory
 from carl.program import DONE, RewardProgram
 from carl.sandbox.box import Box, Limits
@@ -19,8 +21,8 @@ Held = Mapping[str, Sequence[Trajectory]]
 COINCIDE = 0.5
 """A sub-task means an event if both first come at the same frame in at least this share of the experts."""
 
-RANDOM_CUT = 2
-"""As a run's random episodes are cut (``collect.random_cut``)."""
+RANDOM_CUT = CollectConfig().random_cut
+"""As a run's random episodes are cut."""
 
 Flags = NDArray[np.bool_]
 """``bool[T + 1, K]``: what is done by each frame of an episode."""
@@ -189,7 +191,7 @@ def judged(program: RewardProgram, events: Sequence[str], held: Held) -> Judged:
         accuracy = min([accuracy, *(count.accuracy for count in counts)])
     weights = np.array([subtask.weight for subtask in program.subtasks])
     early = [one.done[:-1].all(axis=1).any() for one in made["expert"]]
-    cut = RANDOM_CUT * max(map(len, held["expert"]))
+    cut = math.ceil(RANDOM_CUT * max(map(len, held["expert"])))
     ends = [(one.done[: cut + 1][-1], one.progress[: cut + 1][-1]) for one in made["random"]]
     part = [(np.where(done, 0.0, progress) * weights).sum() for done, progress in ends]
     return Judged(accuracy, float(np.mean(early)), float(np.mean(part) / weights.sum()))
