@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Annotated, Any
 
 import typer
@@ -90,16 +91,20 @@ def _success(seeds: int, asked: Asked) -> dict[str, Any]:
     return success(asked.tasks or SUCCESS_TASKS, seeds, asked.directory, asked.kept, asked.progress)
 
 
-def _script(name: str, asked: Asked) -> dict[str, Any]:
-    found: dict[str, Any] = asked.kept.get(name, partial(last_line, name))
+def measured_by(name: str, asked: Asked) -> dict[str, Any]:
+    """The last line of another benchmark; why there is none, so that a failure does not cost the other parts."""
+    try:
+        found: dict[str, Any] = asked.kept.get(name, partial(last_line, name))
+    except (CalledProcessError, ValueError) as error:
+        return {"why": f"{name}: {error}"}
     return found
 
 
 MEASURES: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "zoo": _zoo,
-    "hack": partial(_script, "hacked.py"),
-    "induction": partial(_script, "induction.py"),
-    "verify": partial(_script, "verification.py"),
+    "hack": partial(measured_by, "hacked.py"),
+    "induction": partial(measured_by, "induction.py"),
+    "verify": partial(measured_by, "verification.py"),
 }
 
 

@@ -15,6 +15,7 @@ from benchmarks.quality.accuracy import Count, completed, counted, in_order, jud
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept
 from benchmarks.quality.precision import measured
+from carl.console.progress import silent
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
 from carl.tasks import get_task
@@ -158,3 +159,11 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
         "success.Unlock": 0.95,
         "verify_over_before": 0.4,
     }
+
+
+def test_a_script_that_fails_does_not_cost_the_other_parts(tmp_path: Path) -> None:
+    asked = reward_quality.Asked(None, tmp_path, Kept(tmp_path / "results.json"), silent)
+    found = reward_quality.measured_by("no_such_benchmark.py", asked)
+    assert "no_such_benchmark.py" in found["why"]
+    assert not (tmp_path / "results.json").exists()
+    assert reward_quality.headline({"induction": found, "hack": found})["hack.rejected"] is None

@@ -19,7 +19,10 @@ SUCCESS_TASKS = ("BlockedUnlockPickup", "KeyCorridorS3R2", "RedBlueDoors-6x6", "
 
 
 def last_line(script: str, *options: str) -> dict[str, Any]:
-    """The JSON line at the end of what a script beside this one prints; raises CalledProcessError."""
+    """The JSON line at the end of what a script of benchmarks/ prints.
+
+    Raises CalledProcessError if it fails, and ValueError if it ends with anything else.
+    """
     path = Path(__file__).resolve().parents[1] / script
     done = subprocess.run([sys.executable, path, *options], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -118,8 +118,8 @@ TASKS = (
         ("gap reached", "goal reached"),
         200_000,
     ),
-    _room("RedBlueDoors-6x6", _RED_BLUE, _RED_BLUE_EVENTS, 200_000, expert=partial(Planner, aim=red_then_blue)),
-    _room("RedBlueDoors-8x8", _RED_BLUE, _RED_BLUE_EVENTS, 400_000, expert=partial(Planner, aim=red_then_blue)),
+    _room("RedBlueDoors-6x6", _RED_BLUE, _RED_BLUE_EVENTS, 300_000, expert=partial(Planner, aim=red_then_blue)),
+    _room("RedBlueDoors-8x8", _RED_BLUE, _RED_BLUE_EVENTS, 600_000, expert=partial(Planner, aim=red_then_blue)),
     _room(
         "BlockedUnlockPickup",
         "Move the ball away from the locked door, open the door with the key and pick up the box.",
@@ -146,7 +146,7 @@ TASKS = (
         ("ball moved", "box opened", "key carried", "door open", "key put down", "ball carried"),
         1_000_000,
     ),
-    _level("GoToRedBall", "GoToRedBall", "Go to a red ball and face it.", ("red ball faced",), 200_000, idle=()),
+    _level("GoToRedBall", "GoToRedBall", "Go to a red ball and face it.", ("red ball faced",), 300_000, idle=()),
     _level("OpenRedDoor", "OpenRedDoor", "Open the red door.", ("red door open",), 100_000),
     _level("OpenTwoDoors", "OpenRedBlueDoors", _RED_BLUE, _RED_BLUE_EVENTS, 400_000),
     _level(
