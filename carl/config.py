@@ -98,7 +98,7 @@ class VlmConfig(Section):
         description="Seconds to go on asking a server that is full or not up yet, pauses included.",
     )
     temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
-    max_tokens: int = Field(default=1024, gt=0, description="Longest answer, in tokens.")
+    max_tokens: int = Field(default=4096, gt=0, description="Longest answer, in tokens.")
     min_frame_px: int = Field(
         default=0, ge=0, description="Frames smaller than this are enlarged by a whole factor before they are sent."
     )
@@ -126,7 +126,9 @@ class SynthesisConfig(Section):
     )
     pairs: int = Field(default=2, ge=1, le=8, description="Expert episodes whose initial and goal frames are shown.")
     pictures: int = Field(
-        default=16, ge=2, description="Most pictures of a request; those initial and goal frames are always shown."
+        default=16,
+        ge=2,
+        description="Most pictures of a request: initial and goal frames always, then failing frames, near misses, ...",
     )
     samples: int = Field(default=8, ge=1, description="Answers sampled per request.")
     max_requests: int = Field(default=10, ge=1, description="VLM requests per run, repairs included.")

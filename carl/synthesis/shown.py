@@ -24,7 +24,7 @@ LOOKED_AT = 100
 MIDDLES, MISSES = 2, 2
 """Frames from the middle of each episode that is shown, and episodes that missed."""
 
-_GRID, _LEVELS = 16, 32
+_GRID, _LEVELS, _SIDE = 16, 32, 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +139,11 @@ def _fitting(group: Iterable[Sequence[Picture]], room: int) -> list[Picture]:
 def _look(frame: Frame) -> NDArray[np.float64]:
     """A frame as a vector: the mean colours of a grid of cells, and the square roots of the shares of its colours.
 
-    The latter's distance is Hellinger's: that a small thing has another colour weighs more than where it is.
+    The latter's distance is Hellinger's: that a small thing has another colour weighs more than where it is. Of large
+    frames every second pixel is looked at, or every third, ...
     """
+    stride = max(1, min(frame.shape[:2]) // _SIDE)
+    frame = frame[::stride, ::stride]
     grid = vision.cells(frame, _GRID, _GRID)
     places = np.zeros((_GRID, _GRID, 3))
     places[: grid.shape[0], : grid.shape[1]] = grid / 255.0

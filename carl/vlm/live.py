@@ -28,6 +28,11 @@ _ENDS = {
 TEXTS = ("text", "output_text")
 """Types of the parts of an answer that are its text."""
 
+_TOO_MANY = re.compile(
+    r"(?:too many|at most|up to|maximum|exceed|limit)[^.]*\b(?:images?|pictures)\b|too_many_images", re.I
+)
+"""A server's words for more pictures than it takes."""
+
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which UTF-8 cannot encode."""
 
@@ -167,6 +172,8 @@ class LiveModel:
                 return f"{where} did not answer within {config.timeout_s:g} s; raise vlm.timeout_s or ask a faster one"
             case Failure(connected=False):
                 return f"{where} cannot be reached ({failure.words}); start it, or set vlm.base_url"
+            case Failure(status=400 | 413 | 422) if _TOO_MANY.search(failure.words):
+                return f"{where} takes fewer pictures; lower synthesis.pictures, the most of a request ({failure})"
             case Failure(status=400 | 422):
                 return f"{where} refuses the request: {failure}"
             case Failure(status=401 | 403):

@@ -372,7 +372,7 @@ def test_an_answer_that_was_cut_off_is_not_used_and_says_what_to_raise(run: Call
 
     done = run(script, wants("1.0"))
     assert done.candidates == []
-    assert "cut off after vlm.max_tokens=1024 tokens; raise vlm.max_tokens" in done.result.outcome
+    assert "cut off after vlm.max_tokens=4096 tokens; raise vlm.max_tokens" in done.result.outcome
 
 
 def test_the_outcome_names_the_check_that_most_programs_failed(run: Callable[..., Run]) -> None:

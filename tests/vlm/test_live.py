@@ -206,7 +206,7 @@ def test_a_recording_of_before_is_answered_from(tmp_path: Path) -> None:
     draw = {"n": 2, "temperature": 0.7, "max_tokens": 1024, "seed": 7}
     old = {"digest": name, "model": "m", "prompt": "decompose/1", "messages": [], "draw": draw, "answers": ["a", "b"]}
     (tmp_path / "exchanges.jsonl").write_text(json.dumps(old) + "\n")
-    client = VlmClient(VlmConfig(model="m"), Recording(tmp_path / "exchanges.jsonl"))
+    client = VlmClient(VlmConfig(model="m", max_tokens=1024), Recording(tmp_path / "exchanges.jsonl"))
     assert client.ask(QUESTION, 2, 7) == ("a", "b")
 
 
@@ -240,3 +240,26 @@ def test_a_server_on_this_machine_is_asked_without_a_proxy(tmp_path: Path, monke
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert ask(lambda _: ["fine"], tmp_path)[0] == ("fine", "fine")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "At most 1 image(s) may be provided in one prompt."),
+        (413, "70 images in a request; at most 64 pass (too_many_images)"),
+        (400, "Too many images in request. Max is 8."),
+    ],
+)
+def test_a_server_that_takes_fewer_pictures_names_the_setting(tmp_path: Path, status: int, words: str) -> None:
+    with pytest.raises(VlmError, match="takes fewer pictures; lower synthesis.pictures"):
+        ask(lambda _: Status(status, {"error": {"message": words}}), tmp_path)
+
+
+def test_captions_come_before_their_pictures(tmp_path: Path) -> None:
+    question = Question("decompose/2", "be brief", "look", FRAMES * 2, ("first", "second"))
+    with scripted(lambda _: ["fine"]) as server:
+        settings = VlmConfig(model="m", base_url=server.base_url, max_retries=0, patience_s=0)
+        with connect(settings, tmp_path) as client:
+            client.ask(question, 1, 7)
+    content = server.asked[0].body["messages"][1]["content"]
+    assert [part.get("text") for part in content] == ["Picture 1: first", None, "Picture 2: second", None, "look"]
