@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from carl.synthesis.parse import HOLD
+
 STRUCTURAL = (0, 1, 2)
 """Integers that are counts, axes and places rather than measures."""
 
@@ -25,7 +27,7 @@ class Number:
 def numbers(code: str) -> list[Number]:
     """The numbers that are compared, then all others, each in the order of the text; none for code that is no Python.
 
-    Left out are zeros, ones, small whole numbers, and numbers in an index or right after ``return``.
+    Left out are zeros, ones, small whole numbers, ``HOLD``, and numbers in an index or right after ``return``.
     """
     try:
         tree = ast.parse(code)
@@ -39,6 +41,8 @@ def _found(node: ast.AST, compared: bool) -> Iterator[tuple[Number, bool]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(node, ast.Return) and isinstance(child, ast.IfExp):
             yield from _found(child.test, compared)
+        elif isinstance(child, ast.Assign) and ast.unparse(child.targets[0]) == HOLD:
+            continue
         elif isinstance(child, ast.Subscript):
             yield from _found(child.value, compared) if not isinstance(child.value, ast.Constant) else ()
         elif isinstance(child, ast.Constant):

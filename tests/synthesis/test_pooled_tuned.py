@@ -122,6 +122,7 @@ def test_tuning_ends_with_the_seconds_of_the_search(sample: Sample) -> None:
 
 
 CODE = """
+HOLD = 5
 def progress(frame, initial):
     é = "2" if frame[30, 40, 0] > 99 else 3.5
     share = count(frame, band=(8, 240)) / 64 + 1

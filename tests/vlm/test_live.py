@@ -251,7 +251,7 @@ def test_a_server_on_this_machine_is_asked_without_a_proxy(tmp_path: Path, monke
     ],
 )
 def test_a_server_that_takes_fewer_pictures_names_the_setting(tmp_path: Path, status: int, words: str) -> None:
-    with pytest.raises(VlmError, match="takes fewer pictures; lower synthesis.pictures"):
+    with pytest.raises(VlmError, match=r"takes fewer pictures; lower synthesis\.pictures"):
         ask(lambda _: Status(status, {"error": {"message": words}}), tmp_path)
 
 
