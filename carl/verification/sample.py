@@ -19,10 +19,11 @@ from carl.sandbox.box import Box, Limits
 from carl.verification.report import VerificationReport
 from carl.verification.rule import Evidence
 
-EPISODES = 16
-"""Most episodes of each kind."""
+EPISODES, FEWER = 12, 6
+"""Most episodes of experts and of random play, and of each other kind: a function is run on all of them in about a
+second, and a number is tuned in 24 such runs."""
 
-FRAMES = 128
+FRAMES = 96
 """Most frames of an episode that does not solve its task."""
 
 MOST = 96
@@ -76,7 +77,8 @@ class Sample:
         self._among = [episodes] if among is None else among
         self._limits = limits
         self._known: dict[str, list[NDArray[np.float64]] | None] = {}
-        self._take([(kind, one) for kind, several in episodes.items() for one in islice(several, EPISODES)])
+        for kind, several in episodes.items():
+            self._take([(kind, one) for one in islice(several, EPISODES if kind.required else FEWER)])
 
     def learn(self, report: VerificationReport) -> None:
         """Take in the episodes that decided against a program, as far as they are at hand and there is room."""

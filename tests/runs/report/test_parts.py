@@ -2,15 +2,20 @@
 
 import base64
 import io
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from carl.runs.files import Files
+from carl.runs.reader import Run
 from carl.runs.report.charts import Series, line_chart, ticks
 from carl.runs.report.gate import in_words
 from carl.runs.report.pictures import MAX_FRAMES, MAX_SIDE, TONES, animation, still, thinned
+from carl.runs.report.sections import asked, searched, vlm
 from carl.runs.report.strips import MAX_CELLS, telling
 from carl.runs.report.words import Outcome, Rate, count, cut, figure, outcome, seconds, verdict
 
@@ -131,3 +136,13 @@ def test_numbers_are_said_shortly() -> None:
 
 def _file(uri: str) -> io.BytesIO:
     return io.BytesIO(base64.b64decode(uri.partition(",")[2]))
+
+
+def test_a_search_without_a_program_names_the_best_and_what_it_failed(tmp_path: Path) -> None:
+    best = {"file": "candidates/03-abc.json", "words": "passed static_policy, and failed lasting: it goes off again"}
+    content = {"candidates": 3, "proposers": ["induction"], "spent": {"seconds": 12.0}, "best": best, "usage": None}
+    (tmp_path / "synthesis.json").write_text(json.dumps(content))
+    run = Run(Files(tmp_path))
+    assert searched(run) == [f"The best program of the search is candidates/03-abc.json: it {best['words']}."]
+    assert not asked(run)
+    assert vlm(run) == [("VLM requests", "none"), ("programs tried", "3"), ("search", "12 s")]
