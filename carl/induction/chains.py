@@ -38,6 +38,7 @@ class Weights:
         evenness: how unevenly the milestones stop other play.
         length, cost: of each milestone.
         fading, undone: how much of the time after it is reached it does not hold, for experts and in other play.
+        moved: how little the colours in the picture change when it is reached: something has only moved.
         alone: how few kinds of things show it.
         order: how often it comes before the one before it.
         margin: how close values come to its threshold.
@@ -49,6 +50,7 @@ class Weights:
     length: float = 0.01
     cost: float = 0.02
     fading: float = 0.2
+    moved: float = 0.5
     undone: float = 0.4
     alone: float = 0.4
     order: float = 0.3
@@ -97,6 +99,7 @@ class Candidate:
         late: how late it is reached in expert episodes, 0 to 1.
         quality: how good it is by itself; more is better.
         common: share of the other episodes that reach it.
+        moved: share of the experts' frames in which the picture as a whole changes no less than when it is reached.
         agreed: how many kinds of things show that it is reached, each by itself, at the same frames of all episodes.
     """
 
@@ -104,6 +107,7 @@ class Candidate:
     late: float
     quality: float
     common: float
+    moved: float
     agreed: int = 1
 
 
@@ -142,12 +146,20 @@ def _measured(table: Table, milestones: Sequence[Milestone]) -> Iterator[tuple[b
     late = ((hits - table.first) / (table.lengths - 1))[:, :experts].mean(axis=1)
     reached = (hits < holds.shape[1])[:, experts:].sum(axis=1)
     rare = -np.log((reached + 0.5) / (hits.shape[1] - experts + 1))
+    moved = _moved(table, hits)
     lasting = np.add(*persistence(table, holds, hits))
     for row, milestone in enumerate(milestones):
         quality = 0.5 * min(rare[row], 3) / 3 + lasting[row] + 0.5 * min(milestone.margin, 0.5)
-        quality -= 0.2 * milestone.cost(table)
+        quality -= 0.2 * milestone.cost(table) + WEIGHTS.moved * moved[row]
         common = float(reached[row]) / max(hits.shape[1] - experts, 1)
-        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality), common)
+        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality), common, float(moved[row]))
+
+
+def _moved(table: Table, hits: NDArray[np.int32]) -> NDArray[np.float64]:
+    """See ``Candidate.moved``; for first hits ``int32[P, E]``."""
+    stirs = np.sort(table.stir[: table.starts[table.experts]])
+    less = np.searchsorted(stirs, table.stir[hits[:, : table.experts]], side="left") / len(stirs)
+    return np.asarray(1.0 - less.mean(axis=1))
 
 
 def persistence(table: Table, holds: Mask, hits: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -212,7 +224,8 @@ class _Search:
         flaws += WEIGHTS.margin * (1 - np.minimum([each.margin / 0.5 for each in milestones], 1))
         lasting = WEIGHTS.fading * (1 - by_experts) + WEIGHTS.undone * (1 - by_others)
         alone = WEIGHTS.alone * (1 - np.array([min(each.agreed, AGREED) / AGREED for each in middles]))
-        flaws[: len(middles)] += lasting[: len(middles)] + alone
+        moved = WEIGHTS.moved * np.array([each.moved for each in middles])
+        flaws[: len(middles)] += lasting[: len(middles)] + alone + moved
         return cls(table, milestones, len(middles), _nexts(table, holds), flaws)
 
     @property

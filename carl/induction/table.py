@@ -43,6 +43,8 @@ class Table:
         starts: where each of the E episodes begins, and N: ``intp[E + 1]``.
         experts: how many of the episodes are an expert's.
         solved: ``bool[E]``.
+        stir: how many pixels of the picture as a whole have got another colour since the frame before, ``float32[N]``:
+            what moves keeps its colours, what vanishes or opens does not.
     """
 
     features: tuple[Feature, ...]
@@ -51,6 +53,7 @@ class Table:
     starts: NDArray[np.intp]
     experts: int
     solved: NDArray[np.bool_]
+    stir: NDArray[np.float32]
 
     @cached_property
     def episode(self) -> NDArray[np.intp]:
@@ -88,8 +91,10 @@ def table(
     lengths = [len(episode.frames) for episode in episodes]
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(layout.features), starts[-1]), np.float32)
+    stir = np.empty(starts[-1], np.float32)
     for number, (episode, scene) in enumerate(zip(episodes, scenes, strict=True)):
-        values[:, starts[number] : starts[number + 1]] = _measured(episode, scene, layout)
+        here = slice(starts[number], starts[number + 1])
+        values[:, here], stir[here] = _measured(episode, scene, layout)
         progress("measuring frames", int(starts[number + 1]), int(starts[-1]))
     kept = _distinct(values, layout.costs)
     return Table(
@@ -99,6 +104,7 @@ def table(
         starts,
         len(experts),
         np.array([episode.success for episode in episodes]),
+        stir,
     )
 
 
@@ -170,21 +176,24 @@ def _its_own(seen: Property, where: Region | Cell) -> bool:
     return seen in (IS_CHANGED, IS_LIT) or (isinstance(where, Region) and where.kind.words == f"{seen.words} thing")
 
 
-def _measured(episode: Trajectory, scene: Scene, layout: Layout) -> Values:
-    """The features of an episode of T + 1 frames, ``float32[F, T + 1]``."""
+def _measured(episode: Trajectory, scene: Scene, layout: Layout) -> tuple[Values, NDArray[np.float32]]:
+    """The features of an episode of T + 1 frames, ``float32[F, T + 1]``, and how it stirs, ``float32[T + 1]``."""
     masks = [
         where.mask(scene) if isinstance(where, Region) else _mask(where, scene.initial) for where, *_ in layout.places
     ]
     atoms = Atoms.of(masks)
     centres = np.array([vision.centre(mask) for mask in masks[: len(layout.found)]]).reshape(-1, 2)
-    step = max(1, PIXELS_AT_ONCE // scene.initial[..., 0].size)
-    parts = []
+    step, before = max(1, PIXELS_AT_ONCE // scene.initial[..., 0].size), np.zeros(len(MOVING))
+    parts, colours = [], []
     for start in range(0, len(episode.frames), step):
         codes = coded(np.asarray(episode.frames[start : start + step]), scene.initial)
-        if start == 0:
-            before = _moments(codes[:1])[:, 0]
-        parts.append(np.concatenate([atoms.shares(codes), *_whole(codes, before, centres)]))
-    return np.concatenate(parts, axis=1)
+        moments = _moments(codes)
+        before = moments[0, 0] if start == 0 else before
+        colours.append(moments[0, :, : len(COLOURED)])
+        parts.append(np.concatenate([atoms.shares(codes), *_whole(moments, before, centres)]))
+    areas = np.concatenate(colours)
+    stir = np.abs(np.diff(areas, axis=0, prepend=areas[:1])).sum(axis=1) / 2
+    return np.concatenate(parts, axis=1), stir.astype(np.float32)
 
 
 def _mask(cell: Cell, initial: Frame) -> Mask:
@@ -246,17 +255,17 @@ def _moments(codes: Codes) -> NDArray[np.float64]:
     return np.asarray(np.array(counts, float).reshape(3, frames, CODES) @ weights(MOVING).astype(float))
 
 
-def _whole(codes: Codes, before: NDArray[np.float64], centres: NDArray[np.float64]) -> Iterator[Values]:
-    """Areas, gains, places and distances, in the order of the layout's features; ``before``: of the initial frame."""
-    areas, x, y = _moments(codes)
+def _whole(moments: NDArray[np.float64], before: NDArray[np.float64], centres: NDArray[np.float64]) -> Iterator[Values]:
+    """Areas, gains, places and distances, in the order of the layout's features; ``before``: areas at the start."""
+    areas, x, y = moments
     with np.errstate(invalid="ignore"):
         x, y = x / areas, y / areas
     yield areas.T.astype(np.float32)
-    yield (areas - before[0]).T.astype(np.float32)
+    yield (areas - before).T.astype(np.float32)
     yield x.T.astype(np.float32)
     yield y.T.astype(np.float32)
     distances = np.hypot(x[:, :, None] - centres[:, 0], y[:, :, None] - centres[:, 1])
-    yield distances.reshape(len(codes), -1).T.astype(np.float32)
+    yield distances.reshape(len(areas), -1).T.astype(np.float32)
 
 
 def _distinct(values: Values, costs: NDArray[np.float64]) -> list[int]:
