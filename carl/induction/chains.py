@@ -20,7 +20,7 @@ AT_ONCE = 400
 SOON = 8
 """Frames within which other play must not undo what was reached."""
 
-COMMON = 0.85
+COMMON = 0.75
 """What a larger share of other play reaches is no step on the way to success."""
 
 AGREED = 4
@@ -45,7 +45,7 @@ class Weights:
         early, elsewhere: errors of the last one.
     """
 
-    gap: float = 1.5
+    gap: float = 2.0
     evenness: float = 0.5
     length: float = 0.01
     cost: float = 0.02

@@ -13,6 +13,9 @@ from carl.induction.regions import Region
 AT_LEAST, AT_MOST = 1, -1
 """The senses of a condition."""
 
+GONE = 0.4
+"""Share of a thing from which on, when it has changed, it is called gone."""
+
 
 class Feature(Protocol):
     """A number by frame."""
@@ -80,12 +83,15 @@ class Share:
 
     def words(self, sense: int, threshold: float) -> str:
         """As in "the smallest yellow thing is gone"."""
-        place = f"the frame of {self.where.words}" if getattr(self.where, "boxed", False) else self.where.words
+        place, several = self.where.words, isinstance(self.where, Region) and self.where.several
+        if isinstance(self.where, Region) and self.where.boxed:
+            place, several = f"the box around {place}", False
+        has, gone = ("have", "are gone from where they were") if several else ("has", "is gone from where it was")
         if self.seen.words == "changed" and sense == AT_LEAST:
-            return f"{place} has changed" if threshold < 0.4 else f"{place} is gone from where it was"
+            return f"{place} {has} changed" if threshold < GONE else f"{place} {gone}"
         if self.seen.words == "lit" and sense == AT_MOST:
-            return f"{place} has gone dark"
-        return f"{place} is {self.seen.words} to {_bound(sense, 100 * threshold, ' %')}"
+            return f"{place} {has} gone dark"
+        return f"{place} {'are' if several else 'is'} {self.seen.words} to {_bound(sense, 100 * threshold, ' %')}"
 
     def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:
         """A comparison of ``vision.share``."""

@@ -51,7 +51,7 @@ def induce(
     settings, solved = settings or InductionConfig(), [*experts]
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
-    measured = table(solved, [*others, *randoms], settings.frames, progress)
+    measured = table(solved, _mingled([*others], [*randoms]), settings.frames, progress)
     candidates = finals(measured, Goal.success(measured))
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
@@ -73,10 +73,16 @@ def induce_step(
     """Programs of one sub-task, which expert i has just done in frame ``until[i]``, and not from ``since[i]`` on."""
     settings = settings or InductionConfig()
     measured = table([*experts], [*randoms], settings.frames, progress)
-    candidates = finals(measured, Goal.step(measured, since, until))
+    candidates = finals(measured, Goal.step(measured, since[: measured.experts], until[: measured.experts]))
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
     return Induced(_Written(measured, [(final.milestone,) for final in candidates], settings.programs))
+
+
+def _mingled(*groups: Sequence[Trajectory]) -> list[Trajectory]:
+    """All episodes, so that any beginning has its share of every group."""
+    placed = [((number + 0.5) / len(group), episode) for group in groups for number, episode in enumerate(group)]
+    return [episode for _, episode in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _refusal(candidates: Sequence[Final]) -> str:

@@ -114,9 +114,14 @@ class Region:
     boxed: bool = False
 
     @property
+    def several(self) -> bool:
+        """Whether all things of the kind are meant."""
+        return not self.pick.words
+
+    @property
     def words(self) -> str:
         """As in "the smallest yellow thing"."""
-        things = f"the {self.pick.words} {self.kind.words}" if self.pick.words else f"the {self.kind.words}s"
+        things = f"the {self.kind.words}s" if self.several else f"the {self.pick.words} {self.kind.words}"
         return " ".join(filter(None, [things, self.kind.detail]))
 
     def mask(self, scene: "Scene") -> Mask:

@@ -22,8 +22,8 @@ GRID = 10
 
 MOST_REGIONS = 90
 PIXELS_AT_ONCE = 2 << 20
-PIXELS = 300_000_000
-"""Most pixels of all frames of a table."""
+PIXELS, FEWEST = 300_000_000, 10
+"""Most pixels of all frames of a table, and the episodes that are measured in any case."""
 
 SHARED = (IS_CHANGED, IS_LIT, *COLOURED)
 MOVING = (*COLOURED, IS_CHANGED, *FRESH)
@@ -84,10 +84,16 @@ class Table:
 def table(
     experts: Sequence[Trajectory], others: Sequence[Trajectory], frames: int = 12_000, progress: Progress = silent
 ) -> Table:
-    """Measure all ``experts``, and as many of ``others`` as there is room for in so many ``frames``."""
-    episodes = [*experts, *_affordable(experts, others, frames)]
+    """Measure as many ``experts``, in half the room at most, and ``others`` as there is room for in so many ``frames``.
+
+    Of either the first episodes are taken, ``FEWEST`` at least.
+    """
+    height, width = experts[0].frames.shape[1:3]
+    room = min(frames, PIXELS // (height * width))
+    solved = [*_within(experts, room // 2)]
+    episodes = [*solved, *_within(others, room - sum(len(one.frames) for one in solved))]
     scenes = [Scene(np.array(episode.frames[0])) for episode in episodes]
-    layout = Layout.of(regions(scenes, MOST_REGIONS), experts)
+    layout = Layout.of(regions(scenes, MOST_REGIONS), solved)
     lengths = [len(episode.frames) for episode in episodes]
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(layout.features), starts[-1]), np.float32)
@@ -102,21 +108,19 @@ def table(
         values[kept],
         layout.costs[kept],
         starts,
-        len(experts),
+        len(solved),
         np.array([episode.success for episode in episodes]),
         stir,
     )
 
 
-def _affordable(experts: Sequence[Trajectory], others: Sequence[Trajectory], frames: int) -> Iterator[Trajectory]:
-    """As many of ``others``, in their order, as fit into a table beside ``experts``, at least two."""
-    height, width = experts[0].frames.shape[1:3]
-    room = min(frames, PIXELS // (height * width)) - sum(len(expert.frames) for expert in experts)
-    for number, other in enumerate(others):
-        room -= len(other.frames)
-        if room < 0 and number >= 2:
+def _within(episodes: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:
+    """The first episodes, of ``room`` frames together, ``FEWEST`` at least."""
+    for number, episode in enumerate(episodes):
+        room -= len(episode.frames)
+        if room < 0 and number >= FEWEST:
             return
-        yield other
+        yield episode
 
 
 @dataclass(frozen=True, eq=False)

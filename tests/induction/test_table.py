@@ -70,10 +70,11 @@ def test_values_do_not_depend_on_how_many_frames_are_measured_at_once(monkeypatc
     assert np.array_equal(table(episodes, []).values, whole.values, equal_nan=True)
 
 
-def test_other_play_is_measured_as_far_as_there_is_room():
-    episodes = [noise(seed) for seed in range(20)]
-    assert len(table(episodes[:4], episodes[4:], frames=50).lengths) == 10
-    assert len(table(episodes[:4], episodes[4:], frames=1).lengths) == 6
+@pytest.mark.parametrize(("frames", "experts", "others"), [(130, 12, 14), (110, 11, 11), (1, 10, 10)])
+def test_as_many_episodes_are_measured_as_there_is_room_for(frames, experts, others):
+    episode = noise(0)
+    measured = table([episode] * 12, [episode] * 20, frames)
+    assert (measured.experts, len(measured.lengths)) == (experts, experts + others)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.1, 0.9), (30.01, 30.02), (-3.0, 1.0), (0.0, 1e-5), (11.0, 57.0)])
