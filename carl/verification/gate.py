@@ -19,7 +19,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
 from carl.verification.episode import Episode
-from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, Replay
+from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, Known, Replay
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
@@ -140,6 +140,7 @@ class _Replays:
     varies: bool
     soundness: Soundness
     boxes: list[Box] = field(default_factory=list)
+    known: Known = field(default_factory=dict)
 
     def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
         """What the program makes of episodes of one kind, up to the first batch that it abstains in."""
@@ -161,7 +162,7 @@ class _Replays:
 
         Part of every batch is asked for again, in another process; of ``solved`` episodes only if all were completed.
         """
-        replay = Replay(self.program, batch, after=None if solved else AFTER)
+        replay = Replay(self.program, batch, after=None if solved else AFTER, known=self.known)
         replay.run(self._box(0))
         if self.varies and not replay.abstained:
             replay.vary(self._box(0))

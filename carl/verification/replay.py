@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 from statistics import median
 
 import numpy as np
@@ -20,8 +20,8 @@ from carl.verification.variations import VARIATIONS
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""
 
-REPEATED = 1_000
-"""Of so many answers for each ``AT_ONCE`` episodes it is checked that a second run gives the same."""
+REPEATED = 500
+"""Of so many distinct questions for each ``AT_ONCE`` episodes it is checked that a second run gives the same answer."""
 
 AFTER = 3
 """Frames after a sub-task was done that are looked at as well, to see whether it lasts."""
@@ -38,6 +38,16 @@ GOOD_PART = 0.25
 ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 24 << 20
 """Most frames that are put together for one question, and most bytes of them; of large frames fewer than ``AT_ONCE``
 episodes are replayed side by side, so that a step is still one question."""
+
+
+Question = tuple[int, int, int]
+"""Digests of the initial frame and of the frame, and the sub-task."""
+
+Known = dict[Question, tuple[float, str | None]]
+"""A program's answers by question, with the reason of an abstain: it is a function of both frames, and frames recur."""
+
+ENTRIES = 200_000
+"""Answers that are kept from one batch to the next, about 50 MB; more of them are forgotten all at once."""
 
 
 @dataclass(eq=False)
@@ -64,8 +74,18 @@ class Replay:
     Of the frames after a sub-task was done as many as ``after`` are looked at as well (None: all).
     """
 
-    def __init__(self, program: RewardProgram, trajectories: Sequence[Trajectory], after: int | None = AFTER) -> None:
+    def __init__(
+        self,
+        program: RewardProgram,
+        trajectories: Sequence[Trajectory],
+        after: int | None = AFTER,
+        known: "Known | None" = None,
+    ) -> None:
         self._trajectories, self._until = trajectories, after
+        self._known: Known = {} if known is None else known
+        if len(self._known) > ENTRIES:
+            self._known.clear()
+        self._known_before = len(self._known)
         self._holds = [subtask.hold for subtask in program.subtasks]
         self._answers = _Answers()
         self._differing: dict[int, float] = {}
@@ -77,6 +97,7 @@ class Replay:
         shapes = {trajectory.frames.shape[1:] for trajectory in trajectories}
         if len(shapes) > 1:
             raise StoreError(f"frames of several sizes cannot be judged together: {sorted(shapes)}; record them anew")
+        self._digests = [trajectory.digests.tolist() for trajectory in trajectories]
         self._initials = [np.array(trajectory.frames[0]) for trajectory in trajectories]
         size = max((initial.nbytes for initial in self._initials), default=1)
         self._rows = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // size))
@@ -132,6 +153,30 @@ class Replay:
     def _ask(
         self, box: Box, slots: list[int], steps: list[int], tasks: Slots
     ) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Values ``float64[M]``, and the reasons of abstains by row; what was answered before is not asked again."""
+        questions = self._questions(slots, steps, tasks)
+        fresh = {question: row for row, question in enumerate(questions) if question not in self._known}
+        rows = list(fresh.values())
+        values, reasons = self._put(box, [slots[row] for row in rows], [steps[row] for row in rows], tasks[rows])
+        found = {
+            question: (value, reasons.get(at)) for at, (question, value) in enumerate(zip(fresh, values, strict=True))
+        }
+        self._known |= found
+        answers = [self._known[question] for question in questions]
+        told = {row: reason for row, (_, reason) in enumerate(answers) if reason is not None}
+        return np.array([value for value, _ in answers], dtype=np.float64), told
+
+    def _questions(self, slots: Sequence[int], steps: Sequence[int], tasks: Slots) -> list["Question"]:
+        """What is asked: each initial frame and frame by their digests, and the sub-task."""
+        return [
+            (self._digests[slot][0], self._digests[slot][step], task)
+            for slot, step, task in zip(slots, steps, tasks.tolist(), strict=True)
+        ]
+
+    def _put(
+        self, box: Box, slots: Sequence[int], steps: Sequence[int], tasks: Slots
+    ) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Put questions to the box, whether or not they were answered before."""
         values = np.empty(len(slots))
         reasons: dict[int, str] = {}
         for start in range(0, len(slots), self._rows):
@@ -150,18 +195,15 @@ class Replay:
     def vary(self, box: Box) -> None:
         """Ask ``VARIED`` of the questions again with a frame that looks a little different; note where that decides."""
         answers = self._answers
-        for row, (name, form) in zip(self._spread(VARIED), cycle(VARIATIONS.items()), strict=False):
+        for row, (name, form) in zip(
+            spread(range(len(answers.values)), VARIED), cycle(VARIATIONS.items()), strict=False
+        ):
             slot, step, task = answers.slots[row], answers.steps[row], answers.tasks[row]
             frame = form(np.asarray(self._trajectories[slot].frames[step]))
             value = float(box.judge(frame[None], self._initials[slot][None], np.array([task])).values[0])
             before = answers.values[row]
             same = (value >= DONE) == (before >= DONE) and abs(value - before) <= SLIGHTLY
             self._varied[row] = "" if same else f"{value:.4g}, where the frame is {name}; {before:.4g} without"
-
-    def _spread(self, count: int) -> list[int]:
-        """As many rows of the answers, or all, from the first to the last."""
-        last = len(self._answers.values) - 1
-        return list(np.unique(np.linspace(0, last, min(last + 1, count)).astype(np.intp)).tolist())
 
     def _timed(self, tasks: Slots, seconds: float) -> None:
         """Note what a question took, for the sub-tasks that make up a good part of it."""
@@ -170,14 +212,22 @@ class Replay:
                 self._seconds[task].append(seconds / count)
 
     def repeat(self, box: Box) -> None:
-        """Ask ``REPEATED`` of the questions again, last first, of another process; note what it answers otherwise."""
-        rows = self._spread(REPEATED)[::-1]
+        """Ask ``REPEATED`` of the questions that this batch brought up again, last first, of another process; note what
+        that answers otherwise."""
+        rows = spread(self._first_asked(), REPEATED)[::-1]
         slots, steps = ([kept[row] for row in rows] for kept in (self._answers.slots, self._answers.steps))
-        values, _ = self._ask(box, slots, steps, np.array([self._answers.tasks[row] for row in rows]))
+        values, _ = self._put(box, slots, steps, np.array([self._answers.tasks[row] for row in rows], dtype=np.intp))
         before = np.array([self._answers.values[row] for row in rows])
         other = ~((values == before) | (np.isnan(values) & np.isnan(before)))
         self._repeated.update(rows)
         self._differing |= {rows[at]: float(values[at]) for at in np.flatnonzero(other)}
+
+    def _first_asked(self) -> list[int]:
+        """The rows of answers that were not known before."""
+        answers, new = self._answers, set(islice(self._known, self._known_before, None))
+        questions = self._questions(answers.slots, answers.steps, np.array(answers.tasks, dtype=np.intp))
+        first = {question: row for row, question in reversed([*enumerate(questions)]) if question in new}
+        return sorted(first.values())
 
     def episodes(self) -> Iterator[Episode]:
         """What came out, in the order of the trajectories."""
@@ -228,6 +278,11 @@ class Replay:
 
     def _difference(self, row: int) -> Moment:
         return self._moment(row, f"{self._answers.values[row]!r} first and {self._differing[row]!r} then")
+
+
+def spread(rows: Sequence[int], count: int) -> list[int]:
+    """As many of ``rows``, or all, evenly from the first to the last."""
+    return [rows[at] for at in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)).tolist()]
 
 
 def trace(program: RewardProgram, trajectory: Trajectory, limits: Limits | None = None) -> NDArray[np.float64]:
