@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,22 @@ def test_the_imports_that_the_prompt_allows_are_those_of_the_policy() -> None:
 
     text = prompts.load("write").sections["user"]
     assert [line.strip() for line in text.splitlines() if line.startswith(("    import", "    from"))] == list(IMPORTS)
+
+
+def test_the_first_version_can_still_be_asked(listener: Listener) -> None:
+    folder = Path(__file__).parents[2] / "benchmarks/prompts_v1"
+    files = {name: prompts.PromptFile.parse(name, (folder / f"{name}.md").read_text()) for name in prompts.NAMES}
+    examples = Examples([episode(*np.zeros((2, 8, 8, 3), np.uint8))])
+    tried = Tried(Budget(calls=9))
+    author = Author("go", examples, listener, SynthesisConfig(), 0, silent, tried, files)
+    author.plans("1. go", Findings("it failed"))
+    author.codes(PLAN, 1, [CODE], "prose")
+    author.mended(PLAN, 1, [CODE, CODE], Findings("it failed"))
+    assert [question.prompt for question in listener.questions] == ["decompose/1", "write/1", "write/1"]
+    assert "2 frames of 1 expert episodes" in listener.questions[0].user
+    assert [question.user.splitlines()[-1] for question in listener.questions][1:] == [
+        "Task: write the program for sub-task 2 of 2: open the door."
+    ] * 2
 
 
 def test_a_prompt_has_a_version() -> None:
