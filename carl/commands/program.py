@@ -114,5 +114,12 @@ def approve(
     from carl.runs.programs.located import located
 
     found: Located = located(program)
-    approval = note_approval(found, by or getpass.getuser(), note)
+    approval = note_approval(found, by or _user(), note)
     console.print(f"{approval.by} approved the program {found.program.id}, verdict {approval.verdict}", highlight=False)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # no entry for this user, as in some containers
+        raise ConfigError("nobody knows who you are here: give --by NAME") from error

@@ -74,7 +74,7 @@ class Notes(list[str]):
 class Candidate:
     """One answer of the VLM: a program and the report that decided last, or why it never became a program.
 
-    ``spent`` is what the search had spent by then, by the names of its budget.
+    ``spent`` is what the search had spent by then, by the names of its budget; ``proposer`` is who proposed it.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Candidate:
     rejected: str
     answer: str
     spent: Record = field(default_factory=dict)
+    proposer: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -286,7 +287,8 @@ class Run:
                 rejected = rejected or str(error)
         report = as_record(as_record(data.get("held_out")).get("report")) or as_record(data.get("report"))
         stem = name.rpartition("/")[2].removesuffix(".json")
-        return Candidate(stem, program, report, rejected, str(data.get("answer") or ""), as_record(data.get("spent")))
+        answer, proposer = (str(data.get(key) or "") for key in ("answer", "proposer"))
+        return Candidate(stem, program, report, rejected, answer, as_record(data.get("spent")), proposer)
 
     def _read(self, name: str) -> Any:
         if name not in self._held:

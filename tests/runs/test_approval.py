@@ -19,7 +19,8 @@ from tests.runs.test_pipeline import LENGTH, SEARCH, answer, config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-STRICT = {"min_randoms": 20, "max_random_completion": 0.5, "require_approval": True}
+LAX = {"min_randoms": 20, "max_random_completion": 0.5, "max_part": 1.0}
+SETTINGS = {"verify": LAX | {"require_approval": True}, "synthesis": {"samples": 2, "proposers": ["model"]}}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a verified program that nobody has approved."""
     directory = tmp_path_factory.mktemp("approval") / "run"
     with ScriptedVlm(answer).running() as vlm:
-        Pipeline(config(directory, vlm.base_url, verify=STRICT)).run(SEARCH)
+        Pipeline(config(directory, vlm.base_url, **SETTINGS)).run(SEARCH)
     return directory
 
 
@@ -95,7 +96,7 @@ def test_equal_judgements_share_a_digest(run: Path) -> None:
 
 
 def carl(*arguments: str | Path) -> tuple[int, str]:
-    found = CliRunner().invoke(app, [str(one) for one in arguments])
+    found = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "400"})
     return found.exit_code, str(found.exception or "") + found.output
 
 

@@ -9,7 +9,7 @@ from carl.runs.report import words
 from carl.runs.report.closest import Call, Traced, calls
 from carl.runs.report.doubts import doubts, said_of
 from carl.runs.report.evidence import Tracer
-from carl.runs.report.tried import Refusal, Tried, cost, refusals, tried
+from carl.runs.report.tried import Refusal, Tried, cost, notes, refusals, tried
 from carl.runs.words import number
 from carl.statistics import exact_bound
 from carl.verification.rule import Evidence
@@ -36,7 +36,7 @@ class Card(NamedTuple):
         rows: of the sub-tasks; ``headings`` are those of their figures.
         calls: the hardest frames that were judged right.
         refusals: the frames that decided against programs.
-        tried: why programs were rejected, the commonest reason first.
+        tried: why programs were rejected, the commonest reason first; ``notes`` are the search's own sentences.
         cost: what it took, as (what, value).
         doubts: what the evidence cannot exclude, a sentence each.
         approvals: who approved the program, a sentence each; that nobody did, where the run asks for it.
@@ -50,6 +50,7 @@ class Card(NamedTuple):
     calls: Sequence[Call]
     refusals: Sequence[Refusal]
     tried: Sequence[Tried]
+    notes: Sequence[str]
     cost: Sequence[tuple[str, str]]
     doubts: Sequence[str]
     approvals: Sequence[str]
@@ -70,6 +71,7 @@ def card(run: Run, tracer: Tracer) -> Card:
         calls=calls(program, _traced(run, program, tracer)) if program else [],
         refusals=refusals(run),
         tried=tried(run),
+        notes=notes(run),
         cost=cost(run, report),
         doubts=doubts(run, report),
         approvals=list(_approvals(program)) or _unapproved(run),

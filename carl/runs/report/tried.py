@@ -80,20 +80,37 @@ def _reason(candidate: Candidate) -> tuple[str, str]:
     return named, said.removeprefix(f"{named}: ")
 
 
+def notes(run: Run) -> list[str]:
+    """What the search said of itself, and, where it found no program, which one got furthest."""
+    best = as_record(run.synthesis.get("best"))
+    said = [str(one) for one in run.synthesis.get("notes") or ()]
+    return [*said, f"The best, {best.get('file')}, {best.get('words')}."] if best else said
+
+
 def cost(run: Run, report: Record) -> list[tuple[str, str]]:
     """What the program took to find and to judge, and what it takes to run."""
-    spent = [as_record(one.spent) for one in run.candidates if one.spent]
-    money = max((number(one.get("money")) or 0.0 for one in spent), default=0.0)
-    timed = next((as_record(one.get("figures")) for one in report.get("checks") or [] if one.get("name") == "cost"), {})
-    frame = number(timed.get("ms_per_frame"))
-    stages = [number(run.seconds.get(name)) for name in ("collect", "synthesize", "verify")]
+    spent = as_record(run.synthesis.get("spent")) or next((one.spent for one in run.candidates[::-1] if one.spent), {})
     tokens = sum(number(run.usage.get(key)) or 0.0 for key in ("prompt_tokens", "completion_tokens"))
+    stages = [number(run.seconds.get(name)) for name in ("collect", "synthesize", "verify")]
+    money, frame = number(spent.get("money")), number(_figures(report, "cost").get("ms_per_frame"))
     rows = [
-        ("programs tried", words.count(sum(one.program is not None for one in run.candidates))),
-        ("requests", words.count(number(run.usage.get("calls")) or 0)),
-        ("tokens", words.count(tokens)),
+        ("programs tried", _counted(run)),
+        ("requests", words.count(number(spent.get("calls")) or number(run.usage.get("calls")) or 0)),
+        ("tokens", words.count(number(spent.get("tokens")) or tokens)),
         ("money", f"{money:.4g}" if money else ""),
         ("to collect, search and verify", words.seconds(sum(filter(None, stages))) if any(stages) else ""),
         ("to judge a frame", f"{frame:.2g} ms" if frame is not None else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _counted(run: Run) -> str:
+    """How many programs were tried, and by whom they were proposed where several did."""
+    by = Counter(one.proposer for one in run.candidates if one.program is not None)
+    who = ", ".join(f"{count} {name}" for name, count in by.most_common() if name)
+    return words.count(by.total()) + (f" ({who})" if len(by) > 1 and who else "")
+
+
+def _figures(report: Record, check: str) -> Record:
+    found: list[Record] = [one for one in report.get("checks") or [] if one.get("name") == check]
+    return as_record(found[0].get("figures")) if found else {}

@@ -78,8 +78,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     approval = Approval(by="Ada", at="2026-01-02T03:04:05+00:00", program=PROGRAM.id, verdict="d", note="Read it.")
     known = PROGRAM.model_copy(update={"provenance": Provenance(origin="a model", parent="p0", approvals=(approval,))})
     (directory / "program.json").write_text(known.to_json())
+    search = {"spent": {"calls": 4, "money": 0.25}, "proposer": "model"}
     naive = directory / "candidates/02-naive.json"
-    naive.write_text(json.dumps(json.loads(naive.read_text()) | {"spent": {"calls": 4, "money": 0.25}}))
+    naive.write_text(json.dumps(json.loads(naive.read_text()) | search))
     return directory
 
 
@@ -106,6 +107,7 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     (refusal,) = found.refusals
     assert refusal.caption.endswith(f"got 1 (expert episode, seed {EXPERTS[0]}, step 9)")
     assert dict(found.cost)["money"] == "0.25"
+    assert dict(found.cost)["programs tried"] == "2 (1 model)"
     assert dict(found.cost)["to judge a frame"] == "0.21 ms"
     doubts = "\n".join(found.doubts)
     assert "Never done by an expert: in up to 4.9\u00a0% of such episodes" in doubts
@@ -133,3 +135,11 @@ def test_a_refusal_and_a_missing_verdict_are_said(run: Path, tmp_path: Path) -> 
 def test_checks_are_named_by_what_is_wrong() -> None:
     assert said_of("only_solved_policy") == "completed without solving the task, in policy episodes"
     assert said_of("a_rule_of_tomorrow") == "a rule of tomorrow"
+
+
+def test_where_no_program_was_found_the_one_that_got_furthest_is_named(tmp_path: Path) -> None:
+    best = {"file": "candidates/03-a.json", "words": "passed all but one"}
+    (tmp_path / "synthesis.json").write_text(json.dumps({"best": best, "notes": ["The plan is questioned."]}))
+    found = card(Run(Files(tmp_path)), traced)
+    assert found.notes == ["The plan is questioned.", "The best, candidates/03-a.json, passed all but one."]
+    assert (found.rows, found.calls, found.tried) == ([], [], [])
