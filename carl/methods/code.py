@@ -131,11 +131,10 @@ def synthesize(work: Work[CodeConfig]) -> None:
         work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     keep(work, names, found, client, ledger)
-    if found.program is None:
+    if found.accepted is None:
         raise ProgramError(nothing_found(found, names, ledger))
-    accepted = next(one for one in found.candidates if one.program.id == found.program.id)
-    origin = provenance_of(work, accepted, ORIGINS[accepted.proposer])
-    program = found.program.model_copy(update={"provenance": origin})
+    origin = provenance_of(work, found.accepted, ORIGINS[found.accepted.proposer])
+    program = found.accepted.program.model_copy(update={"provenance": origin})
     write_text(work.directory / PROGRAM, program.to_json())
 
 

@@ -122,7 +122,7 @@ def keep(work: Work[Any], names: Sequence[str], found: "Found", client: "VlmClie
         "candidates": len(found.candidates),
         "stopped": found.stopped,
         "proposers": list(names),
-        "proposer": found.best.proposer if found.best and found.program else None,
+        "proposer": found.accepted.proposer if found.accepted else None,
         "spent": asdict(found.spent),
         "best": None if found.program else _named(found, ledger),
         "notes": list(found.notes),

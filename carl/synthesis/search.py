@@ -23,6 +23,9 @@ from carl.verification.report import VerificationReport
 VERDICTS = 10
 """Sets of held-out episodes that may refuse a program before a search gives up."""
 
+SECOND_LOOKS = 8
+"""Programs that are judged after one was accepted that may be too weak to learn from, to find one that is not."""
+
 HELD_OUT_FAILED = f"{VERDICTS} sets of fresh episodes refused programs that had survived all others"
 """Why a search ends then."""
 
@@ -92,9 +95,14 @@ class Found:
         return furthest(self.candidates)
 
     @property
+    def accepted(self) -> Candidate | None:
+        """The candidate that ``program`` was."""
+        return next((one for one in self.candidates if one.program == self.program), None)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the program that was accepted."""
-        weak = weakness(self.best.report) if self.program and self.best else ""
+        weak = weakness(self.accepted.report) if self.accepted else ""
         return (f"Too weak to learn from? In this program {weak}.",) if weak else ()
 
     @property
@@ -136,7 +144,8 @@ def search(
 
     A proposer is asked when all cheaper ones have nothing more to propose. They are asked again before a dearer one
     spends anything, and when it has nothing more, since they may build on what it brought. A program that passes on
-    the episodes of the search is judged on held-out ones; a refusal there is evidence as any other. Where the requests,
+    the episodes of the search is judged on held-out ones; a refusal there is evidence as any other. One that is
+    accepted and may be too weak to learn from is kept while ``SECOND_LOOKS`` more are judged. Where the requests,
     tokens or money of the budget are used up, proposers that need none go on; its seconds end the search.
     ``on_candidate`` is called with every verdict, so twice with a program that is judged on held-out episodes.
     ``before`` are the seconds of earlier attempts at this search. Raises what proposers and the gate raise, except
@@ -152,17 +161,24 @@ def _searched(
     asked: "_Asked", gate: SearchGate, tried: Tried, on_candidate: OnCandidate
 ) -> tuple[RewardProgram | None, str]:
     """The accepted program or None, and why the search ended."""
+    weak: Candidate | None = None
     try:
         for name, proposal in asked.proposals():
             tried.in_time()
             candidate = _judged(name, proposal, gate, tried, on_candidate)
-            if candidate.accepted:
+            if candidate.accepted and not weakness(candidate.report):
                 return candidate.program, "accepted"
             if candidate.report.accepted and candidate.held_out is None:
-                return None, HELD_OUT_FAILED
+                stopped = HELD_OUT_FAILED
+                break
+            weak = weak or (candidate if candidate.accepted else None)
+            if weak and candidate.number >= weak.number + SECOND_LOOKS:
+                break
+        else:
+            stopped = "; ".join(asked.reasons())
     except BudgetSpentError as error:
-        return None, str(error)
-    return None, "; ".join(asked.reasons())
+        stopped = str(error)
+    return (weak.program, "accepted") if weak else (None, stopped)
 
 
 class _Asked:

@@ -12,7 +12,7 @@ import pytest
 from carl.config import SynthesisConfig, VlmConfig
 from carl.errors import VlmError
 from carl.program import RewardProgram, SubTask
-from carl.synthesis.search import VERDICTS, Found, HeldOutGate, SearchGate, search
+from carl.synthesis.search import SECOND_LOOKS, VERDICTS, Found, HeldOutGate, SearchGate, search
 from carl.synthesis.shown import Examples
 from carl.synthesis.tried import Budget, Candidate, HeldOut, Proposal, Tried
 from carl.synthesis.vlm_proposer import VlmProposer
@@ -517,7 +517,7 @@ class Listed:
         for program in self.programs:
             yield None
             yield Proposal(program)
-            assert not tried.verdict(program).accepted
+            assert tried.verdict(program)
 
 
 class Pairs:
@@ -606,6 +606,22 @@ def test_an_accepted_program_by_which_random_play_hardly_earns_is_questioned(
     assert found.program is not None
     assert len(found.notes) == notes
     assert all("gets done in 1 of 200 episodes of random play" in note for note in found.notes)
+
+
+def test_after_a_weak_program_a_better_one_is_looked_for_and_else_it_is_kept() -> None:
+    def judge(program: RewardProgram) -> VerificationReport:
+        value = float(program.subtasks[0].name)
+        return refusal(program, (0,), "no") if value > 2 else random_play(program, 0.0 if value < 1 else 90.0)
+
+    weak, strong, others = of("0.1"), of("1.5"), [of(f"{number}.5") for number in range(2, 20)]
+    gate = SearchGate(judge, HeldOutGate(passes))
+    found = search([Listed("list", weak, others[0], strong, others[1])], gate, Budget(calls=0))
+    assert (found.program, found.stopped, found.notes) == (strong, "accepted", ())
+    found = search([Listed("list", weak, *others)], gate, Budget(calls=0))
+    assert (found.program, found.stopped, len(found.notes)) == (weak, "accepted", 1)
+    assert len(found.candidates) == 1 + SECOND_LOOKS
+    found = search([Listed("list", weak, others[0])], gate, Budget(calls=0))
+    assert found.program == weak
 
 
 def test_a_plan_that_random_play_hardly_begins_is_asked_for_anew_with_that(run: Callable[..., Run]) -> None:
