@@ -350,7 +350,7 @@ CODE = Method(
             collect,
             made,
             settles=("collect",),
-            help="Record expert and random episodes.",
+            help="Record the episodes that programs are judged on: expert, random, resting, half-trained, cut off.",
             max_failed=_max_failed,
         ),
         Stage(
