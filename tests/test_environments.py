@@ -19,7 +19,7 @@ TASKS = {name: found for name, found in vars(environments).items() if isinstance
 FEW = {
     "synthesis": {"samples": 1, "pairs": 1},
     "collect": {"experts": 3, "randoms": 5},
-    "verify": {"min_randoms": 5, "max_random_completion": 0.5},
+    "verify": {"min_randoms": 5, "max_random_completion": 0.5, "max_part": 0.5},
     "evaluation": {"episodes": 1, "curve_episodes": 1},
 }
 ONE_ITERATION = {

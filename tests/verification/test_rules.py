@@ -101,8 +101,9 @@ def test_progress_by_something_else_than_nearness_is_misread():
 
 def test_having_moved_is_paid_for_nothing():
     moved = three(key=zoo.graded_by("key", "    part = 0.3 * float(vision.changed(frame, initial).any())\n"))
-    few = some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS)
-    check = rejected_by_it_alone("for_nothing", moved, few | {Evidence.EXPERTS: few[Evidence.EXPERTS][:5]})
+    few = some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS, Evidence.MIXED)
+    few |= {kind: few[kind][:5] for kind in (Evidence.EXPERTS, Evidence.MIXED)}  # too few to compare
+    check = rejected_by_it_alone("for_nothing", moved, few)
     assert check.message.startswith("paid for nothing: random play earns")
     assert check.figures["share"] > check.figures["limit"] == 0.02
     assert "never done" in check.frames[0].got
