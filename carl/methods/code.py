@@ -117,7 +117,7 @@ def synthesize(work: Work[CodeConfig]) -> None:
     from carl.synthesis.shown import Examples
 
     config, ledger = work.config, _ledger(work)
-    episodes = _episodes(work)
+    budget, episodes = budget_of(config.synthesis), _episodes(work)
     examples = Examples.chosen(episodes, config.synthesis.pairs)
     names = names_of(config.vlm, config.synthesis, examples.pairs[0][0])
     if "model" in names:
@@ -126,13 +126,13 @@ def synthesize(work: Work[CodeConfig]) -> None:
         proposers = proposers_of(names, work, episodes, examples, client)
         held_out = _held_out_gate(work, before=client.release if client else _idle, after=examples.add)
         gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
-        found = search(proposers, gate, budget_of(config.synthesis), ledger.keep, before=ledger.seconds())
+        found = search(proposers, gate, budget, ledger.keep, before=ledger.seconds())
     if client:
         work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     keep(work, names, found, client, ledger)
     if found.accepted is None:
-        raise ProgramError(nothing_found(found, names, ledger))
+        raise ProgramError(nothing_found(found, names, ledger, budget))
     origin = provenance_of(work, found.accepted, ORIGINS[found.accepted.proposer])
     program = found.accepted.program.model_copy(update={"provenance": origin})
     write_text(work.directory / PROGRAM, program.to_json())

@@ -37,6 +37,7 @@ WITHOUT_MODEL = (
     "Name a model (vlm.model, and vlm.base_url if a server has it), collect more episodes (collect.experts) in another "
     "--run-dir, or have the environment draw what success looks like"
 )
+MORE_TIME = "Raise synthesis.max_seconds, and the same command goes on"
 MORE_EPISODES = "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
 """What to do where a search ended without a program."""
 
@@ -153,14 +154,15 @@ def _named(found: "Found", ledger: "Ledger") -> dict[str, str] | None:
     }
 
 
-def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger") -> str:
+def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger", budget: "Budget") -> str:
     """How a search ended without a program, what got furthest, and what to do."""
     from carl.synthesis.search import HELD_OUT_FAILED
     from carl.synthesis.standing import shortfall
 
     advice = OTHERWISE if "model" in names else WITHOUT_MODEL
+    advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else advice
+    advice = MORE_TIME if budget.late(found.spent) else advice
     best = _best(found, ledger)
     if best is None:
         return f"{found.outcome}. {advice}"
-    advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else advice
     return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"

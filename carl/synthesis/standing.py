@@ -43,9 +43,9 @@ def to_blame(report: VerificationReport) -> int | None:
 def shortfall(candidate: Candidate) -> str:
     """How far a candidate got and what it failed, in a sentence without its end."""
     report = candidate.verdict
-    passed = list(dict.fromkeys(check.name for check in report.checks if check.passed))
+    passed = len({check.name for check in report.checks if check.passed})
     where = "the episodes of the search" if candidate.held_out is None else "held-out episodes"
-    got = f"passed {', '.join(passed)} on {where}" if passed else f"passed nothing on {where}"
+    got = f"passed {passed or 'no'} check{'' if passed == 1 else 's'} on {where}"
     if not report.failed:
         return got
     first, *more = report.failed

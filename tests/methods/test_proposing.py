@@ -51,7 +51,12 @@ def test_a_search_whose_time_was_up_names_the_best_of_earlier_attempts(tmp_path:
     )
     ledger.keep(Candidate(1, program, report, spent=Cost(seconds=70.0)))
     gate = SearchGate(lambda _: report, HeldOutGate(lambda *_: report))
-    found = search([], gate, Budget(calls=9, seconds=60.0), before=ledger.seconds())
-    said = nothing_found(found, ("model",), ledger)
-    assert f"The best is {tmp_path}/01-{program.id}.json: it passed nothing" in said
-    assert "failed experts_complete: it is never done. Try another --seed, a larger budget (synthesis.max_req" in said
+    budget = Budget(calls=9, seconds=60.0)
+    found = search([], gate, budget, before=ledger.seconds())
+    said = nothing_found(found, ("model",), ledger, budget)
+    assert f"The best is {tmp_path}/01-{program.id}.json: it passed no checks" in said
+    assert (
+        "failed experts_complete: it is never done. Raise synthesis.max_seconds, and the same command goes on" in said
+    )
+    said = nothing_found(found, ("model",), ledger, Budget(calls=9))
+    assert "it is never done. Try another --seed, a larger budget (synthesis.max_req" in said

@@ -75,7 +75,7 @@ def test_candidates_are_read_again(ledger: Ledger) -> None:
     assert [each.accepted for each in found] == [False, False, True]
     assert found[2].proposer == "pool"
     assert furthest(found[:2]) == found[1], "it passed on the episodes of the search"
-    assert shortfall(found[1]) == "passed nothing on held-out episodes, and failed experts_complete: said"
+    assert shortfall(found[1]) == "passed no checks on held-out episodes, and failed experts_complete: said"
 
 
 def test_a_refusal_of_a_program_from_elsewhere_counts(ledger: Ledger) -> None:
