@@ -40,6 +40,7 @@ def test_it_searches_with_the_runs_episodes_and_the_policys(tmp_path: Path, monk
         monkeypatch.setattr("carl.methods.code.recorded", lambda there, *_: {Evidence.EXPERTS: there.directory})
         asked.append((work.directory, _episodes(work)))
 
+    monkeypatch.setattr("carl.methods.code.check_sound", lambda *_: None)
     monkeypatch.setattr("carl.methods.code.synthesize", found)
     monkeypatch.setattr("carl.cluster.session._start", lambda: None)
     monkeypatch.setattr("sys.stdin", StringIO(work_in(run).config.model_dump_json()))
