@@ -65,7 +65,7 @@ class Watch:
         self._watching, self._settings, self._answers = watching, watching.settings, Answers(watching)
         self._arm, self._path = watching.folder.name, watching.folder / WATCH
         self._began = False
-        self._program, self._weight = "", 1.0
+        self._program = ""
         self._point = self._filmed_at = 0
         self._forget()
 
@@ -84,7 +84,7 @@ class Watch:
         reward, weight = parts(iteration.source)
         if reward is None or not self._settings.every:
             return None
-        self._follow(iteration, reward.program.id, weight)
+        self._follow(iteration, reward.program.id)
         if ended := self._answers.found(reward):
             repaired, repair = ended
             self._keep(iteration, reward, weight, () if repaired else None, source=repaired, repair=repair)
@@ -111,17 +111,15 @@ class Watch:
         self._keep(iteration, reward, weight, alarms, checks, seconds=seconds, source=source, repair=repair)
         return source if source is None or source.weight else self._afresh(source)
 
-    def _follow(self, iteration: Iteration, program: str, weight: float) -> None:
-        """Go on after a stop; begin anew with another program, and with new points with another weight."""
+    def _follow(self, iteration: Iteration, program: str) -> None:
+        """Go on after a stop, and begin anew with another program."""
         if not self._began:
             self._began, self._point = True, iteration.point
             kept = [one for one in looks(self._path) if one["iterations"] < iteration.number]
             truncate(self._path, len(kept))
         if program != self._program:
+            self._program = program
             self._forget()
-        if weight != self._weight:
-            self._points = []
-        self._program, self._weight = program, weight
 
     def _note(self, iteration: Iteration, program: RewardProgram, weight: float) -> bool:
         """Note what this iteration brought; returns whether there is a new point of the learning curve."""
