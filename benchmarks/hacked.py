@@ -55,14 +55,16 @@ PROGRAMS = {
 }
 
 
-def hacked(name: str, task: str, env_steps: int, seed: int, directory: Path, progress: Progress) -> dict[str, Any]:
-    """What becomes of a training on the program ``name``."""
+def hacked(
+    name: str, task: str, env_steps: int, seed: int, directory: Path, progress: Progress, *, anneal: bool
+) -> dict[str, Any]:
+    """What becomes of a training on the program ``name``; ``anneal``: whether it loses its weight meanwhile."""
     config = CodeConfig(
         task=task,
         seed=seed,
         run_dir=directory / f"{task}-{seed}-{name}",
         train=TrainConfig(env_steps=env_steps, baselines=False),
-        watch=WatchConfig(repair=True),
+        watch=WatchConfig(repair=True, anneal=anneal),
     )
     pipeline = Pipeline(config, progress)
     pipeline.run(["collect"])
@@ -97,13 +99,16 @@ def main(
     task: Annotated[str, typer.Option(help="A DoorKey room.")] = "DoorKey-6x6",
     env_steps: Annotated[int, typer.Option(help="Budget of each training.")] = 150_000,
     seed: Annotated[int, typer.Option(help="Of the runs.")] = 0,
+    anneal: Annotated[
+        bool, typer.Option(help="Whether the program loses its weight while another is searched for.")
+    ] = True,
     directory: Annotated[Path, typer.Option(help="Where runs go.")] = Path("runs/hacked"),
 ) -> None:
     """Train on each program with the gate switched off."""
     found = {}
     with bars() as progress, ray_running(progress):
         for name in program or PROGRAMS:
-            found[name] = hacked(name, task, env_steps, seed, directory, progress)
+            found[name] = hacked(name, task, env_steps, seed, directory, progress, anneal=anneal)
     head = (
         {key: found["timer"][key] for key in ("rejected", "alarm_at", "repaired_success")} if "timer" in found else {}
     )

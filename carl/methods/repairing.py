@@ -58,7 +58,7 @@ class Repairs:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=_environment(),
         )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
@@ -87,3 +87,9 @@ class Repairs:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, with its path, and without the cluster that the training is on."""
+    there = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return {**there, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

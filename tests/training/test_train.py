@@ -31,10 +31,17 @@ from carl.training.checkpoint import ALGORITHM, STATE, Checkpoints
 from carl.training.evaluation import Evaluator, play
 from carl.training.final import examine
 from carl.training.rllib.algorithms import build
-from carl.training.rllib.control import has_weights, send_weights_to_the_restarted
+from carl.training.rllib.control import (
+    acting_module,
+    begin_anew,
+    has_weights,
+    send_weights_to_the_restarted,
+    weights_of,
+)
 from carl.training.rllib.paid import trained_on
 from carl.training.rllib.replay import VersionedPrioritizedReplayBuffer
 from carl.training.rllib.runner import RunnerSetup
+from carl.training.teacher import Anew
 from carl.training.train import train as train_with
 from carl.training.training import Training
 from tests.fakes.corridor import CORRIDOR, DEADLY, STEERED, Corridor, Furthest, Shut, SteeredCorridor
@@ -326,6 +333,27 @@ def test_sources_published_in_mid_training_pay_or_are_refused_and_stale_steps_ar
     assert (resumed.reward_version, resumed.source_id) == (2, "furthest-2.0"), "the source that was current goes on"
     outcome = examine(more, Evaluator(workers=0))
     assert (outcome["source_id"], outcome["sampled"]["mean_return"] > 1.0) == ("furthest-2.0", True)
+
+
+def test_a_policy_that_begins_anew_has_its_first_weights_and_the_new_source(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(algorithm, weights):
+        before = weights_of(algorithm)["default_policy"]
+        begin_anew(algorithm, weights)
+        acting = acting_module(algorithm).get_state()
+        seen.append((before, weights["default_policy"], weights_of(algorithm)["default_policy"], acting))
+
+    monkeypatch.setattr("carl.training.loop.begin_anew", spy)
+    run = training(tmp_path, config=HERE.model_copy(update={"env_steps": 3_000, "evaluate_every": 100}))
+    swap = teacher(lambda iteration: Anew(Furthest(scale=2.0)) if iteration.number == 2 else None)
+    assert train(run, teacher=swap).progressed.source_id == "furthest-2.0"
+    ((before, first, now, acting),) = seen
+    assert any(not np.array_equal(value, first[key]) for key, value in before.items()), "it had learned"
+    for key, value in now.items():
+        np.testing.assert_array_equal(value, first[key])
+    for key, value in acting.items():
+        np.testing.assert_array_equal(value, first[key])
 
 
 def test_another_source_after_a_stop_gets_the_next_version(tmp_path):
