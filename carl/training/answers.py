@@ -88,12 +88,21 @@ class Answers:
         _log.warning("%s: another program is searched for while training goes on (repair %d)", self._arm, self._last)
         return {"number": self._last, "state": "begun"}
 
-    def found(self, reward: ProgramReward) -> tuple[ProgramReward | None, dict[str, Any]] | None:
-        """The reward of the program that a search found, or None, and its record; None while nothing has ended."""
+    def found(
+        self, reward: ProgramReward, *, needed: bool = True
+    ) -> tuple[ProgramReward | None, dict[str, Any]] | None:
+        """The reward of the program that a search found, or None, and its record; None while nothing has ended.
+
+        A program that is not ``needed``, as the policy solves the task by now, does not pay: what it shows would be
+        news to the policy.
+        """
         result = self._repairs.result() if self._repairs else None
         if result is None:
             return None
         program, why = result
+        if program is not None and not needed:
+            _log.warning("%s: repair %d found a program that is not needed any more", self._arm, self._last)
+            return None, {"number": self._last, "state": "not needed any more", "why": f"it found {program.id}"}
         if program is not None and program.id != reward.program.id:
             _log.warning("%s: repair %d found the program %s, which pays now", self._arm, self._last, program.id)
             return replace(reward, program=program), {"number": self._last, "state": "found", "program": program.id}

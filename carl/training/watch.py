@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from carl.artefacts import WATCH, WATCHED
@@ -22,6 +22,7 @@ from carl.training.alarms import (
     CompletedUnsolved,
     Point,
     alarms_of,
+    at_least,
     at_most,
     completions_unsolved,
 )
@@ -85,18 +86,20 @@ class Watch:
         if reward is None or not self._settings.every:
             return None
         self._follow(iteration, reward.program.id)
-        if ended := self._answers.found(reward):
+        news = self._note(iteration, reward.program, weight)
+        if ended := self._answers.found(reward, needed=self._success(at_least) < LOW):
             repaired, repair = ended
             self._keep(iteration, reward, weight, () if repaired else None, source=repaired, repair=repair)
             return self._afresh(repaired) if repaired else None
-        return self._watch(iteration, reward, weight) if weight else None
+        return self._watch(iteration, reward, weight, news) if weight else None
 
     def close(self) -> None:
         """End a search that goes on; harmless when called twice."""
         self._answers.close()
 
-    def _watch(self, iteration: Iteration, reward: ProgramReward, weight: float) -> RewardSource | Anew | None:
-        news = self._note(iteration, reward.program, weight)
+    def _watch(
+        self, iteration: Iteration, reward: ProgramReward, weight: float, news: bool
+    ) -> RewardSource | Anew | None:
         alarms = alarms_of(self._points, reward.program)
         checks: tuple[Check, ...] = ()
         seconds = 0.0
@@ -193,8 +196,11 @@ class Watch:
 
     def _afresh(self, source: RewardSource) -> RewardSource | Anew:
         """``source``, under which the policy begins anew unless it may solve half of the episodes."""
-        low = not self._points or at_most(self._points[-1].succeeded, self._points[-1].episodes) < LOW
-        return Anew(source) if low else source
+        return Anew(source) if not self._points or self._success(at_most) < LOW else source
+
+    def _success(self, bound: Callable[[int, int], float]) -> float:
+        """A bound of the success rate at the newest point of the curve; 0 without one."""
+        return bound(self._points[-1].succeeded, self._points[-1].episodes) if self._points else 0.0
 
     def _keep(
         self,

@@ -212,6 +212,10 @@ def test_a_repair_is_begun_at_an_alarm_and_swapped_in_when_it_is_found(tmp_path:
     assert [look["repair"]["state"] for look in looks(tmp_path / "code") if look["repair"]] == [
         *("begun", "nothing found", "found"),
     ]
+    searching.running, searching.answer = True, (TIMER.program, "")
+    solved = [Outcome(True, 4, 1.0, 0, shown=(1.0,))] * 32
+    assert watch.after(run.next(20, 20, point=1, outcomes=solved)) is None
+    assert looks(tmp_path / "code")[-1]["repair"]["state"] == "not needed any more"
     searching.running = True
     watch.close()
     assert not searching.running
