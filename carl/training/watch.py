@@ -178,7 +178,7 @@ class Watch:
                 _log.warning("%s: on the policy's episodes %s", self._arm, check.message)
 
     def _raise(self, alarms: Sequence[Alarm], iteration: Iteration) -> None:
-        """Report alarms that are new, and keep the episodes that were filmed for them."""
+        """Report alarms that are new, and keep the newest episodes that were filmed while one stands."""
         new = [alarm for alarm in alarms if alarm.rule not in self._rules]
         for alarm in new:
             share = iteration.env_steps / self._watching.env_steps
@@ -189,7 +189,7 @@ class Watch:
             )
         if self._standing and not alarms:
             _log.warning("%s: the alarm is over after %d steps", self._arm, iteration.env_steps)
-        if new and self._film:
+        if alarms and self._filmed_at == iteration.number:
             TrajectoryStore(self._watching.folder / WATCHED).write(self._film, replace=True)
         self._standing = list(alarms)
         record("carl_watch_alarm", len(alarms), arm=self._arm)
