@@ -24,6 +24,9 @@ LOOKED_AT = 100
 MIDDLES, MISSES = 2, 2
 """Frames from the middle of each episode that is shown, and episodes that missed."""
 
+_PACE = 0.1
+"""How far an episode's first and last frame are apart for their time alone, which spreads frames that look alike."""
+
 _GRID, _LEVELS, _SIDE = 16, 32, 128
 
 
@@ -169,15 +172,17 @@ def _apart(looks: NDArray[np.float64], count: int, start: Sequence[int] = ()) ->
 
 
 def _distances(looks: NDArray[np.float64], look: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(looks - look, axis=1))
+    """Rounded, so that ties are ties on every machine, and the same frames are chosen."""
+    return np.asarray(np.round(np.linalg.norm(looks - look, axis=1), 9))
 
 
 def _middle(episode: Trajectory) -> list[int]:
     """The steps whose frames differ most from the initial and the goal frame, and from each other, in order."""
     steps = np.unique(np.linspace(0, len(episode), min(len(episode) + 1, LOOKED_AT)).astype(int)).tolist()
-    looks = np.stack([_look(episode.frames[step]) for step in steps])
-    shown = range(len(steps))[:1], range(len(steps))[-2:]
-    return sorted(steps[at] for at in _apart(looks, MIDDLES, [*dict.fromkeys((*shown[0], *shown[1]))]))
+    times = [_PACE * step / max(1, len(episode)) for step in steps]
+    looks = np.stack([np.append(_look(episode.frames[step]), time) for step, time in zip(steps, times, strict=True)])
+    shown = [at for at in range(len(steps)) if at in (0, len(steps) - 2, len(steps) - 1)]
+    return sorted(steps[at] for at in _apart(looks, MIDDLES, shown))
 
 
 def _near_misses(episodes: Episodes, goals: NDArray[np.float64]) -> list[Trajectory]:

@@ -48,6 +48,11 @@ def test_frames_from_the_middle_are_those_that_differ() -> None:
     ]
     assert "expert episode 0, frame 5 of 11" in captions[3:]
     assert len(captions) == 3 + MIDDLES
+    alike = Examples([episode(*[still] * 30)]).pictures(16)
+    assert [each.caption for each in alike][3:] == [
+        "expert episode 0, frame 7 of 29",
+        "expert episode 0, frame 14 of 29",
+    ]
     assert len(Examples([episode(still, swung)]).pictures(16)) == 2
     assert len(Examples([episode(still, still, swung)]).pictures(16)) == 3
 
