@@ -164,7 +164,7 @@ class Layout:
             Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing and _its_own(seen, where))
             for seen, (where, cost, thing) in product(SHARED, self.places)
         ]
-        areas = [Area(seen, more, 2.0) for more in (False, True) for seen in MOVING]
+        areas = [Area(seen, more, 4.0) for more in (False, True) for seen in MOVING]
         centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in MOVING]
         distances = [Distance(seen, each.region, 2.5 + each.cost) for seen, each in product(MOVING, self.found)]
         return [*shares, *areas, *centres, *distances]
