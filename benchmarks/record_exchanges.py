@@ -19,7 +19,7 @@ from carl.serving.prompt import Prompt, Sampling
 from carl.vlm.client import VlmClient
 from carl.vlm.exchange import STOPPED, Draw, Question, Recording, Usage
 from carl.vlm.live import Answered
-from tests.recordings import FOLDER, TASKS, VLM, search_of
+from tests.recordings import FOLDER, TASKS, VLM, first_of
 
 
 class Here:
@@ -50,9 +50,10 @@ def main(tasks: list[str]) -> None:
     engine = VlmEngine.load(EMBEDDED_MODEL, threads=1)
     for task in tasks or TASKS:
         shutil.rmtree(FOLDER / task, ignore_errors=True)
-        found = search_of(task, VlmClient(VLM, Recording(FOLDER / task / JOURNAL), Here(engine)))
-        print(f"{task}: {found.spent.calls} requests, {found.outcome}")
-        if found.program is None:
+        client = VlmClient(VLM, Recording(FOLDER / task / JOURNAL), Here(engine))
+        _, report = first_of(task, client)
+        print(f"{task}: {client.usage.calls} requests, {'accepted' if report.accepted else report.evidence()}")
+        if not report.accepted:
             sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Recordings of the embedded model's answers, and the small searches that ask for them: DIR/TASK/exchanges.jsonl.
+"""Recordings of the embedded model's answers, and what asks for them: TASK/exchanges.jsonl.
 
 ``python benchmarks/record_exchanges.py`` makes them anew. Of other tasks there are none: the embedded model knows
 ``TASKS`` alone.
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from carl.config import EMBEDDED_MODEL, SynthesisConfig, VerifyConfig, VlmConfig
 from carl.episodes.play import rollout
+from carl.program import RewardProgram
 from carl.seeding import Role, seeds_of
-from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
 from carl.synthesis.shown import Episodes, Examples
-from carl.synthesis.tried import Budget
+from carl.synthesis.tried import Budget, Tried
 from carl.synthesis.vlm_proposer import VlmProposer
 from carl.tasks import get_task
-from carl.verification import verify
+from carl.verification import VerificationReport, verify
 from carl.verification.rule import Evidence
 from carl.vlm.client import VlmClient
 
@@ -35,14 +35,11 @@ def episodes_of(task: str) -> Episodes:
     }
 
 
-def search_of(task: str, client: VlmClient) -> Found:
-    """A search with one answer to each request; held-out episodes are those of the search."""
+def first_of(task: str, client: VlmClient) -> tuple[RewardProgram, VerificationReport]:
+    """The first program that a model writes, with one answer to each request, and what the gate says of it."""
     episodes = episodes_of(task)
     config = VerifyConfig(min_randoms=RANDOMS, max_random_completion=0.25, max_frame_ms=1_000)  # on a busy machine too
     examples = Examples.chosen(episodes, pairs=2)
     proposer = VlmProposer(get_task(task).description, examples, client, SynthesisConfig(samples=1))
-    gate = SearchGate(
-        lambda program: verify(program, episodes, config),
-        HeldOutGate(lambda program, _: verify(program, episodes, config)),
-    )
-    return search([proposer], gate, Budget(calls=8))
+    program = next(each.program for each in proposer.propose(Tried(Budget(calls=8))) if each)
+    return program, verify(program, episodes, config)

@@ -11,21 +11,21 @@ from carl.tasks.minigrid import TASKS as MINIGRID
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient, check_recording
 from carl.vlm.exchange import Question, Recording
-from tests.recordings import FOLDER, TASKS, VLM, search_of
+from tests.recordings import FOLDER, TASKS, VLM, first_of
 
 ANEW = "run `python benchmarks/record_exchanges.py`, and look at what changed"
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_recorded_search_finds_its_program_again(task: str, tmp_path: Path) -> None:
+def test_recorded_answers_give_a_program_that_is_accepted(task: str, tmp_path: Path) -> None:
     recording = Recording.existing(FOLDER / task / JOURNAL)
     client = VlmClient(VLM, Recording(tmp_path / JOURNAL), replay=recording)
     try:
-        found = search_of(task, client)
+        program, report = first_of(task, client)
     except VlmError as error:
         raise AssertionError(f"{error}; if that is intended, {ANEW}") from error
-    assert found.program is not None, found.outcome
-    assert found.spent.calls == len(recording.path.read_text().splitlines())
+    assert report.accepted, report.evidence()
+    assert client.usage.calls == 1 + len(program.subtasks) == len(recording.path.read_text().splitlines())
 
 
 def test_there_is_a_recording_for_each_built_in_task_that_the_embedded_model_knows() -> None:
@@ -58,4 +58,4 @@ def test_a_request_that_a_recording_lacks_is_named_with_what_it_has(tmp_path: Pa
     client = VlmClient(VLM, Recording(tmp_path / "x"), replay=Recording(FOLDER / "Unlock" / JOURNAL))
     ids = ", ".join(prompts.load(name).id for name in prompts.NAMES)
     with pytest.raises(VlmError, match=f"request .decompose/.* which answers {ids}; it was made with other frames"):
-        search_of("Empty-8x8", client)
+        first_of("Empty-8x8", client)
