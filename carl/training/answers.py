@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from carl.config import VerifyConfig, WatchConfig
 from carl.episodes.trajectory import Trajectory
-from carl.program import RewardProgram
+from carl.program import RewardProgram, approved
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
 from carl.rewards.weighted import Weighted
@@ -94,7 +94,7 @@ class Answers:
         """The reward of the program that a search found, or None, and its record; None while nothing has ended.
 
         A program that is not ``needed``, as the policy solves the task by now, does not pay: what it shows would be
-        news to the policy.
+        news to the policy. Nor does one that somebody has to approve first.
         """
         result = self._repairs.result() if self._repairs else None
         if result is None:
@@ -103,6 +103,9 @@ class Answers:
         if program is not None and not needed:
             _log.warning("%s: repair %d found a program that is not needed any more", self._arm, self._last)
             return None, {"number": self._last, "state": "not needed any more", "why": f"it found {program.id}"}
+        if program is not None and not approved(program, self._watching.verify):
+            why = f"nobody has approved the program {program.id}, as verify.require_approval asks for"
+            program = None
         if program is not None and program.id != reward.program.id:
             _log.warning("%s: repair %d found the program %s, which pays now", self._arm, self._last, program.id)
             return replace(reward, program=program), {"number": self._last, "state": "found", "program": program.id}

@@ -195,6 +195,11 @@ def test_an_imported_program_takes_the_place_of_the_run_s_and_the_earlier_one_is
     assert child.provenance.parent == PLAIN.id
     assert json.loads((directory / "stages.json").read_text())["synthesize"]["done"], "no search replaces it"
     assert located(str(directory)).report is None
+    held_out = {"set": 2, "report": report_on(child).model_dump(mode="json")}
+    noted = directory / f"candidates/02-{child.id}.json"
+    noted.write_text(json.dumps({"program": child.model_dump(mode="json"), "held_out": held_out}))
+    assert located(str(directory)).report == report_on(child), "as the search judged it"
+    noted.unlink()
     kept = located(str(directory / f"candidates/replaced-{PLAIN.id}.json"))
     assert (kept.program.id, kept.report) == (PLAIN.id, report_on(PLAIN))
     with pytest.raises(ApprovalError, match=r"is not verified: run `carl program verify"):

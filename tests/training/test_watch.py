@@ -219,3 +219,16 @@ def test_a_repair_is_begun_at_an_alarm_and_swapped_in_when_it_is_found(tmp_path:
     searching.running = True
     watch.close()
     assert not searching.running
+
+
+def test_a_repair_that_nobody_approved_is_not_swapped_in(tmp_path: Path) -> None:
+    searching, strict = Searching(), VerifyConfig(require_approval=True)
+    config = WatchConfig(every=4, repair=True)
+    watch = Watch(Watching(tmp_path / "code", 10_000, 0.0, 5, config, strict, repairs=searching))
+    run = Training_()
+    watch.after(run.next())
+    searching.answer = SOUND.program, ""
+    assert watch.after(run.next()) is None
+    (repair,) = [look["repair"] for look in looks(tmp_path / "code") if (look["repair"] or {}).get("why")]
+    assert repair["state"] == "nothing found"
+    assert repair["why"] == f"nobody has approved the program {SOUND.id}, as verify.require_approval asks for"

@@ -52,7 +52,7 @@ def _in_run(name: str) -> Located:
     program: RewardProgram | None = files.read(PROGRAM)
     if program is not None:
         run = None if files.far else _here(name)
-        return Located(name, program, _verdict(files, VERIFICATION, program), run)
+        return Located(name, program, _verdict(files, VERIFICATION, program) or _judged(files, program), run)
     if not files.holds(CONFIG):
         raise ConfigError(
             f"{name} is neither a run, nor a program's file (.json), nor a folder that `carl program export` wrote"
@@ -87,6 +87,16 @@ def _verdict(files: Files, name: str, program: RewardProgram) -> VerificationRep
         if files.holds(name):
             raise
         return None
+
+
+def _judged(files: Files, program: RewardProgram) -> VerificationReport | None:
+    """The verdict on held-out episodes that the search noted, before the stage verify has reported it."""
+    for name in files.names(CANDIDATES) if files.holds(CANDIDATES) else []:
+        if name.endswith(f"{program.id}.json"):
+            held_out = (files.mapping(name) or {}).get("held_out") or {}
+            if report := _report(held_out.get("report"), files.where(name), program):
+                return report
+    return None
 
 
 def _report(content: Any, where: str, program: RewardProgram) -> VerificationReport | None:

@@ -8,6 +8,7 @@ from carl.runs.words import number
 from carl.statistics import exact_bound
 
 SAID: Mapping[str, str] = {
+    "sound_evidence": "episodes that cannot judge it",
     "static_policy": "holds what is not allowed",
     "abstains": "gives no number",
     "deterministic": "gives another number the second time",
@@ -45,7 +46,8 @@ def doubts(run: Run, report: Record) -> list[str]:
     if not report:
         return []
     figures = {str(one.get("name")): as_record(one.get("figures")) for one in report.get("checks") or []}
-    return [*_bounds(figures), *_in_part(figures), *_ornaments(figures), *_unjudged(report), *_unseen(run)]
+    of_checks = (*_open(figures), *_bounds(figures), *_in_part(figures), *_ornaments(figures))
+    return [*of_checks, *_unjudged(report), *_unseen(run)]
 
 
 def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
@@ -64,6 +66,14 @@ def _bound(name: str, figures: Record) -> float | None:
     if name == "experts_complete" and done is not None and of and done <= of:
         return exact_bound(int(of - done), int(of))
     return None
+
+
+def _open(by_name: Mapping[str, Record]) -> Iterator[str]:
+    """What the number of episodes leaves open."""
+    figures = by_name.get("sound_evidence", {})
+    excluded, experts = number(figures.get("excluded")), number(figures.get("experts"))
+    if excluded is not None and experts:
+        yield f"A fault in up to {words.percent(excluded)} of the seeds may not show in {words.count(experts)} experts."
 
 
 def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:
