@@ -253,6 +253,7 @@ class Replay:
                 repeated=len(self._repeated.intersection(rows[slot])),
                 varied=len(self._varied.keys() & {*rows[slot]}),
                 unstable=tuple(self._moment(row, self._varied[row]) for row in rows[slot] if self._varied.get(row)),
+                step_s=trajectory.step_seconds or 0.0,
                 cost=cost,
             )
 

@@ -3,12 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from math import floor
+from statistics import median
 
 from carl.sandbox.policy import violations
 from carl.sandbox.source import Violation
 from carl.verification.episode import Episode, Moment
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
+
+STEPS = 2
+"""Steps of the environment, its picture included, that a judgement may take as long as."""
 
 UNSTABLE = 0.02
 """Share of varied frames that may be judged otherwise."""
@@ -134,7 +138,7 @@ class Stable(_ByMoment):
 
 
 class Cost(Rule):
-    """A judgement takes at most ``limit_s`` seconds, so that rewards do not slow a training down.
+    """A judgement takes at most ``limit_s`` seconds, or as long as ``STEPS`` steps of the environment if that is more.
 
     What counts is the fastest batch's median request, divided by its frames: other processes make single requests slow,
     and hardly all of them.
@@ -149,18 +153,20 @@ class Cost(Rule):
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task that is too slow."""
         costs = [self._cost(case, index) for index in range(len(case.program.subtasks))]
-        limit: dict[str, Figure] = {"limit_ms": 1000 * self._limit_s}
-        failed = [self._refused(case, index, cost, limit) for index, cost in enumerate(costs) if cost > self._limit_s]
-        most = 1000 * max(costs)
-        took = f"a judgement takes at most {most:.3g} ms; {1000 * self._limit_s:.3g} ms may be taken"
-        return failed or [self.passed(took, limit | {"ms_per_frame": most})]
+        step = median([one.step_s for one in case.experts if one.step_s] or [0.0])
+        limit = max(self._limit_s, STEPS * step)
+        figures: dict[str, Figure] = {"limit_ms": 1000 * limit, "step_ms": 1000 * step}
+        failed = [self._refused(case, index, cost, figures) for index, cost in enumerate(costs) if cost > limit]
+        took = f"a judgement takes at most {1000 * max(costs):.3g} ms; {1000 * limit:.3g} ms may be taken"
+        return failed or [self.passed(took, figures | {"ms_per_frame": 1000 * max(costs)})]
 
     def _cost(self, case: Case, index: int) -> float:
         return min((one.cost[index] for one in case.everything if one.cost and one.cost[index]), default=0.0)
 
-    def _refused(self, case: Case, index: int, cost: float, limit: dict[str, Figure]) -> Check:
+    def _refused(self, case: Case, index: int, cost: float, figures: dict[str, Figure]) -> Check:
         message = (
-            f"too slow: {case.named(index)} takes {1000 * cost:.3g} ms a frame; {1000 * self._limit_s:.3g} ms may "
-            "be taken. Look at fewer pixels, and at all of them at once"
+            f"too slow: {case.named(index)} takes {1000 * cost:.3g} ms a frame; {figures['limit_ms']:.3g} ms may be "
+            f"taken, and a step of the environment takes {figures['step_ms']:.3g} ms. Look at fewer pixels, at all of "
+            "them at once"
         )
-        return self.failed(message, limit | {"ms_per_frame": 1000 * cost}, index)
+        return self.failed(message, figures | {"ms_per_frame": 1000 * cost}, index)

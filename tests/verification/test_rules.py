@@ -167,6 +167,8 @@ def test_the_cheapest_batch_decides_on_a_busy_machine():
     assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs}))[0].passed
     check = Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs[:1]}))[0]
     assert (check.passed, check.subtask, check.figures["ms_per_frame"]) == (False, 1, 34.0)
+    slow_steps = [replace(one, step_s=0.02) for one in costs]
+    assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: slow_steps[:1]}))[0].passed, "two steps take 40 ms"
     assert check.message.startswith("too slow: sub-task 2 ('open the door') takes 34 ms a frame; 10 ms may be")
 
 
