@@ -251,12 +251,16 @@ def _read(directory: Path, name: str, **kinds: type | UnionType) -> dict[str, An
 
 
 def check_model(work: Work[CodeConfig]) -> None:
-    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames."""
+    """Raise VlmError, before anything is recorded, if the embedded model is asked and cannot be shown the frames, or if
+    the recording that is to be replayed answers other versions of the prompts."""
     from carl.episodes.play import first_frame
     from carl.nano.known import check
+    from carl.vlm.client import check_recording
 
     config = work.config
-    if config.vlm.model == EMBEDDED_MODEL and config.vlm.recording is None:
+    if config.vlm.recording is not None:
+        check_recording(config.vlm.recording)
+    elif config.vlm.model == EMBEDDED_MODEL:
         frame = first_frame(work.task)[0]
         if "model" in names_of(config.vlm, config.synthesis, frame):
             check(work.task.name, frame)

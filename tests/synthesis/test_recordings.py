@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from carl.artefacts import JOURNAL
 from carl.errors import StoreError, VlmError
+from carl.methods.code import CodeConfig, check_model
 from carl.tasks.minigrid import TASKS as MINIGRID
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient, check_recording
@@ -49,6 +51,9 @@ def test_a_recording_of_another_version_of_the_prompts_is_refused_in_one_sentenc
     client = VlmClient(VLM, Recording(tmp_path / "x"), replay=Recording(tmp_path / "old.jsonl"))
     with pytest.raises(VlmError, match=said):
         client.ask(Question(prompts.load("decompose").id, "", "", ()), 1, 0)
+    work = SimpleNamespace(config=CodeConfig(task="Empty-8x8", vlm={"recording": tmp_path / "old.jsonl"}))
+    with pytest.raises(VlmError, match=said):
+        check_model(work)  # type: ignore[arg-type]
     check_recording(FOLDER / "Empty-8x8" / JOURNAL)
     with pytest.raises(StoreError, match="there is no recording at"):
         check_recording(tmp_path / "none.jsonl")
