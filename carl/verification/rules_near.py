@@ -120,18 +120,20 @@ class Degrees(Rule):
 
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task whose progress misleads."""
-        failed, shares = [], []
-        for index in range(len(case.program.subtasks)):
-            found = concordance(case.episodes[self._kind], index) if graded(case, index) else Concordance(1.0, 0)
-            if found.pairs >= FEWEST:
-                shares.append(found.share)
-                if found.share < self._least:
-                    failed.append(self._refused(case, index, found))
-        figures: dict[str, Figure] = {"concordance": shares, "least": self._least}
-        praise = f"partial progress grows with how near a sub-task is, in {self._kind} episodes"
-        return failed or [
-            self.passed(praise if shares else f"nothing is paid in part in {self._kind} episodes", figures)
-        ]
+        paid = [index for index in range(len(case.program.subtasks)) if graded(case, index)]
+        found = {index: concordance(case.episodes[self._kind], index) for index in paid}
+        said = {index: one for index, one in found.items() if one.pairs >= FEWEST}
+        failed = [self._refused(case, index, one) for index, one in said.items() if one.share < self._least]
+        figures: dict[str, Figure] = {"concordance": [one.share for one in said.values()], "least": self._least}
+        figures |= {"graded": len(paid), "compared": len(said)}
+        return failed or [self.passed(self._praise(len(paid), len(said)), figures)]
+
+    def _praise(self, paid: int, said: int) -> str:
+        if not paid:
+            return "nothing is paid in part"
+        if not said:
+            return f"{self._kind} episodes differ too little to say whether partial progress tells who is nearer"
+        return f"partial progress grows with how near a sub-task is, in {self._kind} episodes"
 
     def _refused(self, case: Case, index: int, found: Concordance) -> Check:
         message = (

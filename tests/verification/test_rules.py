@@ -15,7 +15,7 @@ from carl.tasks import get_task
 from carl.verification import Case, Check, Evidence, Gate, default_rules
 from carl.verification.episode import Episode, Track
 from carl.verification.rules_lasting import usual_actions
-from carl.verification.rules_near import concordance
+from carl.verification.rules_near import Degrees, concordance
 from carl.verification.rules_paid import Needed
 from carl.verification.rules_running import Cost
 from carl.verification.variations import VARIATIONS
@@ -191,6 +191,14 @@ def test_the_actions_that_experts_take_most_are_those_that_move():
         and [replace(played(), actions=one.actions) for one in evidence("DoorKey-6x6")[Evidence.EXPERTS]]
     ) <= {0, 1, 2}
     assert usual_actions([replace(played(), actions=np.zeros((20, 1)))]) == frozenset()
+
+
+def test_experts_that_go_one_way_say_nothing_about_degrees():
+    alike = [played(Track(0, (0.0, 0.3, 0.6, 1.0)), steps=3, source="expert", solved=True)] * 60
+    one = RewardProgram(subtasks=three().subtasks[:1])
+    (check,) = Degrees(Evidence.EXPERTS).judge(Case(one, {Evidence.EXPERTS: alike}))
+    assert (check.passed, check.figures["graded"], check.figures["compared"]) == (True, 1, 0)
+    assert "differ too little to say" in check.message
 
 
 def test_concordance_is_that_of_the_pairs():
