@@ -45,7 +45,6 @@ from carl.runs.result import versions
 from carl.tasks import BUILT_IN
 
 PARTS = ("precision", "zoo", "hack", "induction", "success", "verify")
-VERDICT = ("verified", "seconds")
 WITH_ORACLE = tuple(task.name for task in BUILT_IN if task.oracle is not None)
 
 
@@ -91,19 +90,29 @@ def _success(seeds: int, asked: Asked) -> dict[str, Any]:
     return success(asked.tasks or SUCCESS_TASKS, seeds, asked.directory, asked.kept, asked.progress)
 
 
-def measured_by(name: str, asked: Asked) -> dict[str, Any]:
+def _induction(asked: Asked) -> dict[str, Any]:
+    """Task by task, so that each is kept."""
+    from benchmarks.induction import OTHERS, TASKS
+
+    found: dict[str, Any] = {}
+    for task in asked.tasks or (*(each.name for each in TASKS), *OTHERS):
+        found |= measured_by("induction.py", asked, "--task", task)
+    return found
+
+
+def measured_by(name: str, asked: Asked, *options: str) -> dict[str, Any]:
     """The last line of another benchmark; why there is none, so that a failure does not cost the other parts."""
     try:
-        found: dict[str, Any] = asked.kept.get(name, partial(last_line, name))
+        found: dict[str, Any] = asked.kept.get(" ".join((name, *options)), partial(last_line, name, *options))
     except (CalledProcessError, ValueError) as error:
-        return {"why": f"{name}: {error}"}
+        return {f"why not {' '.join((name, *options))}": str(error)}
     return found
 
 
 MEASURES: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "zoo": _zoo,
     "hack": partial(measured_by, "hacked.py"),
-    "induction": partial(measured_by, "induction.py"),
+    "induction": _induction,
     "verify": partial(measured_by, "verification.py"),
 }
 
@@ -111,7 +120,6 @@ MEASURES: dict[str, Callable[[Asked], dict[str, Any]]] = {
 def headline(found: dict[str, Any]) -> dict[str, Any]:
     """The figures that are asked for, by their names; null where a part was not measured."""
     precision, zoo, hack = (found.get(part, {}) for part in ("precision", "zoo", "hack"))
-    induction = found.get("induction", {}).get("tasks", {})
     return {
         "precision_min": precision.get("precision_min"),
         "recall_min": precision.get("recall_min"),
@@ -119,9 +127,7 @@ def headline(found: dict[str, Any]) -> dict[str, Any]:
         "good_rejected": zoo.get("good_rejected"),
         "dropped_last_rejected": zoo.get("dropped_last_rejected"),
         **{f"hack.{name}": hack.get(name) for name in ("rejected", "alarm_at", "repaired_success")},
-        **{
-            f"induction.{task}.{name}": one[name] for task, one in induction.items() for name in ("verified", "seconds")
-        },
+        **{key: value for key, value in found.get("induction", {}).items() if key.startswith("induction.")},
         **{f"success.{task}": one["mean"] for task, one in found.get("success", {}).items()},
         "verify_over_before": found.get("verify", {}).get("verify_over_before"),
     }

@@ -11,15 +11,17 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks import reward_quality
+from benchmarks.quality import zoo
 from benchmarks.quality.accuracy import Count, completed, counted, in_order, judged, matched, shown
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept
 from benchmarks.quality.precision import measured
+from carl.config import VerifyConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
 from carl.tasks import get_task
-from tests.verification.episodes import GOAL, KEY, experts, randoms
+from tests.verification.episodes import GOAL, KEY, experts, kinds, randoms
 
 KEY_GONE = f"def progress(frame, initial):\n    return float(not (frame[2:6, {KEY}:{KEY + 2}, 1] > 200).any())\n"
 AT_GOAL = f"def progress(frame, initial):\n    return float(frame[3, {GOAL + 3}, 0] > 200)\n"
@@ -133,7 +135,11 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
         "program/Unlock/model": program_of,
         "precision/Unlock/model": figures,
         "hacked.py": {"rejected": True, "alarm_at": 0.05, "repaired_success": 0.97},
-        "induction.py": {"tasks": {"Unlock": {"verified": 5, "seconds": 20.0}}},
+        "induction.py --task Unlock": {
+            "setting": {},
+            "induction.Unlock.verified": 5,
+            "induction.Unlock.seconds": [20.0],
+        },
         "verification.py": {"verify_over_before": 0.4},
         "success/Unlock/0": {"success_rate": 0.9},
         "success/Unlock/1": {"success_rate": 1.0},
@@ -155,7 +161,7 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
         "hack.alarm_at": 0.05,
         "hack.repaired_success": 0.97,
         "induction.Unlock.verified": 5,
-        "induction.Unlock.seconds": 20.0,
+        "induction.Unlock.seconds": [20.0],
         "success.Unlock": 0.95,
         "verify_over_before": 0.4,
     }
@@ -164,6 +170,35 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
 def test_a_script_that_fails_does_not_cost_the_other_parts(tmp_path: Path) -> None:
     asked = reward_quality.Asked(None, tmp_path, Kept(tmp_path / "results.json"), silent)
     found = reward_quality.measured_by("no_such_benchmark.py", asked)
-    assert "no_such_benchmark.py" in found["why"]
+    assert list(found) == ["why not no_such_benchmark.py"]
     assert not (tmp_path / "results.json").exists()
     assert reward_quality.headline({"induction": found, "hack": found})["hack.rejected"] is None
+
+
+def test_shares_are_of_what_the_oracle_calls_bad_and_of_known_good(tmp_path: Path) -> None:
+    """Every bad program but the dropped last ones is rejected here, and one good one."""
+    kept = Kept(tmp_path / "results.json")
+    goods, bads = zoo.good_programs("Unlock"), zoo.bad_programs("Unlock")
+    for named in (*goods, *bads):
+        good = named in goods
+        figures = {"accuracy": 1.0 if good else 0.5, "early": 0.0, "paid": 0.1 if named.kind == "graded" else 0.0}
+        rejected = named.name == goods[1].name if good else named.kind != "dropped last"
+        value = {**figures, "rejected": "a rule" if rejected else ""}
+        kept.get(f"zoo/Unlock/{named.kind}/{named.name}/{named.program.id}", lambda value=value: value)
+    found = zoo.zoo(["Unlock"], tmp_path, kept, silent)
+    last = sum(named.kind == "dropped last" for named in bads)
+    assert found["bad_rejected"] == pytest.approx(1 - last / len(bads), abs=1e-4)
+    assert found["dropped_last_rejected"] == 0
+    assert len(found["bad_accepted"]) == last
+    graded = sum(named.kind == "graded" for named in goods)
+    assert found["good_rejected"] == pytest.approx(1 / (len(goods) - graded), abs=1e-4)
+    assert len(found["good_called_bad"]) == graded
+
+
+def test_a_program_is_rejected_by_its_first_failed_check_on_either_set() -> None:
+    named = zoo.Named("good", "strip", program(KEY_GONE, AT_GOAL), ("key taken", "at goal"))
+    config, late = VerifyConfig(min_randoms=60), program(KEY_GONE, AT_GOAL.replace("200", "255"))
+    fair, unfair = kinds(experts(), randoms()), kinds(experts(), experts(60))
+    assert zoo.rejected_by(named._replace(program=late), [fair, fair], config) == "experts_complete"
+    assert zoo.rejected_by(named, [fair], config) == ""
+    assert zoo.rejected_by(named, [fair, unfair], config).startswith("held out: ")
