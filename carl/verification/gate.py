@@ -12,6 +12,8 @@ from itertools import islice
 from math import prod
 from typing import Self
 
+import numpy as np
+
 from carl.config import VerifyConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.missing import why_missing
@@ -19,7 +21,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
 from carl.verification.episode import Episode
-from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, Known, Replay
+from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, IN_MEMORY, Known, Replay
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
@@ -178,8 +180,9 @@ class _Replays:
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
-    """``AT_ONCE`` episodes at a time, of large frames fewer."""
+    """``AT_ONCE`` episodes at a time, in memory ``IN_MEMORY`` times as many; of large frames fewer."""
     source = iter(trajectories)
     for first in source:
-        count = min(AT_ONCE, BYTES_AT_ONCE // prod(first.frames.shape[1:]))
+        most = IN_MEMORY * AT_ONCE if isinstance(first.frames, np.ndarray) else AT_ONCE
+        count = min(most, BYTES_AT_ONCE // prod(first.frames.shape[1:]))
         yield [first, *islice(source, max(0, count - 1))]

@@ -20,6 +20,9 @@ from carl.verification.variations import VARIATIONS
 AT_ONCE = 64
 """Episodes that are replayed side by side: each of their steps is one call of the box."""
 
+IN_MEMORY = 4
+"""So many times as many if their frames are in memory: the fewer the calls, the less waiting for each other."""
+
 REPEATED = 500
 """Of so many distinct questions for each ``AT_ONCE`` episodes it is checked that a second run gives the same answer."""
 
@@ -30,7 +33,8 @@ TIMED = 8
 """Rows of a question from which on its seconds are noted: of fewer, a busy machine's delays are the greater part."""
 
 VARIED, SLIGHTLY = 100, 0.1
-"""Questions of a batch that are asked with a frame that is varied, and by how much partial progress may then differ."""
+"""Questions for each ``AT_ONCE`` episodes that are asked with a frame that is varied, and by how much partial progress
+may then differ."""
 
 GOOD_PART = 0.25
 """Share of a question's rows from which on its seconds say what a sub-task costs, at most fourfold."""
@@ -192,11 +196,15 @@ class Replay:
             reasons |= {start + row: reason for row, reason in judgement.reasons.items()}
         return values, reasons
 
+    def _share(self, count: int) -> int:
+        """What ``count`` for each ``AT_ONCE`` episodes comes to."""
+        return count * -(-len(self._trajectories) // AT_ONCE)
+
     def vary(self, box: Box) -> None:
         """Ask ``VARIED`` of the questions again with a frame that looks a little different; note where that decides."""
         answers = self._answers
         for row, (name, form) in zip(
-            spread(range(len(answers.values)), VARIED), cycle(VARIATIONS.items()), strict=False
+            spread(range(len(answers.values)), self._share(VARIED)), cycle(VARIATIONS.items()), strict=False
         ):
             slot, step, task = answers.slots[row], answers.steps[row], answers.tasks[row]
             frame = form(np.asarray(self._trajectories[slot].frames[step]))
@@ -214,7 +222,7 @@ class Replay:
     def repeat(self, box: Box) -> None:
         """Ask ``REPEATED`` of the questions that this batch brought up again, last first, of another process; note what
         that answers otherwise."""
-        rows = spread(self._first_asked(), REPEATED)[::-1]
+        rows = spread(self._first_asked(), self._share(REPEATED))[::-1]
         slots, steps = ([kept[row] for row in rows] for kept in (self._answers.slots, self._answers.steps))
         values, _ = self._put(box, slots, steps, np.array([self._answers.tasks[row] for row in rows], dtype=np.intp))
         before = np.array([self._answers.values[row] for row in rows])
