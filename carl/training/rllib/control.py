@@ -4,9 +4,11 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
+from ray.rllib.core import DEFAULT_MODULE_ID
 
 from carl.cluster.core import clearly
 from carl.training.rllib.appo import APPO
@@ -80,7 +82,13 @@ def weights_of(algorithm: Any) -> Any:
 def begin_anew(algorithm: Any, weights: Any) -> None:
     """Give the learners, and the env runners, these weights; what else they hold stays."""
     algorithm.learner_group.set_weights(copy.deepcopy(weights))
-    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
+    # Not by sync_weights: a runner passes over weights with the sequence number that it has seen last.
+    algorithm.env_runner_group.foreach_env_runner(partial(take, weights=weights[DEFAULT_MODULE_ID]))
+
+
+def take(runner: Any, weights: Mapping[str, Any]) -> None:
+    """Have an env runner act by those of ``weights`` that its module has."""
+    runner.module.set_state({key: weights[key] for key in runner.module.get_state()})
 
 
 def living_runners(algorithm: Any) -> int:
