@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from carl.induction.features import Feature, number
-from carl.induction.grading import CAP, Grade
+from carl.induction.grading import Grade
 from carl.induction.milestones import Condition, Milestone
 from carl.induction.regions import Region
 from carl.induction.table import Table
@@ -51,7 +51,7 @@ def _graded(done: str, grade: Grade, names: dict[Region, str]) -> list[str]:
         "        return 1.0",
         f"    # on the way: {grade.distance.seen.words} comes nearer to {grade.distance.where.words}",
         f"    away = {grade.distance.value([names[grade.distance.where]])}",
-        f"    return float({CAP} * max(0.0, 1 - away / {number(grade.far)}))",
+        f"    return float({number(grade.cap)} * max(0.0, 1 - away / {number(grade.far)}))",
         "",
     ]
 

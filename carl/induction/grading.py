@@ -23,6 +23,9 @@ nearer in the end; and least share of pairs of episodes, equally far in time, of
 MOST_FOR_NOTHING = 0.1
 """Largest share of a sub-task's weight that other play may earn on average without getting it done."""
 
+UNTOLD, FEWEST = 0.015, 100
+"""The same, where there are fewer pairs to tell by: experts that are all alike prove nothing about distances."""
+
 SOON = 3
 """Frames within which a milestone is near in time."""
 
@@ -32,10 +35,11 @@ Way = tuple[int, int]
 
 @dataclass(frozen=True)
 class Grade:
-    """Progress is CAP where ``distance`` is 0, and 0 from ``far`` pixels on."""
+    """Progress is ``cap`` where ``distance`` is 0, and 0 from ``far`` pixels on."""
 
     distance: Distance
     far: float
+    cap: float
 
 
 def grades(table: Table, milestones: Sequence[Milestone]) -> list[Grade | None]:
@@ -73,10 +77,11 @@ def _grade(table: Table, milestone: Milestone, turns: NDArray[np.intp], reached:
         if far <= 0:
             continue
         progress = np.nan_to_num(CAP * (1 - values / far), nan=0.0).clip(0, CAP)
-        nearer, told = _monotone(progress, ways), _concordance(progress, ways)
+        nearer, (told, pairs) = _monotone(progress, ways), _concordance(progress, ways)
         idle = _for_nothing(table, progress, turns, reached)
         if nearer >= MONOTONE and told >= CONCORDANT and idle <= MOST_FOR_NOTHING:
-            rated.append((told + nearer - 0.1 * distance.cost, Grade(distance, float(np.ceil(far)))))
+            cap = CAP if pairs >= FEWEST else CAP * min(1.0, UNTOLD / max(idle, 1e-6))
+            rated.append((told + nearer - 0.1 * distance.cost, Grade(distance, float(np.ceil(far)), round(cap, 2))))
     return max(rated, key=lambda pair: pair[0])[1] if rated else None
 
 
@@ -96,10 +101,13 @@ def _monotone(progress: NDArray[np.float32], ways: Sequence[Way]) -> float:
     return float(np.sum(gained) / max(np.sum(moved), 1e-6))
 
 
-def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> float:
-    """Harrell's index (JAMA 247, 1982) over pairs of episodes equally long after the turn: of one that is done within
-    SOON frames and one that takes longer, the share in which the first shows more; 1 if there are no pairs."""
-    told = pairs = 0.0
+def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> tuple[float, int]:
+    """Harrell's index (JAMA 247, 1982) over pairs of episodes equally long after the turn, and the number of pairs.
+
+    Of one that is done within SOON frames and one that takes longer, the share in which the first shows more; 1 if
+    there are no pairs.
+    """
+    told, pairs = 0.0, 0
     for elapsed in range(max(end - start for start, end in ways)):
         there = [(progress[start + elapsed], end - start - elapsed) for start, end in ways if end - start > elapsed]
         shown, left = (np.array(column, float) for column in zip(*there, strict=True))
@@ -107,7 +115,7 @@ def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> float:
             gaps = shown[near] - shown[left > left[near]]
             told += float((gaps > 1e-9).sum() + 0.5 * (np.abs(gaps) <= 1e-9).sum())
             pairs += len(gaps)
-    return told / pairs if pairs else 1.0
+    return told / pairs if pairs else 1.0, pairs
 
 
 def _for_nothing(

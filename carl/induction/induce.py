@@ -51,9 +51,13 @@ def induce(
     settings, solved = settings or InductionConfig(), [*experts]
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
-    measured = table(solved, _mingled([*others], [*randoms]), settings.frames, progress)
-    candidates = finals(measured, Goal.success(measured))
-    if refusal := _refusal(candidates):
+    rest = _mingled([*others], [*randoms])
+    for exact in (False, True):
+        measured = table(solved, rest, settings.frames, progress, exact)
+        candidates = finals(measured, Goal.success(measured))
+        if not (refusal := _refusal(candidates)):
+            break
+    else:
         return Induced(refusal=refusal)
     progress("ranking programs", 0)
     ranked = chains(measured, intermediate(measured), candidates)

@@ -3,6 +3,7 @@
 One number a pixel, its code, holds all three, so that one count over codes answers every question about a region.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from carl import vision
 from carl.vision import Frame
 
+TOLERANCE = 7
+"""By which the channels of an exact colour may differ."""
+
 STRONG, DARK, PALE, CHANGED, LIT = 80, 50, 200, 24, 40
 """Saturation from which a pixel has a hue; brightness below which it is black or has none, from which it is white;
 the defaults of ``vision.colour``. Difference above which it has changed: that of ``vision.changed``. Brightness from
@@ -20,8 +24,14 @@ which it is lit."""
 COLOURS = (*vision.HUES, "grey", "white", "black")
 """The names of colours. A dark pixel with a hue has none of them."""
 
-CODES = 4 * (len(COLOURS) + 1)
-"""A code is (colour's number from 1, or 0) + 12 if changed + 24 if lit."""
+TINTS = 2
+"""Most exact colours that are told apart beside."""
+
+PLAIN = 4 * (len(COLOURS) + 1)
+CODES = PLAIN << TINTS
+"""A code is (colour's number from 1, or 0) + 12 if changed + 24 if lit + 48 or 96 if it has an exact colour."""
+
+Rgb = tuple[int, int, int]
 
 Codes = NDArray[np.uint8]
 """``uint8[N, H, W]``, each below CODES."""
@@ -46,7 +56,14 @@ class Property:
 
 def _flags() -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
     codes, colours = np.arange(CODES), len(COLOURS) + 1
-    return codes % colours, codes // colours % 2 == 1, codes // (2 * colours) == 1
+    return codes % colours, codes // colours % 2 == 1, codes // (2 * colours) % 2 == 1
+
+
+def tint(number: int, rgb: Rgb) -> Property:
+    """Pixels of an exact colour, the ``number``-th of a table from 0."""
+    has = (np.arange(CODES) // (PLAIN << number)) % 2 == 1
+    code = f"vision.near({{}}, {rgb}, {TOLERANCE})"
+    return Property(f"of colour {rgb}", code.format("frame"), tuple(has.astype(float)), code.format("initial"))
 
 
 def _properties() -> tuple[Property, Property, tuple[Property, ...], tuple[Property, ...]]:
@@ -84,7 +101,7 @@ _GREY, _WHITE, _BLACK = (COLOURS.index(name) + 1 for name in ("grey", "white", "
 _UNSATURATED = np.array([_BLACK if v < DARK else _WHITE if v >= PALE else _GREY for v in range(256)], np.uint8)
 
 
-def coded(frames: Frame, initial: Frame) -> Codes:
+def coded(frames: Frame, initial: Frame, tints: Sequence[Rgb] = ()) -> Codes:
     """The codes of all pixels of ``frames``, ``uint8[N, H, W, 3]``, of an episode that began with ``initial``."""
     count, height, width, _ = frames.shape
     rows = np.ascontiguousarray(frames).reshape(count * height, width, 3)
@@ -94,7 +111,29 @@ def coded(frames: Frame, initial: Frame) -> Codes:
     changed = np.stack([vision.changed(frame, initial) for frame in frames])
     colours = len(COLOURS) + 1
     lit = value.reshape(count, height, width) >= LIT
-    return np.asarray(colour + np.uint8(colours) * changed + np.uint8(2 * colours) * lit, dtype=np.uint8)
+    codes = colour + np.uint8(colours) * changed + np.uint8(2 * colours) * lit
+    for number, rgb in enumerate(tints):
+        near = np.stack([vision.near(frame, rgb, TOLERANCE) for frame in frames])
+        codes += np.uint8(PLAIN << number) * near
+    return np.asarray(codes, dtype=np.uint8)
+
+
+def telling(ends: Sequence[Frame]) -> list[Rgb]:
+    """Exact colours that come or go in the last of the frames ``uint8[N, H, W, 3]`` of each of ``ends``, and hardly
+    before."""
+    counts = [np.array([_histogram(frame) for frame in frames]) for frames in ends]
+    last = np.array([each[-1] - each[-2] for each in counts])
+    before = np.mean([np.abs(np.diff(each[:-1], axis=0)).mean(axis=0) for each in counts], axis=0)
+    always = (last > 0).all(axis=0) | (last < 0).all(axis=0)
+    rated = np.where(always, np.abs(last).mean(axis=0) / (before + 0.1), 0.0)
+    best = [index for index in np.argsort(-rated, kind="stable")[:TINTS].tolist() if rated[index] > 1]
+    return [(16 * (index >> 8) + 8, 16 * (index >> 4 & 15) + 8, 16 * (index & 15) + 8) for index in best]
+
+
+def _histogram(frame: Frame) -> NDArray[np.intp]:
+    """Pixels by colour, each channel in 16 steps, ``intp[4096]``."""
+    red, green, blue = (frame[..., channel].astype(np.intp) >> 4 for channel in range(3))
+    return np.bincount((red * 256 + green * 16 + blue).ravel(), minlength=4096)
 
 
 def weights(properties: tuple[Property, ...]) -> NDArray[np.float32]:

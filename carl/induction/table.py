@@ -13,7 +13,20 @@ from carl import vision
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.induction.features import Area, Cell, Distance, Feature, Place, Share
-from carl.induction.pixels import CODES, COLOURED, FRESH, IS_CHANGED, IS_LIT, Codes, Property, coded, weights
+from carl.induction.pixels import (
+    CODES,
+    COLOURED,
+    FRESH,
+    IS_CHANGED,
+    IS_LIT,
+    Codes,
+    Property,
+    Rgb,
+    coded,
+    telling,
+    tint,
+    weights,
+)
 from carl.induction.regions import Found, Region, Scene, regions
 from carl.vision import Frame, Mask
 
@@ -27,6 +40,9 @@ PIXELS, FEWEST = 300_000_000, 10
 
 SHARED = (IS_CHANGED, IS_LIT, *COLOURED)
 MOVING = (*COLOURED, IS_CHANGED, *FRESH)
+LATE = 12
+"""Frames before the end of an expert episode in which exact colours are looked for."""
+
 SEED = 0
 """Of the random numbers that tell sets of regions apart."""
 
@@ -82,18 +98,22 @@ class Table:
 
 
 def table(
-    experts: Sequence[Trajectory], others: Sequence[Trajectory], frames: int = 12_000, progress: Progress = silent
+    experts: Sequence[Trajectory],
+    others: Sequence[Trajectory],
+    frames: int = 12_000,
+    progress: Progress = silent,
+    exact: bool = False,
 ) -> Table:
     """Measure as many ``experts``, in half the room at most, and ``others`` as there is room for in so many ``frames``.
 
-    Of either the first episodes are taken, ``FEWEST`` at least.
+    Of either the first episodes are taken, ``FEWEST`` at least. ``exact``: features of exact colours beside.
     """
     height, width = experts[0].frames.shape[1:3]
     room = min(frames, PIXELS // (height * width))
     solved = [*_within(experts, room // 2)]
     episodes = [*solved, *_within(others, room - sum(len(one.frames) for one in solved))]
     scenes = [Scene(np.array(episode.frames[0])) for episode in episodes]
-    layout = Layout.of(regions(scenes, MOST_REGIONS), solved)
+    layout = Layout.of(regions(scenes, MOST_REGIONS), solved, exact)
     lengths = [len(episode.frames) for episode in episodes]
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(layout.features), starts[-1]), np.float32)
@@ -130,13 +150,15 @@ class Layout:
     Attributes:
         found: regions and their costs.
         cells: fixed boxes.
+        tints: exact colours.
     """
 
     found: Sequence[Found]
     cells: Sequence[Cell]
+    tints: Sequence[Rgb]
 
     @classmethod
-    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory]) -> "Layout":
+    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory], exact: bool) -> "Layout":
         """Cells are a grid over the picture, and boxes that have changed by the end of every expert episode."""
         height, width = experts[0].frames.shape[1:3]
         xs = np.linspace(0, width, GRID + 1).round().astype(int).tolist()
@@ -148,7 +170,22 @@ class Layout:
         ]
         ends = [vision.changed(np.array(one.frames[-1]), np.array(one.frames[0])) for one in experts]
         zones = vision.blobs(np.mean(ends, axis=0) >= 0.95, 3)[:6]
-        return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)])
+        tints = telling([np.asarray(one.frames[-LATE:]) for one in experts if len(one) > 1]) if exact else []
+        return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)], tints)
+
+    @cached_property
+    def _exact(self) -> tuple[Property, ...]:
+        return tuple(tint(number, rgb) for number, rgb in enumerate(self.tints))
+
+    @property
+    def shared(self) -> tuple[Property, ...]:
+        """What is measured of every place."""
+        return (*SHARED, *self._exact)
+
+    @property
+    def moving(self) -> tuple[Property, ...]:
+        """What is measured of the picture as a whole; the first are colours."""
+        return (*MOVING, *self._exact)
 
     @cached_property
     def places(self) -> list[tuple[Region | Cell, float, bool]]:
@@ -162,11 +199,11 @@ class Layout:
         """All features."""
         shares = [
             Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing and _its_own(seen, where))
-            for seen, (where, cost, thing) in product(SHARED, self.places)
+            for seen, (where, cost, thing) in product(self.shared, self.places)
         ]
-        areas = [Area(seen, more, 4.0) for more in (False, True) for seen in MOVING]
-        centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in MOVING]
-        distances = [Distance(seen, each.region, 2.5 + each.cost) for seen, each in product(MOVING, self.found)]
+        areas = [Area(seen, more, 4.0) for more in (False, True) for seen in self.moving]
+        centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in self.moving]
+        distances = [Distance(seen, each.region, 2.5 + each.cost) for seen, each in product(self.moving, self.found)]
         return [*shares, *areas, *centres, *distances]
 
     @cached_property
@@ -187,14 +224,14 @@ def _measured(episode: Trajectory, scene: Scene, layout: Layout) -> tuple[Values
     ]
     atoms = Atoms.of(masks)
     centres = np.array([vision.centre(mask) for mask in masks[: len(layout.found)]]).reshape(-1, 2)
-    step, before = max(1, PIXELS_AT_ONCE // scene.initial[..., 0].size), np.zeros(len(MOVING))
+    step, before = max(1, PIXELS_AT_ONCE // scene.initial[..., 0].size), np.zeros(len(layout.moving))
     parts, colours = [], []
     for start in range(0, len(episode.frames), step):
-        codes = coded(np.asarray(episode.frames[start : start + step]), scene.initial)
-        moments = _moments(codes)
+        codes = coded(np.asarray(episode.frames[start : start + step]), scene.initial, layout.tints)
+        moments = _moments(codes, layout.moving)
         before = moments[0, 0] if start == 0 else before
         colours.append(moments[0, :, : len(COLOURED)])
-        parts.append(np.concatenate([atoms.shares(codes), *_whole(moments, before, centres)]))
+        parts.append(np.concatenate([atoms.shares(codes, layout.shared), *_whole(moments, before, centres)]))
     areas = np.concatenate(colours)
     stir = np.abs(np.diff(areas, axis=0, prepend=areas[:1])).sum(axis=1) / 2
     return np.concatenate(parts, axis=1), stir.astype(np.float32)
@@ -232,8 +269,8 @@ class Atoms:
         sizes = np.array([np.count_nonzero(mask) for mask in masks], np.float32)
         return cls(atom.astype(np.intp), inside, sizes)
 
-    def shares(self, codes: Codes) -> Values:
-        """Shares of the pixels of each mask with each of SHARED, ``float32[len(SHARED) * M, T]``; counts are exact."""
+    def shares(self, codes: Codes, shared: tuple[Property, ...]) -> Values:
+        """Shares of the pixels of each mask with each property, ``float32[len(shared) * M, T]``; counts are exact."""
         frames, occurring = len(codes), np.flatnonzero(np.bincount(codes.ravel(), minlength=CODES))
         position = np.zeros(CODES, np.intp)
         position[occurring] = np.arange(len(occurring))
@@ -241,14 +278,14 @@ class Atoms:
         index = self.atom * kinds + position[codes.reshape(frames, -1)]
         index += (np.arange(frames) * (count * kinds))[:, None]
         counts = np.bincount(index.ravel(), minlength=frames * count * kinds).astype(np.float32)
-        by_atom = counts.reshape(frames * count, kinds) @ weights(SHARED)[occurring]
+        by_atom = counts.reshape(frames * count, kinds) @ weights(shared)[occurring]
         of_mask = np.matmul(self.inside, by_atom.reshape(frames, count, -1))
         shares = of_mask.astype(np.float64) / np.maximum(self.sizes, 1)[:, None]
         return np.asarray(shares.transpose(2, 1, 0).reshape(-1, frames), np.float32)
 
 
-def _moments(codes: Codes) -> NDArray[np.float64]:
-    """Pixels, and the sums of their columns and rows, by property of MOVING: ``float64[3, T, len(MOVING)]``."""
+def _moments(codes: Codes, moving: tuple[Property, ...]) -> NDArray[np.float64]:
+    """Pixels, and the sums of their columns and rows, by property: ``float64[3, T, len(moving)]``."""
     frames, height, width = codes.shape
     index = (codes.reshape(frames, -1) + (np.arange(frames) * CODES)[:, None]).ravel()
     rows, columns = np.indices((height, width)).reshape(2, -1)
@@ -256,7 +293,7 @@ def _moments(codes: Codes) -> NDArray[np.float64]:
         np.bincount(index, weight, minlength=frames * CODES)
         for weight in (None, np.tile(columns, frames), np.tile(rows, frames))
     ]
-    return np.asarray(np.array(counts, float).reshape(3, frames, CODES) @ weights(MOVING).astype(float))
+    return np.asarray(np.array(counts, float).reshape(3, frames, CODES) @ weights(moving).astype(float))
 
 
 def _whole(moments: NDArray[np.float64], before: NDArray[np.float64], centres: NDArray[np.float64]) -> Iterator[Values]:

@@ -82,6 +82,25 @@ def test_it_refuses_where_no_frame_shows_success():
     assert "cannot be seen in a frame" in found.refusal
 
 
+def blinking(seed: int, success: bool) -> Trajectory:
+    """A square that walks over a goal; at success a single brown pixel appears, anywhere on it."""
+    rng = np.random.default_rng(seed)
+    places = [10, 20, 20, 18, 20, 20] if success else [10, 20, 18, 20, 20, 18]
+    frames = np.stack([strip.picture(place, key=False) for place in places])
+    if success:
+        frames[-1, rng.integers(2, 6), rng.integers(20, 24)] = (250, 40, 24)
+    return Trajectory(
+        frames, np.zeros(5), np.zeros(5), success, False, success, seed, "expert" if success else "random"
+    )
+
+
+def test_an_exact_colour_shows_success_where_nothing_else_does():
+    experts, randoms = [blinking(seed, True) for seed in range(8)], [blinking(seed, False) for seed in range(12)]
+    program = induce(experts, randoms).programs[0]
+    assert [done_at(program, one)[-1:] for one in experts] == [[5]] * 8
+    assert "vision.near" in program.subtasks[-1].code
+
+
 def test_it_refuses_where_nothing_is_true_of_every_end():
     still = replace(at_rest(0, "expert"), frames=np.stack([strip.picture(10, key=False)] * 9))
     assert "every initial frame" in induce([still] * 4, [still] * 4).refusal
