@@ -79,7 +79,8 @@ _BROKEN_BOX = (
     "them apart; only the environment's own reward decides. It weighs as much as four sub-tasks together."
 )
 _RED_BLUE = "Open the red door first and the blue door after it."
-_RED_BLUE_EVENTS = ("red door open", "blue door open")
+_BOTH_EVENTS = ("red door open", "both doors open")
+"""RedBlueDoors is lost where the red door is closed again when the blue one is opened."""
 _CORRIDOR = "Find the key behind one of the doors, open the locked door with it and pick up the ball behind it."
 _CORRIDOR_EVENTS = ("key carried", "locked door open", "key put down", "ball carried")
 
@@ -118,8 +119,8 @@ TASKS = (
         ("gap reached", "goal reached"),
         200_000,
     ),
-    _room("RedBlueDoors-6x6", _RED_BLUE, _RED_BLUE_EVENTS, 300_000, expert=partial(Planner, aim=red_then_blue)),
-    _room("RedBlueDoors-8x8", _RED_BLUE, _RED_BLUE_EVENTS, 600_000, expert=partial(Planner, aim=red_then_blue)),
+    _room("RedBlueDoors-6x6", _RED_BLUE, _BOTH_EVENTS, 300_000, expert=partial(Planner, aim=red_then_blue)),
+    _room("RedBlueDoors-8x8", _RED_BLUE, _BOTH_EVENTS, 600_000, expert=partial(Planner, aim=red_then_blue)),
     _room(
         "BlockedUnlockPickup",
         "Move the ball away from the locked door, open the door with the key and pick up the box.",
@@ -148,7 +149,7 @@ TASKS = (
     ),
     _level("GoToRedBall", "GoToRedBall", "Go to a red ball and face it.", ("red ball faced",), 300_000, idle=()),
     _level("OpenRedDoor", "OpenRedDoor", "Open the red door.", ("red door open",), 100_000),
-    _level("OpenTwoDoors", "OpenRedBlueDoors", _RED_BLUE, _RED_BLUE_EVENTS, 400_000),
+    _level("OpenTwoDoors", "OpenRedBlueDoors", _RED_BLUE, ("red door open", "blue door open"), 400_000),
     _level(
         "UnlockLocal",
         "UnlockLocal",

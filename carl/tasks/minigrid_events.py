@@ -41,6 +41,11 @@ def _coloured_door_open(colour: str, world: Any) -> bool:
     return bool(cells_where(world, lambda thing: _is_door(thing) and thing.color == colour and thing.is_open))
 
 
+def both_doors_open(world: Any) -> bool:
+    """The red door and the blue one are open now."""
+    return _coloured_door_open("red", world) and _coloured_door_open("blue", world)
+
+
 def _is_door(thing: Any) -> bool:
     return thing is not None and bool(thing.type == "door")
 
@@ -93,6 +98,7 @@ EVENTS: dict[str, Callable[[Any], bool]] = {
     "gap reached": gap_reached,
     "red door open": partial(_coloured_door_open, "red"),
     "blue door open": partial(_coloured_door_open, "blue"),
+    "both doors open": both_doors_open,
     "ball moved": way_clear,
     "box opened": key_shown,
     "locked door open": targets_door_open,
