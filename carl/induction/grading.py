@@ -3,6 +3,7 @@
 Nothing else is graded. Whatever merely goes along with an expert's way has a policy stay where that is largest.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,11 +21,9 @@ SHORTEST, MONOTONE, CONCORDANT = 3, 0.5, 0.7
 """Fewest frames on the way in half of the expert episodes. Least share of all changes of a distance that bring it
 nearer in the end; and least share of pairs of episodes, equally far in time, of which the nearer is done sooner."""
 
-MOST_FOR_NOTHING = 0.1
-"""Largest share of a sub-task's weight that other play may earn on average without getting it done."""
-
-UNTOLD, FEWEST = 0.015, 100
-"""The same, where there are fewer pairs to tell by: experts that are all alike prove nothing about distances."""
+FOR_NOTHING, LEAST = 0.015, 0.05
+"""What other play may earn of a sub-task on average without getting it done, to which CAP is lowered; and a cap
+that is worth its code."""
 
 SOON = 3
 """Frames within which a milestone is near in time."""
@@ -77,11 +76,11 @@ def _grade(table: Table, milestone: Milestone, turns: NDArray[np.intp], reached:
         if far <= 0:
             continue
         progress = np.nan_to_num(CAP * (1 - values / far), nan=0.0).clip(0, CAP)
-        nearer, (told, pairs) = _monotone(progress, ways), _concordance(progress, ways)
+        nearer, told = _monotone(progress, ways), _concordance(progress, ways)
         idle = _for_nothing(table, progress, turns, reached)
-        if nearer >= MONOTONE and told >= CONCORDANT and idle <= MOST_FOR_NOTHING:
-            cap = CAP if pairs >= FEWEST else CAP * min(1.0, UNTOLD / max(idle, 1e-6))
-            rated.append((told + nearer - 0.1 * distance.cost, Grade(distance, float(np.ceil(far)), round(cap, 2))))
+        cap = math.floor(100 * CAP * min(1.0, FOR_NOTHING / max(idle, 1e-6))) / 100
+        if nearer >= MONOTONE and told >= CONCORDANT and cap >= LEAST:
+            rated.append((told + nearer - 0.1 * distance.cost, Grade(distance, float(np.ceil(far)), cap)))
     return max(rated, key=lambda pair: pair[0])[1] if rated else None
 
 
@@ -101,8 +100,8 @@ def _monotone(progress: NDArray[np.float32], ways: Sequence[Way]) -> float:
     return float(np.sum(gained) / max(np.sum(moved), 1e-6))
 
 
-def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> tuple[float, int]:
-    """Harrell's index (JAMA 247, 1982) over pairs of episodes equally long after the turn, and the number of pairs.
+def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> float:
+    """Harrell's index (JAMA 247, 1982) over pairs of episodes equally long after the turn.
 
     Of one that is done within SOON frames and one that takes longer, the share in which the first shows more; 1 if
     there are no pairs.
@@ -115,7 +114,7 @@ def _concordance(progress: NDArray[np.float32], ways: Sequence[Way]) -> tuple[fl
             gaps = shown[near] - shown[left > left[near]]
             told += float((gaps > 1e-9).sum() + 0.5 * (np.abs(gaps) <= 1e-9).sum())
             pairs += len(gaps)
-    return told / pairs if pairs else 1.0, pairs
+    return told / pairs if pairs else 1.0
 
 
 def _for_nothing(
