@@ -33,10 +33,12 @@ class Judgement:
     Attributes:
         values: ``float64[M]`` in [0, 1]; NaN is an abstain.
         reasons: for each row that is NaN, why.
+        seconds: processor time that the child took; 0 if one of the frames ended it.
     """
 
     values: NDArray[np.float64]
     reasons: dict[int, str]
+    seconds: float = 0.0
 
 
 class Box:
@@ -95,7 +97,7 @@ class Box:
         at_once = rows_at_once(frames)
         for start in range(0, len(subtasks), at_once):
             self._judge_chunk(everyone[start : start + at_once], request, judging)
-        return Judgement(judging.values, judging.reasons)
+        return Judgement(judging.values, judging.reasons, 0.0 if judging.kills else judging.seconds)
 
     def close(self) -> None:
         """End the child and free its memory; a second call has no effect."""
@@ -186,6 +188,7 @@ class _Judging:
         self.values = np.full(rows, np.nan)
         self.reasons: dict[int, str] = {}
         self.kills: Counter[int] = Counter()
+        self.seconds = 0.0
 
     def abstain(self, row: int, reason: str) -> None:
         self.values[row] = np.nan
@@ -194,6 +197,7 @@ class _Judging:
     def take(self, rows: NDArray[np.intp], answer: Answer) -> None:
         """Copy the child's values and check them again, since its code is not trusted."""
         self.values[rows] = answer.values
+        self.seconds += answer.seconds
         for index, value in enumerate(answer.values.tolist()):
             if not 0 <= value <= 1:  # NaN is not either
                 self.abstain(int(rows[index]), _readable(answer.reasons[index]) or "gave no valid number")

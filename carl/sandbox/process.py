@@ -78,11 +78,15 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Values and reasons of the finished rows; and how the child ended on the row after them, else None."""
+    """Values and reasons of the finished rows; and how the child ended on the row after them, else None.
+
+    ``seconds`` is the child's processor time, which other processes of a busy machine hardly add to; 0 if it ended.
+    """
 
     values: NDArray[np.float64]
     reasons: NDArray[np.bytes_]
     ended: str | None
+    seconds: float = 0.0
 
 
 class Child:
@@ -162,13 +166,15 @@ class Child:
         shared.tasks[:rows] = request.subtasks
         shared.cursor[0] = 0
         self._follow()
+        used = self._used_s()
         self._ask(JUDGE, rows, height, width, *frames, *initials)
         ended, finished = None, rows
         reply, late = self._judged(rows)
         if reply != FINISHED:
             ended = self._how_it_ended(late)
             finished = min(max(int(shared.cursor[0]), 0), rows - 1)
-        return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended)
+        seconds = 0.0 if ended else self._used_s() - used
+        return Answer(shared.values[:finished].copy(), shared.reasons[:finished].copy(), ended, seconds)
 
     def _place(self, column: int, pictures: Frame, which: NDArray[np.intp]) -> tuple[int, int]:
         """Start and count of ``pictures`` in the shared memory; from outside of it ``which`` of them are copied."""

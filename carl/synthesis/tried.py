@@ -233,9 +233,8 @@ class Proposer(Protocol):
 
         None says that the next program will cost something: cheaper proposers are asked first.
 
-        By the time the next one is asked for, ``tried`` holds the verdict on the last: a refusal, or the
-        acceptance of a program that may be too weak to learn from. A program
-        that was judged before is not judged again. A request is accounted for with ``tried.spend`` before and
-        ``tried.pay`` after it, and long work asks ``tried.in_time`` now and then; their BudgetSpentError, raised from
-        here, ends the search.
+        By the time the next one is asked for, ``tried`` holds the verdict on the last: a refusal, or the acceptance of
+        a program that may be too weak to learn from. A program that was judged before is not judged again. A request is
+        accounted for with ``tried.spend`` before and ``tried.pay`` after it, and long work asks ``tried.in_time`` now
+        and then; their BudgetSpentError, raised from here, ends the search.
         """

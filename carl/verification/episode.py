@@ -84,8 +84,7 @@ class Episode:
         repeated: how many of those were asked again of another process.
         varied: how many were asked with a frame that looks a little different.
         unstable: where that made a difference.
-        step_s: seconds of a step of the environment and its picture, as recorded; 0: not known.
-        cost: seconds of a judgement of each sub-task, the median over the requests of its batch; 0: not measured.
+        cost: processor seconds of a judgement of each sub-task, in its batch; 0 or empty: not measured.
     """
 
     source: str
@@ -101,7 +100,6 @@ class Episode:
     repeated: int = 0
     varied: int = 0
     unstable: tuple[Moment, ...] = ()
-    step_s: float = 0.0
     cost: tuple[float, ...] = ()
 
     @property

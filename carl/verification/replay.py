@@ -1,10 +1,8 @@
 """Showing recorded episodes to a program, side by side and in order, through the latch that rollouts use."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +27,9 @@ REPEATED = 500
 AFTER = 3
 """Frames after a sub-task was done that are looked at as well, to see whether it lasts."""
 
-TIMED = 8
-"""Rows of a question from which on its seconds are noted: of fewer, a busy machine's delays are the greater part."""
-
 VARIED, SLIGHTLY = 100, 0.1
 """Questions for each ``AT_ONCE`` episodes that are asked with a frame that is varied, and by how much partial progress
 may then differ."""
-
-GOOD_PART = 0.25
-"""Share of a question's rows from which on its seconds say what a sub-task costs, at most fourfold."""
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 512, 24 << 20
 """Most frames that are put together for one question, and most bytes of them; of large frames fewer than ``AT_ONCE``
@@ -96,7 +88,8 @@ class Replay:
         self._repeated: set[int] = set()
         self._varied: dict[int, str] = {}
         self._after: dict[tuple[int, int], list[float]] = {}
-        self._seconds: list[list[float]] = [[] for _ in program.subtasks]
+        self._counts: list[NDArray[np.intp]] = []
+        self._seconds: list[float] = []
         self.latch = Latch(program, len(trajectories))
         shapes = {trajectory.frames.shape[1:] for trajectory in trajectories}
         if len(shapes) > 1:
@@ -189,9 +182,9 @@ class Replay:
                 self._trajectories[slot].frames[step] for slot, step in zip(slots[part], steps[part], strict=True)
             ]
             initials = [self._initials[slot] for slot in slots[part]]
-            start_s = time.perf_counter()
             judgement = box.judge(np.stack(frames), np.stack(initials), tasks[part])
-            self._timed(tasks[part], time.perf_counter() - start_s)
+            self._counts.append(np.bincount(tasks[part], minlength=len(self._holds)))
+            self._seconds.append(judgement.seconds)
             values[part] = judgement.values
             reasons |= {start + row: reason for row, reason in judgement.reasons.items()}
         return values, reasons
@@ -213,11 +206,16 @@ class Replay:
             same = (value >= DONE) == (before >= DONE) and abs(value - before) <= SLIGHTLY
             self._varied[row] = "" if same else f"{value:.4g}, where the frame is {name}; {before:.4g} without"
 
-    def _timed(self, tasks: Slots, seconds: float) -> None:
-        """Note what a question took, for the sub-tasks that make up a good part of it."""
-        for task, count in enumerate(np.bincount(tasks, minlength=len(self._seconds)).tolist()):
-            if len(tasks) >= TIMED and count >= GOOD_PART * len(tasks):
-                self._seconds[task].append(seconds / count)
+    def _cost(self) -> tuple[float, ...]:
+        """Processor seconds of each sub-task for a frame that explain best, by non-negative least squares (C. L. Lawson
+        and R. J. Hanson 1974), what questions about several of them took; 0 for one that was not asked about."""
+        from scipy.optimize import nnls
+
+        rows = [row for row, seconds in enumerate(self._seconds) if seconds > 0]
+        if not rows:
+            return ()
+        costs, _ = nnls(np.array(self._counts, dtype=float)[rows], np.array(self._seconds)[rows])
+        return tuple(costs.tolist())
 
     def repeat(self, box: Box) -> None:
         """Ask ``REPEATED`` of the questions that this batch brought up again, last first, of another process; note what
@@ -239,8 +237,7 @@ class Replay:
 
     def episodes(self) -> Iterator[Episode]:
         """What came out, in the order of the trajectories."""
-        completed, tracks = self.completed, self._tracks()
-        cost = tuple(median(seconds) if seconds else 0.0 for seconds in self._seconds)
+        completed, tracks, cost = self.completed, self._tracks(), self._cost()
         rows: list[list[int]] = [[] for _ in self._trajectories]
         for row, slot in enumerate(self._answers.slots):
             rows[slot].append(row)
@@ -261,7 +258,6 @@ class Replay:
                 repeated=len(self._repeated.intersection(rows[slot])),
                 varied=len(self._varied.keys() & {*rows[slot]}),
                 unstable=tuple(self._moment(row, self._varied[row]) for row in rows[slot] if self._varied.get(row)),
-                step_s=trajectory.step_seconds or 0.0,
                 cost=cost,
             )
 

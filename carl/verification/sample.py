@@ -86,7 +86,7 @@ class Sample:
         wanted -= {(str(kind), one.seed) for kind, one in zip(self.kinds, self.episodes, strict=True)}
         found = []
         for source in self._among:
-            for kind in {kind for kind in source if any(str(kind) == name for name, _ in wanted)}:
+            for kind in (kind for kind in source if any(str(kind) == name for name, _ in wanted)):
                 found += [(kind, one) for one in source[kind] if (str(kind), one.seed) in wanted]
         room = MOST - len(self.episodes)
         self._take(found[: max(0, room)])
@@ -153,10 +153,8 @@ class Sample:
 
         Sums, over the kinds of episodes, the share that is not as it should be: solved ones complete the program, not
         before their end, and without a sub-task that is done where it becomes active; others do not complete it, and
-        earn nothing in part. A
-        solved episode counts by how early it is complete, or by what it lacks, so that an optimiser has a slope to
-        follow. A ``prefix`` of a program may be complete
-        before the end, and in any episode.
+        earn nothing in part. A solved episode counts by how early it is complete, or by what it lacks, so that an
+        optimiser has a slope to follow. A ``prefix`` of a program may be complete before the end, and in any episode.
         """
         played = self.play(program)
         if played is None:

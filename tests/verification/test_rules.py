@@ -11,9 +11,11 @@ from carl.methods.code import CodeConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
 from carl.runs.resolve import by_default
+from carl.sandbox.box import Box
 from carl.tasks import get_task
 from carl.verification import Case, Check, Evidence, Gate, default_rules
 from carl.verification.episode import Episode, Track
+from carl.verification.replay import Replay
 from carl.verification.rules_lasting import usual_actions
 from carl.verification.rules_near import Degrees, concordance
 from carl.verification.rules_paid import Needed
@@ -167,9 +169,32 @@ def test_the_cheapest_batch_decides_on_a_busy_machine():
     assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs}))[0].passed
     check = Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs[:1]}))[0]
     assert (check.passed, check.subtask, check.figures["ms_per_frame"]) == (False, 1, 34.0)
-    slow_steps = [replace(one, step_s=0.02) for one in costs]
-    assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: slow_steps[:1]}))[0].passed, "two steps take 40 ms"
+    assert Cost(0.01).judge(Case(three(), {Evidence.EXPERTS: costs[:1]}, 0.02))[0].passed, "two steps take 40 ms"
     assert check.message.startswith("too slow: sub-task 2 ('open the door') takes 34 ms a frame; 10 ms may be")
+
+
+class Billed(Box):
+    """A box whose process takes one, two and four milliseconds for a frame of the three sub-tasks."""
+
+    def judge(self, frames, initials, subtasks, rows=None, episodes=None):
+        judged = super().judge(frames, initials, subtasks, rows, episodes)
+        return replace(judged, seconds=float(np.array([0.001, 0.002, 0.004])[subtasks].sum()))
+
+
+def test_what_a_sub_task_costs_is_told_from_questions_about_several():
+    replay = Replay(three(), list(evidence("DoorKey-6x6")[Evidence.EXPERTS])[:20])
+    with Billed(three()) as box:
+        replay.run(box)
+    for episode in replay.episodes():
+        np.testing.assert_allclose(episode.cost, [0.001, 0.002, 0.004])
+
+
+def test_a_box_says_what_processor_time_its_process_took():
+    frames = np.zeros((4, 8, 8, 3), np.uint8)
+    with Box(three(key="def progress(frame, initial):\n    return float(sum(range(200_000)) < 0)\n")) as box:
+        some, none = (box.judge(frames[:count], frames[:count], np.zeros(count, np.intp)) for count in (4, 0))
+    assert some.seconds > 0
+    assert none.seconds == 0
 
 
 def test_a_sub_task_that_everybody_gets_done_is_an_ornament():

@@ -66,3 +66,15 @@ def test_episodes_that_decided_are_taken_in() -> None:
     said = sample.values(NEVER)
     assert said is not None
     assert len(said) == 2 * EPISODES + 1
+
+
+def test_what_is_taken_in_comes_in_the_order_of_the_kinds() -> None:
+    order = list(Evidence)
+    for several in (order, order[::-1]):  # a set of them would be in the order of this process's hashes
+        sample = Sample({kind: [] for kind in several}, among=[dict.fromkeys(several, experts(1))])
+        frames = tuple(FrameRef(source=kind, seed=0, step=1, subtask=0, expected="", got="") for kind in order)
+        check = Check(name="rule", passed=False, message="no", frames=frames)
+        sample.learn(
+            VerificationReport(program_id="a", accepted=False, checks=(check,), episodes={}, frames=0, seconds=0.0)
+        )
+        assert sample.kinds == several
