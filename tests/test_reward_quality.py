@@ -129,10 +129,11 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
     program_of = {"program": program(AT_GOAL).to_json(), "seconds": 3.0}
     part = {"precision": 0.9, "recall": 1.0, "documented_exception": False}
     exception = {"precision": 0.1, "recall": 0.1, "documented_exception": True}
-    figures = {"subtasks": [part, exception], "completed": part}
+    figures = {"subtasks": [part, exception], "completed": part, "unmatched": ["look"]}
     kept = Kept(tmp_path / "results.json")
     for key, value in {
         "program/Unlock/model": program_of,
+        "program/Unlock/induction": {"why": "success cannot be seen"},
         "precision/Unlock/model": figures,
         "hacked.py": {"rejected": True, "alarm_at": 0.05, "repaired_success": 0.97},
         "induction.py --task Unlock": {
@@ -148,12 +149,25 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
     app = Typer()
     app.command()(reward_quality.main)
     parts = "precision,hack,induction,success,verify"
-    options = ["--parts", parts, "--tasks", "Unlock", "--proposers", "model", "--seeds", "2", "--directory", tmp_path]
+    options = [
+        "--parts",
+        parts,
+        "--tasks",
+        "Unlock",
+        "--proposers",
+        "model,induction",
+        "--seeds",
+        "2",
+        "--directory",
+        tmp_path,
+    ]
     said = CliRunner().invoke(app, [*map(str, options)], catch_exceptions=False)
     last = json.loads(said.stdout.splitlines()[-1])
     assert {key: value for key, value in last.items() if key not in ("benchmark", "parts", "versions")} == {
         "precision_min": 0.9,
         "recall_min": 1.0,
+        "unmatched": 1,
+        "without_program": ["Unlock/induction"],
         "bad_rejected": None,
         "good_rejected": None,
         "dropped_last_rejected": None,

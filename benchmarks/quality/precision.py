@@ -70,7 +70,8 @@ def _figures(count: Count, documented: bool) -> dict[str, Any]:
 def precision(
     names: list[str], proposers: list[str], directory: Path, kept: Kept, progress: Progress
 ) -> dict[str, Any]:
-    """Figures by task and proposer, and the smallest ones."""
+    """Figures by task and proposer, and the smallest ones; ``unmatched`` sub-tasks, and searches ``without_program``,
+    have none, so that they are counted beside."""
     found: dict[str, Any] = {}
     for name in names:
         task = get_task(name)
@@ -96,5 +97,7 @@ def precision(
     return {
         "precision_min": min((part["precision"] for part in counting), default=None),
         "recall_min": min((part["recall"] for part in counting), default=None),
+        "unmatched": sum(len(one.get("unmatched", ())) for one in found.values()),
+        "without_program": [key for key, one in found.items() if "why" in one],
         "programs": found,
     }
