@@ -8,10 +8,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from carl.config import RewardConfig, RunConfig, renamed
+from carl.config import RewardConfig, RunConfig
 from carl.errors import ConfigError, did_you_mean
 from carl.methods.blame import blamed
 from carl.methods.method import Config, Method, Stage, Work
+from carl.nested import renamed
 
 __all__ = [
     "ENTRY_POINT_GROUP",

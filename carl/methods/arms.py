@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from carl.config import RunConfig, renamed
+from carl.config import RunConfig
 from carl.errors import ConfigError
 from carl.methods import method_of
+from carl.nested import renamed
 
 if TYPE_CHECKING:
     from carl.rewards.mix import Mix

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from carl.artefacts import CONFIG, STAGES, read_json, write_json
 from carl.cluster.metrics import record
-from carl.config import RunConfig, flat, names, nearest, renamed
+from carl.config import RunConfig
 from carl.errors import ConfigError, ResourceError, briefly
 from carl.methods import config_class, run_config
+from carl.nested import flat, names, nearest, renamed
 from carl.runs.files import Files
 from carl.runs.reader import Run
 from carl.runs.stages import check_names, made, settled_by, stages_of

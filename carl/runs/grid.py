@@ -8,21 +8,10 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from carl.config import (
-    LocalPath,
-    RunConfig,
-    Section,
-    StorageUri,
-    below,
-    flat,
-    name_of_today,
-    names,
-    nearest,
-    put,
-    renamed,
-)
+from carl.config import LocalPath, RunConfig, Section, StorageUri, below
 from carl.errors import ConfigError, briefly
 from carl.methods import run_config
+from carl.nested import flat, name_of_today, names, nearest, put, renamed
 
 
 def _base(tree: Any) -> Any:

@@ -28,10 +28,10 @@ from carl.artefacts import (
     WATCHED,
     of_arm,
 )
-from carl.config import renamed
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import CarlError, ProgramError
 from carl.methods.arms import arms_in
+from carl.nested import renamed
 from carl.program import RewardProgram
 from carl.runs.files import Files
 from carl.task import Frame

@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from carl.config import RunConfig, given, merged, names, nearest, put, renamed
+from carl.config import RunConfig
 from carl.errors import ConfigError, TaskError, briefly
 from carl.methods import Config, config_class, method_names, method_of
+from carl.nested import given, merged, names, nearest, put, renamed
 from carl.task import Task
 
 OWN = ("task", "seed", "run_dir", "storage")

@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from carl.artefacts import CONFIG, read_json
-from carl.config import RunConfig, merged, name_of_today, names, nearest, put, renamed
+from carl.config import RunConfig
 from carl.errors import ConfigError, briefly
 from carl.methods import config_class
+from carl.nested import merged, name_of_today, names, nearest, put, renamed
 from carl.runs.grid import SweepConfig
 
 NUMBERS = ("int", "float", "timestamp", "value")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CHECKPOINTS, CURVE, SUBJECT, read_json, write_json
-from carl.config import EvaluationConfig, TrainConfig, flat
+from carl.config import EvaluationConfig, TrainConfig
 from carl.errors import ConfigError
+from carl.nested import flat
 from carl.rewards.mix import Mix
 from carl.rewards.source import RewardSource, provenance_of
 from carl.task import Task
