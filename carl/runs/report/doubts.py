@@ -12,6 +12,7 @@ SAID: Mapping[str, str] = {
     "static_policy": "holds what is not allowed",
     "abstains": "gives no number",
     "deterministic": "gives another number the second time",
+    "stable": "judged otherwise where the frame looks a little different",
     "cost": "too slow",
     "experts_complete": "never done by an expert",
     "already_done": "done from the start",
@@ -47,7 +48,7 @@ def doubts(run: Run, report: Record) -> list[str]:
         return []
     figures = {str(one.get("name")): as_record(one.get("figures")) for one in report.get("checks") or []}
     of_checks = (*_open(figures), *_bounds(figures), *_in_part(figures), *_ornaments(figures))
-    return [*of_checks, *_unjudged(report), *_unseen(run)]
+    return [*of_checks, *_switched_off(figures), *_unjudged(report), *_unseen(run)]
 
 
 def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
@@ -86,6 +87,13 @@ def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:
 def _ornaments(by_name: Mapping[str, Record]) -> Iterator[str]:
     for index in by_name.get("needed", {}).get("ornaments") or ():
         yield f"Sub-task {int(index)} may be an ornament: next to nothing changes without it."
+
+
+def _switched_off(by_name: Mapping[str, Record]) -> Iterator[str]:
+    """Rules whose limit refuses nothing, as a task or a run may set it."""
+    for name, figures in by_name.items():
+        if (number(figures.get("limit")) or 0.0) >= 1 and not name.startswith(IN_PART):
+            yield f"Not judged: {said_of(name)}, since the settings allow it in every episode."
 
 
 def _unjudged(report: Record) -> Iterator[str]:

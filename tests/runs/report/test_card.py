@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
 from carl.provenance import Approval, Provenance
@@ -14,6 +15,7 @@ from carl.runs.reader import Run
 from carl.runs.report.card import card
 from carl.runs.report.closest import calls
 from carl.runs.report.doubts import said_of
+from carl.verification import default_rules
 from tests.runs.report.sample import EXPERTS, PROGRAM, traced, write_run
 
 TWO = RewardProgram(subtasks=(SubTask(name="a", code="x"), SubTask(name="b", code="x")))
@@ -66,6 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "for_nothing_mixed", "passed": True, "figures": {"share": 0.01, "shares": [0.04, 0.0, 0.0]}},
         {"name": "sound_evidence", "passed": True, "figures": {"experts": 60, "excluded": 0.0487}},
         {"name": "needed", "passed": True, "figures": {"ornaments": [2.0]}},
+        {"name": "lasting", "passed": True, "figures": {"limit": 1.0, "undone": [0.0, 0.9, 0.0]}},
         {"name": "cost", "passed": True, "figures": {"ms_per_frame": 0.21, "limit_ms": 10.0}},
     ]
     report = {
@@ -88,7 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_card_has_the_verdict_and_figures_of_each_sub_task_with_bounds(run: Path) -> None:
     found = card(Run(Files(run)), traced)
     assert found.accepted is True
-    assert found.verdict.startswith("Accepted: it passed all 6 checks on 60 expert, 200 random, 60 mixed episodes")
+    assert found.verdict.startswith("Accepted: it passed all 7 checks on 60 expert, 200 random, 60 mixed episodes")
     assert [row.share for row in found.rows] == [33.3, 33.3, 33.3]
     assert found.rows[0].figures == {
         "done by experts": "60 of 60 (at least 95.1\u00a0%)",
@@ -117,6 +120,7 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     assert "Paid for nothing, in mixed episodes: 1\u00a0% of the return on average." in doubts
     assert "A fault in up to 4.9\u00a0% of the seeds may not show in 60 experts." in doubts
     assert "Sub-task 2 may be an ornament" in doubts
+    assert "Not judged: undone again by moving on, since the settings allow it in every episode." in doubts
     assert doubts.index("4.9") < doubts.index("3.8"), "the loosest bound first"
 
 
@@ -137,6 +141,8 @@ def test_a_refusal_and_a_missing_verdict_are_said(run: Path, tmp_path: Path) -> 
 def test_checks_are_named_by_what_is_wrong() -> None:
     assert said_of("only_solved_policy") == "completed without solving the task, in policy episodes"
     assert said_of("a_rule_of_tomorrow") == "a rule of tomorrow"
+    names = [rule.name for rule in default_rules(VerifyConfig(camera_varies=True))]
+    assert [name for name in names if said_of(name) == name.replace("_", " ")] == []
 
 
 def test_where_no_program_was_found_the_one_that_got_furthest_is_named(tmp_path: Path) -> None:
