@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from carl import __version__
-from carl.artefacts import RESULT, whole
+from carl.artefacts import PROGRAM, RESULT, whole
 from carl.cluster.logs import quiet, structured
 from carl.commands.output import bars, console, errors
 from carl.commands.program import diff, programs
@@ -63,11 +63,24 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     if result is not None:
         with whole(str(config.directory / RESULT)):
             console.print(summary(result))
+    elif "synthesize" in (stages or ()) and (config.directory / PROGRAM).exists():
+        console.print(_found(config.directory), highlight=False)
     console.print(f"Everything of this run is in {config.directory}")
     if pipeline.doubts and {"train", "evaluate"} & set(stages or ORDER):
         if result is None:  # its summary would say so
             errors.print(*pipeline.doubts, sep="\n", style="bold red", markup=False, highlight=False)
         raise typer.Exit(EXIT_STATUS)
+
+
+def _found(directory: Path) -> str:
+    """Which program a search found, and how to read it."""
+    from carl.runs.programs.located import located
+    from carl.runs.words import whence
+
+    program = located(str(directory)).program
+    origin = program.provenance.origin if program.provenance else ""
+    found = whence(program.id, {"origin": origin}) or f"The program is {program.id}."
+    return f"{found} `carl program show {directory}` prints it."
 
 
 def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None = None) -> None:

@@ -73,6 +73,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "SDL_AUDIODRIVER": "dummy",  # every process that renders with pygame would look for a sound card, and complain
     "PYTHONWARNINGS": "ignore",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # read when ray is imported, as the next one
     "RAY_task_oom_retries": "1",  # without it Ray repeats without end a task that was killed for its memory

@@ -123,12 +123,16 @@ def _play(
 
 
 def _play_once(plan: Plan, seeds: Sequence[int], progress: Progress) -> list[tuple[Part | None, list[int]]]:
-    """What ``collect_part`` returned for each piece of ``seeds``."""
+    """What ``collect_part`` returned for each piece of ``seeds``; raises Unobtainable if that is what it returned."""
     pieces = split(seeds)
     with TemporaryDirectory(prefix="carl-", ignore_cleanup_errors=True) as folder:
         work = [(plan, piece, Path(folder, str(index))) for index, piece in enumerate(pieces)]
         sizes = [len(piece) for piece in pieces]
-        return in_parallel(collect_part, work, sizes, f"{plan.role} episodes", progress, _died)
+        found = in_parallel(collect_part, work, sizes, f"{plan.role} episodes", progress, _died)
+    for one in found:
+        if isinstance(one, Unobtainable):
+            raise one
+    return found
 
 
 def allowed_failures(wanted: int, share: float) -> int:
@@ -144,12 +148,13 @@ def _failing(task: Task, failed: int, played: int, seeds: Sequence[int], share: 
     )
 
 
-def collect_part(plan: Plan, seeds: Sequence[int], note: Path) -> tuple[Part | None, list[int]]:
+def collect_part(plan: Plan, seeds: Sequence[int], note: Path) -> tuple[Part | None, list[int]] | Unobtainable:
     """Record the episodes of ``seeds`` in one environment and write them as one part of the store.
 
     The file ``note`` holds the seed that is played, for the error if this process dies.
 
-    Returns the part, None if it would be empty, and the seeds of the expert's failures, which are left out.
+    Returns the part, None if it would be empty, and the seeds of the failures, which are left out; or why there
+    can be none: of several tasks that raise, Ray prints the traceback of each but the first.
     """
     import cv2
 
@@ -168,8 +173,11 @@ def collect_part(plan: Plan, seeds: Sequence[int], note: Path) -> tuple[Part | N
     note.write_text(str(seeds[0]))
     with made(plan.task, seeds[0]) as env:
         episodes = kept(env)
-        first = next(episodes, None)
-        return (plan.store.write_part(chain([first], episodes)) if first else None), failed
+        try:
+            first = next(episodes, None)
+            return (plan.store.write_part(chain([first], episodes)) if first else None), failed
+        except Unobtainable as error:
+            return error
 
 
 def _died(plan: Plan, _: Sequence[int], note: Path) -> TaskError | None:

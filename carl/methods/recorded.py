@@ -123,8 +123,8 @@ def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bo
     half = len(Demonstrations.of(task, plan.max_failed).usable) // 2
     if half < fewest:
         raise TaskError(
-            f"task {task.name!r} has too few demonstrations: half of them judge what the VLM writes, and the "
-            f"other half what was accepted; record at least {2 * fewest}, better {2 * plan.expert_episodes}"
+            f"task {task.name!r} has too few demonstrations: half of them judge what the search finds, and "
+            f"the other half what was accepted; record at least {2 * fewest}, better {2 * plan.expert_episodes}"
         )
     return min(plan.expert_episodes, half), half if held_out else 0
 

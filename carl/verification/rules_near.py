@@ -130,7 +130,7 @@ class Degrees(Rule):
 
     def _praise(self, paid: int, said: int) -> str:
         if not paid:
-            return "nothing is paid in part"
+            return f"at most {SLIGHT:g} is paid in part, too little to mislead"
         if not said:
             return f"{self._kind} episodes differ too little to say whether partial progress tells who is nearer"
         return f"partial progress grows with how near a sub-task is, in {self._kind} episodes"

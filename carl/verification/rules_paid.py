@@ -85,7 +85,7 @@ class ForNothing(Rule):
             "limit_each": EACH * limit,
         }
         episodes = len(case.episodes[self._kind])
-        figures |= {"episodes": episodes, "bound": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
+        figures |= {"episodes": episodes, "paid_at_all": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
         what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
         worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
         if total <= limit and max(shares) <= EACH * limit:

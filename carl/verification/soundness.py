@@ -87,7 +87,8 @@ class Soundness:
             "experts": len(experts),
             "excluded": exact_bound(0, len(experts)),
             "contradicted": contradictions.share,
-            "bound": contradictions.at_least,
+            "at_least": contradictions.at_least,
+            "bound": exact_bound(len(contradictions.against), len(contradictions.solved)),
             "comparable": len(contradictions.solved),
             "limit": self.contradicted,
         }

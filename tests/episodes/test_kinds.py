@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from carl.config import VerifyConfig
-from carl.episodes.collect import collect, collect_as, read_in_parallel
+from carl.episodes.collect import Plan, collect, collect_as, collect_part, read_in_parallel
 from carl.episodes.kinds import CONTINUED, Cut, Mixed, Resting, at_rest, cut_at
-from carl.episodes.missing import Missing
+from carl.episodes.missing import Missing, Unobtainable
 from carl.episodes.play import made
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.task import Task
@@ -127,6 +127,19 @@ def test_expert_play_is_cut_off_and_played_on(experts: TrajectoryStore, tmp_path
             assert set(episode.actions[at:].tolist()) <= set(DOOR.idle)
             assert not episode.success
     assert any(len(set(episode.actions[-CONTINUED:].tolist())) > 2 for episode in episodes[::2])
+
+
+def test_a_process_returns_why_there_can_be_no_episodes(tmp_path: Path) -> None:
+    """Ray prints a traceback for every task that raises but the first."""
+    plan = Plan(
+        replace(DOOR, expert=None, demonstrations="somewhere"),
+        "mixed",
+        TrajectoryStore(str(tmp_path / "mixed")),
+        Mixed(5),
+    )
+    found = collect_part(plan, [0], tmp_path / "note")
+    assert isinstance(found, Unobtainable)
+    assert "and no expert" in str(found)
 
 
 def test_recorded_play_that_cannot_be_repeated_is_missing_and_says_so(experts: TrajectoryStore, tmp_path: Path) -> None:
