@@ -22,6 +22,7 @@ from carl.induction import Induced
 from carl.methods import code
 from carl.methods.arms import arm_of
 from carl.methods.code import CodeConfig
+from carl.methods.recorded import Episodes
 from carl.program import RewardProgram, SubTask
 from carl.runs.pipeline import Pipeline
 from carl.runs.stages import ORDER, training
@@ -30,6 +31,7 @@ from carl.synthesis import search
 from carl.synthesis.ledger import Ledger
 from carl.task import Frame, Task
 from carl.verification import VerificationReport
+from carl.verification.rule import Evidence
 from carl.vlm.client import VlmClient
 from tests.fakes.corridor import Corridor
 from tests.fakes.scripted_vlm import Asked, ScriptedVlm
@@ -292,7 +294,7 @@ class HeldOutRefuses:
     def __call__(self, program: RewardProgram, *episodes: Any) -> VerificationReport:
         report = self._judge(program, *episodes)
         self.judged.append(program.id)
-        if self.judged.count(program.id) >= 2 and len(set(self.judged)) <= self._count:
+        if self.judged.count(program.id) == 2 and len(set(self.judged)) <= self._count:
             failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
             return report.model_copy(update={"accepted": False, "checks": (failed,)})
         return report
@@ -376,13 +378,17 @@ class EachSetRefuses:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._judge = code.judge
-        self.judged: list[str] = []
+        self._programs: list[str] = []
+        self._sets: list[int] = []
         monkeypatch.setattr(code, "judge", self)
 
-    def __call__(self, program: RewardProgram, *episodes: Any) -> VerificationReport:
-        report = self._judge(program, *episodes)
-        self.judged.append(program.id)
-        if self.judged.count(program.id) == 1 + len(set(self.judged)):
+    def __call__(self, program: RewardProgram, episodes: Episodes, *more: Any) -> VerificationReport:
+        report = self._judge(program, episodes, *more)
+        first = next(iter(episodes[Evidence.EXPERTS])).seed
+        for known, one in (self._programs, program.id), (self._sets, first):
+            if one not in known:
+                known.append(one)
+        if self._sets.index(first) == 1 + self._programs.index(program.id):
             failed = report.checks[0].model_copy(update={"passed": False, "subtask": 0, "message": "unlucky"})
             return report.model_copy(update={"accepted": False, "checks": (failed,)})
         return report
@@ -396,7 +402,7 @@ def test_after_as_many_refusals_as_there_are_sets_a_run_gives_up_and_names_the_b
     settings = {"synthesis": {"samples": 3, "max_requests": 3, "proposers": ["model"]}}
     with several(FIRST, SECOND, THIRD).running() as server:
         for _ in range(2):
-            with pytest.raises(ProgramError, match=r"sets of fresh .* The best is .*/01-.*\.json: it .*collect\.exp"):
+            with pytest.raises(ProgramError, match=r"sets of fresh .* The best is .*/03-.*\.json: it .*collect\.exp"):
                 Pipeline(config(tmp_path, server.base_url, **settings)).run(SEARCH)
     assert not (tmp_path / "program.json").exists()
     assert len(server.asked) == 2
