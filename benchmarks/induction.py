@@ -1,23 +1,28 @@
 """Programs found without a model: which tasks get one that passes on held-out episodes, and how long the search takes.
 
-Episodes are recorded first, for the search and the held-out verdict; the seconds are those of the search itself with
-its gate. The last line is JSON with the keys ``induction.<task>.verified`` (of how many seeds) and
-``induction.<task>.seconds`` (of each).
+Episodes are recorded first: those of the search, as many as are asked for, and held-out ones, as many as a run has. The
+seconds are those of the search and the gate on both. Every search prints a line when it ends and, with ``--kept``, is
+added to a file; what that file has is not searched again. The last line is JSON with the keys
+``induction.<task>.verified`` (of how many seeds) and ``induction.<task>.seconds`` (of each).
 
-    python benchmarks/induction.py --task DoorKey-6x6 --task environments:TAXI --seeds 5
+    python -m benchmarks.induction DoorKey-6x6 environments:TAXI --seeds 5 --experts 10
+    python -m benchmarks.induction --bound
 """
 
 import json
+import multiprocessing
 import os
 import platform
+import resource
 import sys
 import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import gymnasium as gym
+import numpy as np
 import typer
 
 from carl.cameras import Shrunk
@@ -25,17 +30,22 @@ from carl.cli import bars
 from carl.cluster.logs import quiet
 from carl.config import CollectConfig, SynthesisConfig
 from carl.console.progress import Progress
+from carl.episodes.trajectory import Trajectory
 from carl.errors import CarlError
+from carl.induction import induce
 from carl.methods import code
 from carl.methods.code import CodeConfig
 from carl.methods.method import Work
 from carl.methods.recorded import recorded
+from carl.runs.resolve import by_default
 from carl.runs.result import versions
 from carl.task import Task
 from carl.tasks import get_task
 from carl.tasks.minigrid import TASKS
 
 DOCS = Path(__file__).parent.parent / "docs"
+MORE = {"UnlockPickup": 40}
+"""Tasks that are given more experts than others at least, and how many."""
 
 
 def frozen_lake() -> Task:
@@ -50,42 +60,123 @@ OTHERS = ("FrozenLake8x8", "environments:CLIFF_WALKING", "environments:TAXI", "M
 """What is measured beside MiniGrid's rooms."""
 
 
-def searched(name: str, seed: int, experts: int | None, progress: Progress) -> tuple[bool, float, str]:
+def configured(task: Task, seed: int, experts: int | None) -> CodeConfig:
+    """The configuration of a run, with the limits that the task sets, of so many expert episodes."""
+    given = {"task": task.name, "seed": seed, "synthesis": SynthesisConfig(proposers=("induction",))}
+    config = CodeConfig(**by_default(task, CodeConfig).model_dump() | given)
+    return config.model_copy(update={"collect": config.collect.model_copy(update={"experts": experts})})
+
+
+def searched(name: str, seed: int, experts: int | None, progress: Progress) -> dict[str, Any]:
     """Whether a program is verified, the seconds of the search, and its sub-tasks or why there is none."""
     task = frozen_lake() if name == "FrozenLake8x8" else get_task(name)
-    settings = {"collect": CollectConfig(experts=experts), "synthesis": SynthesisConfig(proposers=("induction",))}
-    config = CodeConfig(task=task.name, seed=seed, **settings)
+    config = configured(task, seed, experts)
     with TemporaryDirectory() as directory:
         work = Work(task, config, Path(directory), progress)
-        for held_out in range(2):
-            recorded(work, config.collect, config.synthesis.pairs, held_out)
+        recorded(work, config.collect, config.synthesis.pairs)
+        recorded(work, CollectConfig(random_cut=config.collect.random_cut), config.synthesis.pairs, 1)
         start = time.monotonic()
         try:
             code.synthesize(work)
+            what = "; ".join(subtask.name for subtask in code.program_of(work).subtasks)
+            verified = True
         except CarlError as error:
-            return False, time.monotonic() - start, str(error)
-        names = [subtask.name for subtask in code.program_of(work).subtasks]
-        return True, time.monotonic() - start, "; ".join(names)
+            verified, what = False, str(error)
+        return {"verified": verified, "seconds": round(time.monotonic() - start, 1), "what": what}
+
+
+def unlike(number: int, solved: bool, steps: int = 100, side: int = 128) -> Trajectory:
+    """A walk of ``steps`` over a checked board of ``side`` pixels to a gift that is then gone, or at random."""
+    rng = np.random.default_rng([number, solved])
+    board = np.kron(rng.integers(20, 60, (8, 8, 3)), np.ones((side // 8, side // 8, 1))).astype(np.uint8)
+    frames = np.repeat(board[None], steps + 1, axis=0)
+    start, end = rng.integers(8, side - 16, (2, 2))
+    way = np.linspace(start, end, steps + 1) if solved else start + rng.normal(0, 4, (steps + 1, 2)).cumsum(axis=0)
+    for frame, (y, x) in zip(frames, way.astype(int).clip(0, side - 9), strict=True):
+        if not (solved and frame is frames[-1]):
+            frame[end[0] : end[0] + 8, end[1] : end[1] + 8] = (220, 200, 40)
+        frame[y : y + 8, x : x + 8] = (220, 30, 30)
+    kind = "expert" if solved else "random"
+    return Trajectory(frames, np.zeros(steps), np.zeros(steps), solved, False, solved, number, kind)
+
+
+def bound(tell: Any, experts: int = 60, others: int = 60) -> None:
+    """Tell the seconds, CPU seconds and MiB beyond its episodes that a search in a process of its own takes."""
+    played = [unlike(number, True) for number in range(experts)], [unlike(number, False) for number in range(others)]
+    before, start, cpu = _peak(), time.monotonic(), time.process_time()
+    found = induce(*played)
+    tell.send(
+        {
+            "experts": experts,
+            "others": others,
+            "frame": list(played[0][0].frames.shape),
+            "seconds": round(time.monotonic() - start, 1),
+            "cpu_seconds": round(time.process_time() - cpu, 1),
+            "mib": round(_peak() - before),
+            "programs": len(found.programs),
+            "load": os.getloadavg()[0],
+        }
+    )
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def bounded() -> dict[str, Any]:
+    """What ``bound`` tells."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=bound, args=(there,))
+    process.start()
+    told: dict[str, Any] = here.recv()
+    process.join()
+    return told
+
+
+def kept_in(path: Path | None) -> dict[str, dict[str, Any]]:
+    """What earlier runs found, by task, seed and number of experts; nothing without a file."""
+    return json.loads(path.read_text()) if path and path.exists() else {}
+
+
+def figures(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The keys of the last line."""
+    told: dict[str, Any] = {}
+    for name, runs in found.items():
+        told[f"induction.{name}.verified"] = sum(run["verified"] for run in runs)
+        told[f"induction.{name}.seconds"] = [run["seconds"] for run in runs]
+    return told
 
 
 def main(
-    task: Annotated[list[str] | None, typer.Option(help="Tasks, else all built-in ones and four others.")] = None,
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks, else all built-in ones and four others.")] = None,
     seeds: Annotated[int, typer.Option(help="Searches of each task.")] = 5,
     experts: Annotated[int | None, typer.Option(help="Expert episodes of the search, else the default.")] = None,
+    kept: Annotated[Path | None, typer.Option(help="File that results are added to, and not searched again.")] = None,
+    largest: Annotated[bool, typer.Option("--bound", help="Measure the largest search instead.")] = False,
 ) -> None:
     """Search, and print what was found."""
     sys.path.insert(0, str(DOCS))
-    found: dict[str, object] = {}
-    with bars() as progress:
-        for name in task or [*(each.name for each in TASKS), *OTHERS]:
-            runs = [searched(name, seed, experts, progress) for seed in range(seeds)]
-            for seed, (verified, seconds, what) in enumerate(runs):
-                print(f"{name} {seed}: {'verified' if verified else 'none'} in {seconds:.0f} s: {what}", flush=True)
-            short = name.rpartition(":")[2]
-            found[f"induction.{short}.verified"] = sum(verified for verified, *_ in runs)
-            found[f"induction.{short}.seconds"] = [round(seconds, 1) for _, seconds, _ in runs]
     where = {"seeds": seeds, "experts": experts, "cpus": os.cpu_count(), "machine": platform.machine()}
-    print(json.dumps({"benchmark": "induction", "setting": {**where, "versions": versions()}, **found}))
+    setting = {"benchmark": "induction", "setting": {**where, "versions": versions()}}
+    if largest:
+        print(json.dumps({**setting, "bound": bounded()}))
+        return
+    known = kept_in(kept)
+    found: dict[str, list[dict[str, Any]]] = {}
+    with bars() as progress:
+        for name in tasks or [*(each.name for each in TASKS), *OTHERS]:
+            given = max(experts, MORE.get(name, 0)) if experts else None
+            runs = found.setdefault(name.rpartition(":")[2], [])
+            for seed in range(seeds):
+                key = f"{name} {seed} {given}"
+                run = known[key] = known.get(key) or searched(name, seed, given, progress)
+                runs.append(run)
+                said = "verified" if run["verified"] else "none"
+                print(f"{name} {seed}: {said} in {run['seconds']:.0f} s: {run['what']}", flush=True)
+                if kept:
+                    kept.write_text(json.dumps(known, indent=1))
+    print(json.dumps({**setting, **figures(found)}))
 
 
 if __name__ == "__main__":

@@ -203,7 +203,10 @@ class VerifyConfig(Section):
     """The gate's limits, and those of the process that runs programs."""
 
     max_random_completion: float = Field(
-        default=0.10, ge=0, le=1, description="Largest share of random episodes that may complete every sub-task."
+        default=0.10,
+        ge=0,
+        le=1,
+        description="Largest share of random episodes that may complete every sub-task before they solve the task.",
     )
     min_randoms: int = Field(default=200, ge=1, description="Fewest random episodes on which that share is judged.")
     max_early: float = Field(

@@ -119,14 +119,14 @@ def coded(frames: Frame, initial: Frame, tints: Sequence[Rgb] = ()) -> Codes:
 
 
 def telling(ends: Sequence[Frame]) -> list[Rgb]:
-    """Exact colours that come or go in the last of the frames ``uint8[N, H, W, 3]`` of each of ``ends``, and hardly
-    before."""
+    """Exact colours that come or go in the last of the frames ``uint8[N, H, W, 3]`` of each of ``ends``, the more of
+    them the better, and at no time before."""
     counts = [np.array([_histogram(frame) for frame in frames]) for frames in ends]
-    last = np.array([each[-1] - each[-2] for each in counts])
-    before = np.mean([np.abs(np.diff(each[:-1], axis=0)).mean(axis=0) for each in counts], axis=0)
-    always = (last > 0).all(axis=0) | (last < 0).all(axis=0)
-    rated = np.where(always, np.abs(last).mean(axis=0) / (before + 0.1), 0.0)
-    best = [index for index in np.argsort(-rated, kind="stable")[:TINTS].tolist() if rated[index] > 1]
+    last, before = np.array([each[-1] for each in counts]), [each[:-1] for each in counts]
+    come = last.min(axis=0) - np.max([each.max(axis=0) for each in before], axis=0)
+    gone = np.min([each.min(axis=0) for each in before], axis=0) - last.max(axis=0)
+    rated = np.maximum(come, gone)
+    best = [index for index in np.argsort(-rated, kind="stable")[:TINTS].tolist() if rated[index] > 0]
     return [(16 * (index >> 8) + 8, 16 * (index >> 4 & 15) + 8, 16 * (index & 15) + 8) for index in best]
 
 

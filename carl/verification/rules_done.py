@@ -141,6 +141,11 @@ class DoneWithTask(Rule):
         return [self.failed(message, figures, last, refs)]
 
 
+def earned(episode: Episode) -> bool:
+    """Whether it completed the program as it solved the task, within ``SLACK`` of its steps."""
+    return episode.completed and episode.solved and _ahead(episode) <= floor(SLACK * episode.steps)
+
+
 def _ahead(episode: Episode) -> int:
     """How many frames before its last one an episode completed the program; 0: not before."""
     return episode.steps - max(episode.done_at) if episode.completed else 0

@@ -7,6 +7,7 @@ from carl.statistics import exact_bound, wilson_interval
 from carl.verification.episode import Episode
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
+from carl.verification.rules_done import earned
 from carl.verification.rules_near import FEWEST, concordance, graded
 
 EACH = 2.5
@@ -23,7 +24,10 @@ TELLS = 0.02
 
 
 class RandomCompletion(Rule):
-    """At most ``limit`` (a share) of at least ``fewest`` random episodes complete every sub-task."""
+    """At most ``limit`` (a share) of at least ``fewest`` random episodes complete every sub-task for nothing.
+
+    Random play that solves the task has to complete a right program at that frame, which does not count against it.
+    """
 
     name = "random_completion"
     needs = frozenset({Evidence.RANDOMS})
@@ -35,18 +39,22 @@ class RandomCompletion(Rule):
         """One check, with the share, its 95 % interval (Wilson 1927), and what it is at most at 95 % confidence."""
         randoms = case.randoms
         done = [episode for episode in randoms if episode.completed]
-        share = len(done) / len(randoms) if randoms else 0.0
+        unearned = [episode for episode in done if not earned(episode)]
+        share = len(unearned) / len(randoms) if randoms else 0.0
         subtasks = range(len(case.program.subtasks))
         figures: dict[str, Figure] = {
             "share": share,
-            "interval": list(wilson_interval(len(done), len(randoms))),
-            "bound": exact_bound(len(done), len(randoms)),
+            "interval": list(wilson_interval(len(unearned), len(randoms))),
+            "bound": exact_bound(len(unearned), len(randoms)),
             "limit": self._limit,
             "episodes": len(randoms),
             "solved": sum(episode.solved for episode in randoms),
+            "completed": len(done),
             "done_per_subtask": [float(sum(one.done_at[index] >= 0 for one in randoms)) for index in subtasks],
         }
         message = f"{len(done)} of {len(randoms)} episodes of random play complete every sub-task"
+        if len(unearned) < len(done):
+            message += f", {len(done) - len(unearned)} of them as they solve the task, which counts as right"
         if len(randoms) < self._fewest:
             message += f"; {self._fewest} episodes are needed to judge by: collect more"
         else:
@@ -54,7 +62,7 @@ class RandomCompletion(Rule):
             if share <= self._limit:
                 return [self.passed(message, figures)]
             message += ", so the sub-tasks together are too easily fulfilled"
-        return [self.failed(message, figures, None, [_completion(episode) for episode in done])]
+        return [self.failed(message, figures, None, [_completion(episode) for episode in unearned])]
 
 
 def _completion(episode: Episode) -> FrameRef:

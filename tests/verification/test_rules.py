@@ -18,7 +18,7 @@ from carl.verification.episode import Episode, Track
 from carl.verification.replay import Replay
 from carl.verification.rules_lasting import usual_actions
 from carl.verification.rules_near import Degrees, concordance
-from carl.verification.rules_paid import Needed
+from carl.verification.rules_paid import Needed, RandomCompletion
 from carl.verification.rules_running import Cost
 from carl.verification.variations import VARIATIONS
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
@@ -195,6 +195,23 @@ def test_a_box_says_what_processor_time_its_process_took():
         some, none = (box.judge(frames[:count], frames[:count], np.zeros(count, np.intp)) for count in (4, 0))
     assert some.seconds > 0
     assert none.seconds == 0
+
+
+def test_what_random_play_solves_by_luck_completes_a_right_program():
+    late, early = Track(0, (0.0,) * 20 + (1.0,)), Track(0, (0.0,) * 5 + (1.0,))
+    lucky, idle = played(late, solved=True), played(Track(0, (0.0,) * 21))
+    rule = RandomCompletion(limit=0.1, fewest=10)
+
+    check = rule.judge(Case(GOOD, {Evidence.RANDOMS: [lucky] * 4 + [idle] * 6}))[0]
+    assert check.passed
+    assert (check.figures["completed"], check.figures["solved"], check.figures["share"]) == (4, 4, 0.0)
+    assert "4 of 10 episodes of random play" in check.message
+    assert "4 of them as they solve the task" in check.message
+
+    for wrong in (played(early, solved=True), played(late)):  # before it is solved, and without
+        check = rule.judge(Case(GOOD, {Evidence.RANDOMS: [lucky] * 4 + [wrong] * 2 + [idle] * 4}))[0]
+        assert not check.passed
+        assert (check.figures["share"], len(check.frames)) == (0.2, 2)
 
 
 def test_a_sub_task_that_everybody_gets_done_is_an_ornament():

@@ -37,7 +37,8 @@ def _experts_complete(figures: Record) -> str:
 def _random_completion(figures: Record) -> str:
     episodes, share = _whole(figures, "episodes"), float(figures["share"])
     low, high = (words.percent(float(end)) for end in figures["interval"])
-    text = f"every sub-task is done in {round(share * episodes)} of {episodes} random episodes"
+    early = " before the task is solved, or without," if "completed" in figures else ""
+    text = f"every sub-task is done{early} in {round(share * episodes)} of {episodes} random episodes"
     parts = [f"{text} ({words.percent(share)}, 95\u00a0% interval {low} to {high}{_limit(figures)})"]
     for number, count in enumerate(figures.get("done_per_subtask", ()), 1):
         parts.append(f"sub-task {number} done in {round(float(count))} of {episodes} random episodes")
