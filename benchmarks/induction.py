@@ -124,11 +124,12 @@ def _peak() -> float:
 
 
 def bounded() -> dict[str, Any]:
-    """What ``bound`` tells."""
+    """What ``bound`` tells; raises EOFError if its process dies."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=bound, args=(there,))
     process.start()
+    there.close()  # so that what ends without a word is noticed
     told: dict[str, Any] = here.recv()
     process.join()
     return told

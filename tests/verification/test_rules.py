@@ -200,16 +200,16 @@ def test_a_box_says_what_processor_time_its_process_took():
 def test_what_random_play_solves_by_luck_completes_a_right_program():
     late, early = Track(0, (0.0,) * 20 + (1.0,)), Track(0, (0.0,) * 5 + (1.0,))
     lucky, idle = played(late, solved=True), played(Track(0, (0.0,) * 21))
-    rule = RandomCompletion(limit=0.1, fewest=10)
+    alone, rule = program(GOAL), RandomCompletion(limit=0.1, fewest=10)
 
-    check = rule.judge(Case(GOOD, {Evidence.RANDOMS: [lucky] * 4 + [idle] * 6}))[0]
+    check = rule.judge(Case(alone, {Evidence.RANDOMS: [lucky] * 4 + [idle] * 6}))[0]
     assert check.passed
     assert (check.figures["completed"], check.figures["solved"], check.figures["share"]) == (4, 4, 0.0)
     assert "4 of 10 episodes of random play" in check.message
     assert "4 of them as they solve the task" in check.message
 
     for wrong in (played(early, solved=True), played(late)):  # before it is solved, and without
-        check = rule.judge(Case(GOOD, {Evidence.RANDOMS: [lucky] * 4 + [wrong] * 2 + [idle] * 4}))[0]
+        check = rule.judge(Case(alone, {Evidence.RANDOMS: [lucky] * 4 + [wrong] * 2 + [idle] * 4}))[0]
         assert not check.passed
         assert (check.figures["share"], len(check.frames)) == (0.2, 2)
 
