@@ -21,6 +21,10 @@ class Feature(Protocol):
     """A number by frame."""
 
     @property
+    def seen(self) -> Property:
+        """What is looked for in the frame."""
+
+    @property
     def cost(self) -> float:
         """How far-fetched it is: 1 for the simplest."""
 
@@ -91,7 +95,7 @@ class Share:
             return f"{place} {has} changed" if threshold < GONE else f"{place} {gone}"
         if self.seen.words == "lit" and sense == AT_MOST:
             return f"{place} {has} gone dark"
-        return f"{place} {'are' if several else 'is'} {self.seen.words} to {_bound(sense, 100 * threshold, ' %')}"
+        return f"{_bound(sense, float(f'{100 * threshold:.2g}'), ' %')} of {place} is {self.seen.words}"
 
     def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:
         """A comparison of ``vision.share``."""
@@ -116,6 +120,8 @@ class Area:
         """As in "at least 12 more pixels are red"."""
         if self.more and threshold < 0:
             return f"{_bound(-sense, -threshold)} fewer pixels are {self.seen.words}"
+        if not self.more and sense == AT_LEAST and threshold <= 1:
+            return f"there is a pixel {self.seen.words}"
         return f"{_bound(sense, threshold)}{' more' * self.more} pixels are {self.seen.words}"
 
     def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:  # noqa: ARG002  it has no regions

@@ -89,7 +89,7 @@ def _distances(table: Table, milestone: Milestone) -> Iterator[tuple[int, Distan
     regions = {region for each in milestone.conditions for region in table.features[each.feature].regions}
     plain = {replace(region, boxed=False) for region in regions}
     for index, feature in enumerate(table.features):
-        if isinstance(feature, Distance) and feature.where in plain:
+        if isinstance(feature, Distance) and feature.where in plain and not feature.seen.exact:
             yield index, feature
 
 

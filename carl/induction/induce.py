@@ -52,9 +52,9 @@ def induce(
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
     rest = _mingled([*others], [*randoms])
+    measured = table(solved, rest, settings.frames, progress)
     for exact in (False, True):
-        measured = table(solved, rest, settings.frames, progress, exact)
-        candidates = finals(measured, Goal.success(measured))
+        candidates = finals(measured, Goal.success(measured), exact)
         if not (refusal := _refusal(candidates)):
             break
     else:
@@ -96,8 +96,8 @@ def _refusal(candidates: Sequence[Final]) -> str:
     early = min(final.early for final in candidates)
     if early > MOST_EARLY:
         return (
-            "success cannot be seen in a frame: whatever is true of every expert's last frame is true before in "
-            f"{early:.0%} of the expert episodes"
+            "success cannot be seen in a frame by the things, colours, places and distances that this search knows: "
+            f"whatever is true of every expert's last frame is true before in {early:.0%} of the expert episodes"
         )
     return ""
 

@@ -46,12 +46,14 @@ class Property:
         code: an expression over ``frame`` and ``initial`` for the mask of such pixels.
         codes: which codes such pixels have, as 0 and 1.
         before: the same expression over ``initial`` alone; empty where that is always an empty mask.
+        exact: whether it is an exact colour, not one of those that have names.
     """
 
     words: str
     code: str
     codes: tuple[float, ...]
     before: str = ""
+    exact: bool = False
 
 
 def _flags() -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -63,7 +65,8 @@ def tint(number: int, rgb: Rgb) -> Property:
     """Pixels of an exact colour, the ``number``-th of a table from 0."""
     has = (np.arange(CODES) // (PLAIN << number)) % 2 == 1
     code = f"vision.near({{}}, {rgb}, {TOLERANCE})"
-    return Property(f"of colour {rgb}", code.format("frame"), tuple(has.astype(float)), code.format("initial"))
+    codes = tuple(has.astype(float))
+    return Property(f"of colour {rgb}", code.format("frame"), codes, code.format("initial"), exact=True)
 
 
 def _properties() -> tuple[Property, Property, tuple[Property, ...], tuple[Property, ...]]:

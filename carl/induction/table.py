@@ -102,18 +102,17 @@ def table(
     others: Sequence[Trajectory],
     frames: int = 12_000,
     progress: Progress = silent,
-    exact: bool = False,
 ) -> Table:
     """Measure as many ``experts``, in half the room at most, and ``others`` as there is room for in so many ``frames``.
 
-    Of either the first episodes are taken, ``FEWEST`` at least. ``exact``: features of exact colours beside.
+    Of either the first episodes are taken, ``FEWEST`` at least.
     """
     height, width = experts[0].frames.shape[1:3]
     room = min(frames, PIXELS // (height * width))
     solved = [*_within(experts, room // 2)]
     episodes = [*solved, *_within(others, room - sum(len(one.frames) for one in solved))]
     scenes = [Scene(np.array(episode.frames[0])) for episode in episodes]
-    layout = Layout.of(regions(scenes, MOST_REGIONS), solved, exact)
+    layout = Layout.of(regions(scenes, MOST_REGIONS), solved)
     lengths = [len(episode.frames) for episode in episodes]
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(layout.features), starts[-1]), np.float32)
@@ -158,7 +157,7 @@ class Layout:
     tints: Sequence[Rgb]
 
     @classmethod
-    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory], exact: bool) -> "Layout":
+    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory]) -> "Layout":
         """Cells are a grid over the picture, and boxes that have changed by the end of every expert episode."""
         height, width = experts[0].frames.shape[1:3]
         xs = np.linspace(0, width, GRID + 1).round().astype(int).tolist()
@@ -170,7 +169,7 @@ class Layout:
         ]
         ends = [vision.changed(np.array(one.frames[-1]), np.array(one.frames[0])) for one in experts]
         zones = vision.blobs(np.mean(ends, axis=0) >= 0.95, 3)[:6]
-        tints = telling([np.asarray(one.frames[-LATE:]) for one in experts if len(one) > 1]) if exact else []
+        tints = telling([np.asarray(one.frames[-LATE:]) for one in experts if len(one) > 1])
         return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)], tints)
 
     @cached_property
@@ -201,7 +200,7 @@ class Layout:
             Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing and _its_own(seen, where))
             for seen, (where, cost, thing) in product(self.shared, self.places)
         ]
-        areas = [Area(seen, more, 4.0) for more in (False, True) for seen in self.moving]
+        areas = [Area(seen, more, 1.0 if seen.exact else 4.0) for more in (False, True) for seen in self.moving]
         centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in self.moving]
         distances = [Distance(seen, each.region, 2.5 + each.cost) for seen, each in product(self.moving, self.found)]
         return [*shares, *areas, *centres, *distances]
