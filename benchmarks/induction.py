@@ -28,7 +28,7 @@ import typer
 from carl.cameras import Shrunk
 from carl.cli import bars
 from carl.cluster.logs import quiet
-from carl.config import CollectConfig, SynthesisConfig
+from carl.config import SynthesisConfig
 from carl.console.progress import Progress
 from carl.episodes.trajectory import Trajectory
 from carl.errors import CarlError
@@ -64,7 +64,8 @@ def configured(task: Task, seed: int, experts: int | None) -> CodeConfig:
     """The configuration of a run, with the limits that the task sets, of so many expert episodes."""
     given = {"task": task.name, "seed": seed, "synthesis": SynthesisConfig(proposers=("induction",))}
     config = CodeConfig(**by_default(task, CodeConfig).model_dump() | given)
-    return config.model_copy(update={"collect": config.collect.model_copy(update={"experts": experts})})
+    more = {"experts": experts, "randoms": config.verify.min_randoms}  # fewer are not judged by
+    return config.model_copy(update={"collect": config.collect.model_copy(update=more)})
 
 
 def searched(name: str, seed: int, experts: int | None, progress: Progress) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def searched(name: str, seed: int, experts: int | None, progress: Progress) -> d
     with TemporaryDirectory() as directory:
         work = Work(task, config, Path(directory), progress)
         recorded(work, config.collect, config.synthesis.pairs)
-        recorded(work, CollectConfig(random_cut=config.collect.random_cut), config.synthesis.pairs, 1)
+        recorded(work, config.collect.model_copy(update={"experts": None}), config.synthesis.pairs, 1)
         start = time.monotonic()
         try:
             code.synthesize(work)
@@ -92,8 +93,8 @@ def unlike(number: int, solved: bool, steps: int = 100, side: int = 128) -> Traj
     frames = np.repeat(board[None], steps + 1, axis=0)
     start, end = rng.integers(8, side - 16, (2, 2))
     way = np.linspace(start, end, steps + 1) if solved else start + rng.normal(0, 4, (steps + 1, 2)).cumsum(axis=0)
-    for frame, (y, x) in zip(frames, way.astype(int).clip(0, side - 9), strict=True):
-        if not (solved and frame is frames[-1]):
+    for step, (frame, (y, x)) in enumerate(zip(frames, way.astype(int).clip(0, side - 9), strict=True)):
+        if not solved or step < steps:
             frame[end[0] : end[0] + 8, end[1] : end[1] + 8] = (220, 200, 40)
         frame[y : y + 8, x : x + 8] = (220, 30, 30)
     kind = "expert" if solved else "random"
