@@ -89,7 +89,7 @@ def searched(name: str, seed: int, experts: int | None, progress: Progress) -> d
 def unlike(number: int, solved: bool, steps: int = 100, side: int = 128) -> Trajectory:
     """A walk of ``steps`` over a checked board of ``side`` pixels to a gift that is then gone, or at random."""
     rng = np.random.default_rng([number, solved])
-    board = np.kron(rng.integers(20, 60, (8, 8, 3)), np.ones((side // 8, side // 8, 1))).astype(np.uint8)
+    board = np.kron(rng.integers(20, 60, (8, 8, 1)), np.ones((side // 8, side // 8, 3))).astype(np.uint8)
     frames = np.repeat(board[None], steps + 1, axis=0)
     start, end = rng.integers(8, side - 16, (2, 2))
     way = np.linspace(start, end, steps + 1) if solved else start + rng.normal(0, 4, (steps + 1, 2)).cumsum(axis=0)
