@@ -91,8 +91,8 @@ def unlike(number: int, solved: bool, steps: int = 100, side: int = 128) -> Traj
     rng = np.random.default_rng([number, solved])
     board = np.kron(rng.integers(20, 60, (8, 8, 1)), np.ones((side // 8, side // 8, 3))).astype(np.uint8)
     frames = np.repeat(board[None], steps + 1, axis=0)
-    start, end = rng.integers(8, side - 16, (2, 2))
-    way = np.linspace(start, end, steps + 1) if solved else start + rng.normal(0, 4, (steps + 1, 2)).cumsum(axis=0)
+    start, end = rng.integers(8, side // 3, 2), rng.integers(side // 2, side - 16, 2)
+    way = np.linspace(start, end - 4, steps + 1) if solved else start + rng.normal(0, 4, (steps + 1, 2)).cumsum(axis=0)
     for step, (frame, (y, x)) in enumerate(zip(frames, way.astype(int).clip(0, side - 9), strict=True)):
         if not solved or step < steps:
             frame[end[0] : end[0] + 8, end[1] : end[1] + 8] = (220, 200, 40)
@@ -115,6 +115,7 @@ def bound(tell: Any, experts: int = 60, others: int = 60) -> None:
             "cpu_seconds": round(time.process_time() - cpu, 1),
             "mib": round(_peak() - before),
             "programs": len(found.programs),
+            "refusal": found.refusal,
             "load": os.getloadavg()[0],
         }
     )
