@@ -46,7 +46,7 @@ def shown(program: RewardProgram, episodes: Sequence[Trajectory], limits: Limits
         for start in range(0, len(episodes), AT_ONCE):
             part = episodes[start : start + AT_ONCE]
             replay, history = Replay(program, part), []
-            replay.run(box, lambda _, seen=history, at=replay: seen.append(at.latch.best.copy()), to_the_end=True)
+            replay.run([box], lambda _, seen=history, at=replay: seen.append(at.latch.best.copy()), to_the_end=True)
             found += [Shown(np.stack([now[row] for now in history[: len(one.frames)]])) for row, one in enumerate(part)]
     return found
 

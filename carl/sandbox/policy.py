@@ -7,7 +7,8 @@ code is the process that runs it (``carl.sandbox.box``).
 import ast
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from carl.errors import ProgramError
 from carl.program import FUNCTION, RewardProgram
@@ -55,6 +56,11 @@ HARMLESS = (
 
 def violations(source: str) -> list[Violation]:
     """Everything that the policy refuses in a sub-task's code, by line; empty if it may run."""
+    return [*_violations(source)]
+
+
+@lru_cache(maxsize=256)  # a program's code is checked by its rule, and again by each of its boxes
+def _violations(source: str) -> Sequence[Violation]:
     tree, found = read(source)
     if tree is None:
         return found

@@ -6,8 +6,10 @@ abstains.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from math import prod
 from typing import Self
@@ -20,12 +22,16 @@ from carl.episodes.missing import why_missing
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.sandbox.box import Box, Limits
+from carl.verification.asking import BYTES_AT_ONCE, threads
 from carl.verification.episode import Episode
-from carl.verification.replay import AFTER, AT_ONCE, BYTES_AT_ONCE, IN_MEMORY, Known, Replay
+from carl.verification.replay import AFTER, AT_ONCE, IN_MEMORY, Known, Replay
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Case, Evidence, Rule
 from carl.verification.rules import default_rules
 from carl.verification.soundness import Soundness
+
+BOXES = 2
+"""Processes that run a program."""
 
 Episodes = Mapping[Evidence, Iterable[Trajectory]]
 """Recorded episodes by their kind; ``Missing`` ones say why there are none. Of each that is replayed a few MB of frames
@@ -133,7 +139,10 @@ def _passed(checks: Iterable[Check]) -> bool:
 
 @dataclass(frozen=True)
 class _Replays:
-    """A program at work on episodes, in two boxes that are started when they are first needed."""
+    """A program at work on episodes, in two boxes that are started when they are first needed.
+
+    Each answers half of the questions, and some of the other's again.
+    """
 
     program: RewardProgram
     limits: Limits
@@ -141,7 +150,6 @@ class _Replays:
     stack: ExitStack
     varies: bool
     soundness: Soundness
-    boxes: list[Box] = field(default_factory=list)
     known: Known = field(default_factory=dict)
 
     def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
@@ -164,19 +172,22 @@ class _Replays:
 
         Part of every batch is asked for again, in another process; of ``solved`` episodes only if all were completed.
         """
-        replay = Replay(self.program, batch, after=None if solved else AFTER, known=self.known)
-        replay.run(self._box(0))
+        replay = Replay(self.program, batch, None if solved else AFTER, self.known, self._pool)
+        replay.run(self._boxes)
         if self.varies and not replay.abstained:
-            replay.vary(self._box(0))
+            replay.vary(self._boxes[0])
         if not replay.abstained and (replay.completed.all() or not solved):
-            replay.repeat(self._box(1))
+            replay.repeat(self._boxes[::-1])
         episodes += replay.episodes()
         return replay.abstained
 
-    def _box(self, index: int) -> Box:
-        while len(self.boxes) <= index:
-            self.boxes.append(self.stack.enter_context(Box(self.program, self.limits)))
-        return self.boxes[index]
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return self.stack.enter_context(threads(BOXES))
+
+    @cached_property
+    def _boxes(self) -> list[Box]:
+        return [self.stack.enter_context(Box(self.program, self.limits)) for _ in range(BOXES)]
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:

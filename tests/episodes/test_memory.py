@@ -46,7 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four frames to a chunk, two episodes side by side, and memory that is watched."""
     monkeypatch.setattr("carl.verification.gate.AT_ONCE", 2)
     monkeypatch.setattr("carl.episodes.frames.CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr("carl.verification.replay.BYTES_AT_ONCE", CHUNK)
+    monkeypatch.setattr("carl.verification.asking.BYTES_AT_ONCE", CHUNK)
     monkeypatch.setattr("carl.episodes.parallel.PARTS_PER_CPU", 1)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     tracemalloc.start()

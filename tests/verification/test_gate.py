@@ -198,7 +198,7 @@ def only_experts(candidate: RewardProgram, shown) -> bool:
     """Whether all experts complete it."""
     replay = Replay(candidate, shown)
     with Box(candidate) as box:
-        replay.run(box)
+        replay.run([box])
     assert replay.completed.tolist() == [episode.completed for episode in replay.episodes()]
     assert replay.completed.tolist() == [episode.done_at[-1] >= 0 for episode in replay.episodes()]
     return bool(replay.completed.all())
@@ -245,8 +245,8 @@ def test_a_program_that_remembers_is_found_by_the_second_run():
     candidate = program(remembers)
     replay = Replay(candidate, EXPERTS)
     with Box(candidate, policy=lambda _: None) as box, Box(candidate, policy=lambda _: None) as again:
-        replay.run(box)
-        replay.repeat(again)
+        replay.run([box])
+        replay.repeat([again])
     (check,) = Deterministic().judge(Case(candidate, {Evidence.EXPERTS: list(replay.episodes())}))
     assert not check.passed
     assert check.figures["deterministic"] >= check.figures["frames"] - 1 > 5, (
@@ -438,9 +438,10 @@ def test_a_frame_that_recurs_is_asked_about_once_and_again_in_the_second_run(mon
     asked = []
     judge = Box.judge
 
-    def counted(self, frames, initials, subtasks, *more):
-        asked.extend((id(self), frame.tobytes(), task) for frame, task in zip(frames, subtasks.tolist(), strict=True))
-        return judge(self, frames, initials, subtasks, *more)
+    def counted(self, frames, initials, subtasks, rows, episodes):
+        shown = (frame.tobytes() for frame in frames[rows])
+        asked.extend((id(self), frame, task) for frame, task in zip(shown, subtasks.tolist(), strict=True))
+        return judge(self, frames, initials, subtasks, rows, episodes)
 
     monkeypatch.setattr(Box, "judge", counted)
     report = verify(GOOD, kinds(EXPERTS, RANDOMS), CONFIG)

@@ -184,7 +184,7 @@ class Billed(Box):
 def test_what_a_sub_task_costs_is_told_from_questions_about_several():
     replay = Replay(three(), list(evidence("DoorKey-6x6")[Evidence.EXPERTS])[:20])
     with Billed(three()) as box:
-        replay.run(box)
+        replay.run([box])
     for episode in replay.episodes():
         np.testing.assert_allclose(episode.cost, [0.001, 0.002, 0.004])
 

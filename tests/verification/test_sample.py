@@ -35,7 +35,7 @@ def test_a_program_goes_through_it_as_through_the_replay(sample: Sample, hold: i
     assert played is not None
     replay = Replay(program, sample.episodes)
     with Box(program) as box:
-        replay.run(box)
+        replay.run([box])
     assert played.completed.tolist() == replay.completed.tolist()
     for row, episode in enumerate(replay.episodes()):
         assert played.active_at[row].tolist() == [track.active_at for track in episode.tracks]
