@@ -17,9 +17,17 @@ PAGE = (ROOT / "docs/environments.md").read_text()
 TASKS = {name: found for name, found in vars(environments).items() if isinstance(found, Task)}
 
 FEW = {
-    "synthesis": {"samples": 1, "pairs": 1},
-    "collect": {"experts": 3, "randoms": 5},
-    "verify": {"min_randoms": 5, "max_random_completion": 0.5, "max_part": 0.5},
+    "synthesis": {"samples": 1, "pairs": 1, "proposers": ["model"]},
+    "collect": {"experts": 3, "randoms": 5, "others": 2},
+    "verify": {
+        "min_randoms": 5,
+        "max_random_completion": 0.5,
+        # What an answer's sub-tasks are worth is not asked here: some are done a few frames early, or name places.
+        "max_part": 1.0,
+        "max_early": 1.0,
+        "max_unsolved": 1.0,
+        "max_undone": 1.0,
+    },
     "evaluation": {"episodes": 1, "curve_episodes": 1},
 }
 ONE_ITERATION = {

@@ -3,7 +3,7 @@
 import os
 import pty
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from carl.artefacts import STATE, write_json
 from carl.cli import app
 from carl.episodes.collect import collect
 from carl.episodes.keyboard import Keyboard, Player, key_actions, legend, picture
@@ -21,6 +22,7 @@ from carl.methods.code import CodeConfig
 from carl.runs.directory import RunDirectory
 from carl.runs.player import policy_of
 from carl.tasks import get_task
+from carl.training.checkpoint import Progressed
 from tests.fakes.corridor import COIN_FLIP, CORRIDOR, STEERED, Corridor
 
 WALKER = replace(CORRIDOR, expert=lambda env: lambda observation: 1)
@@ -170,6 +172,7 @@ def test_the_policy_of_a_run_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ConfigError, match="no trained policy yet"), policy_of(tmp_path / "run", env):
             pass
         checkpoint = tmp_path / "run/training/sparse/checkpoints/000000000010"
+        write_json(checkpoint / STATE, asdict(Progressed()))
         monkeypatch.setattr("carl.runs.player.Checkpoints.latest", lambda self: checkpoint)
         monkeypatch.setattr("carl.runs.player.Policy.of", lambda path: Rightwards() if path == checkpoint else None)
         with policy_of(tmp_path / "run", env) as play:

@@ -14,7 +14,7 @@ from carl.config import RunConfig
 from carl.methods.code import CodeConfig
 from carl.runs import pipeline
 from carl.runs.directory import RunDirectory
-from carl.runs.report.sections import abstains
+from carl.runs.report.sections import doubts
 from carl.runs.screen import picture
 from carl.runs.watch import look
 from carl.training.abstains import EXIT_STATUS, too_many
@@ -46,9 +46,9 @@ def test_watching_says_so(run: RunConfig) -> None:
 def test_the_report_says_so() -> None:
     curves = {"code": [{"abstaining": 0, "iterations": 5}, {"abstaining": 3, "iterations": 40}], "sparse": [{}]}
     result = {"code": {"abstaining": 0, "iterations": 40}}
-    (sentence,) = abstains(_artefacts({}, curves))
+    (sentence,) = doubts(_artefacts({}, curves))
     assert SAID in sentence
-    assert abstains(_artefacts(result, curves)) == [], "what the run ended with counts"
+    assert doubts(_artefacts(result, curves)) == [], "what the run ended with counts"
 
 
 def _artefacts(result: dict[str, Any], curves: dict[str, Any]) -> Any:
@@ -56,6 +56,7 @@ def _artefacts(result: dict[str, Any], curves: dict[str, Any]) -> Any:
         arms=["code", "sparse+progress", "sparse"],
         evaluation=lambda arm: result.get(arm, {}),
         curve=lambda arm: curves.get(arm, []),
+        looks=lambda _: [],
     )
 
 

@@ -45,7 +45,7 @@ def test_what_goes_over_the_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [asked] = server.asked
     assert asked.headers["authorization"] == "Bearer s3cret"
     assert {key: asked.body[key] for key in ("model", "n", "temperature", "max_tokens", "seed")} == {
-        "model": "m", "n": 3, "temperature": 0.3, "max_tokens": 1024, "seed": 9,
+        "model": "m", "n": 3, "temperature": 0.3, "max_tokens": 4096, "seed": 9,
     }  # fmt: skip
     assert asked.body["messages"][0] == {"role": "system", "content": "be brief"}
     assert asked.text == QUESTION.user
@@ -211,7 +211,7 @@ def test_parameters_that_a_server_names_as_unknown_are_left_out(tmp_path: Path) 
         client.ask(QUESTION, 3, 0)
         client.ask(QUESTION, 3, 1)
     assert len(server.asked) == 5
-    assert server.asked[-1].body["max_completion_tokens"] == 1024
+    assert server.asked[-1].body["max_completion_tokens"] == 4096
 
 
 def test_a_refusal_is_an_answer(tmp_path: Path) -> None:
