@@ -8,6 +8,10 @@ from typing import Self
 from carl.verification.report import Check, FrameRef, VerificationReport
 
 EARLY, UNEARNED, MISREAD, WEAK = "rewarded too early", "paid for nothing", "misread", "too weak to learn from"
+SLOW = "too slow"
+
+FAILURES = (EARLY, UNEARNED, MISREAD, WEAK, SLOW)
+"""The words of failure that a rule's message may begin with."""
 
 WORDS = {
     "already_done": EARLY,
@@ -20,7 +24,8 @@ WORDS = {
     "deterministic": MISREAD,
     "experts_complete": MISREAD,
     "stable": MISREAD,
-    "degrees": WEAK,
+    "degrees": MISREAD,
+    "cost": SLOW,
 }
 """How a program failed, by the beginning of the name of the rule that it failed. Another rule's own name says it."""
 
@@ -70,7 +75,7 @@ def _in_order(check: Check) -> list[FrameRef]:
 def _words(check: Check) -> str:
     """The words that the message begins with, else those of the rule."""
     said = check.message.partition(":")[0].casefold()
-    if said in WORDS.values():
+    if said in FAILURES:
         return said
     named = (words for name, words in WORDS.items() if check.name.startswith(name))
     return next(named, check.name.replace("_", " "))

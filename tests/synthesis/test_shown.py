@@ -90,7 +90,8 @@ def test_findings_are_in_the_words_of_reward_designers_shortest_case_first() -> 
     fine = Check(name="static_policy", passed=True, message="fine")
     unknown = Check(name="some_rule", passed=False, message="no")
     unearned = Check(name="for_nothing_random", passed=False, message="paid for nothing: random play earns 9 %")
-    found = Findings.of(report(fine, early, misread, unknown, unearned))
+    slow = Check(name="cost", passed=False, message="too slow: 34 ms a frame")
+    found = Findings.of(report(fine, early, misread, unknown, unearned, slow))
     assert found.text.splitlines() == [
         "Rewarded too early: done at once",
         *(f"- random episode 5, frame {step}: sub-task 1: expected below 1; got 1" for step in (3, 7, 9)),
@@ -98,6 +99,7 @@ def test_findings_are_in_the_words_of_reward_designers_shortest_case_first() -> 
         "- x episode 5, frame 4: sub-task 1: expected below 1; got 1",
         "Some rule: no",
         "Paid for nothing: random play earns 9 %",
+        "Too slow: 34 ms a frame",
     ]
     assert [(each.frame.step, each.words) for each in found.cases] == [
         (3, "rewarded too early"),

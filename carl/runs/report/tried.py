@@ -10,15 +10,13 @@ from carl.runs.report.doubts import said_of
 from carl.runs.report.evidence import episode_of
 from carl.runs.report.pictures import still
 from carl.runs.words import number
+from carl.synthesis.failures import FAILURES
 
 REFUSED = 6
 """Frames shown that decided against a program."""
 
 LINES = 12
 """Rows of what was tried."""
-
-FAILURES = ("rewarded too early", "paid for nothing", "misread", "too weak to learn from", "too slow")
-"""The words of failure that a rule's message may begin with."""
 
 
 class Refusal(NamedTuple):
