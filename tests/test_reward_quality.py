@@ -14,11 +14,12 @@ from benchmarks import reward_quality
 from benchmarks.quality import zoo
 from benchmarks.quality.accuracy import Count, completed, counted, in_order, judged, matched, shown
 from benchmarks.quality.held_out import held_out
-from benchmarks.quality.kept import Kept
-from benchmarks.quality.precision import measured
+from benchmarks.quality.kept import Kept, check_fault
+from benchmarks.quality.precision import measured, precision
 from carl.config import VerifyConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import Trajectory
+from carl.errors import BoxError, ProgramError, StoreError
 from carl.program import RewardProgram, SubTask
 from carl.tasks import get_task
 from tests.verification.episodes import GOAL, KEY, experts, kinds, randoms
@@ -181,6 +182,33 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.parametrize("reason", ["ended its process (signal 9)", "gave no answer for 10 s, which it mostly waited"])
+def test_a_fault_of_the_machine_is_no_result(tmp_path: Path, reason: str) -> None:
+    kept = Kept(tmp_path / "results.json")
+
+    def measure() -> str:
+        check_fault(reason)
+        return "accepted"
+
+    with pytest.raises(BoxError, match="nothing is kept"):
+        kept.get("program", measure)
+    assert Kept(tmp_path / "results.json").found == {}
+    reason = "ran past its deadline of 1 s"
+    assert kept.get("program", measure) == "accepted"
+
+
+def test_a_search_that_a_full_disk_ended_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr("benchmarks.quality.precision.Pipeline.run", run)
+    errors = iter([StoreError("no space left"), ProgramError("no program survived")])
+    kept = Kept(tmp_path / "results.json")
+    with pytest.raises(StoreError):
+        precision(["Unlock"], ["model"], tmp_path, kept, silent)
+    assert precision(["Unlock"], ["model"], tmp_path, kept, silent)["without_program"] == ["Unlock/model"]
+
+
 def test_a_script_that_fails_does_not_cost_the_other_parts(tmp_path: Path) -> None:
     asked = reward_quality.Asked(None, tmp_path, Kept(tmp_path / "results.json"), silent)
     found = reward_quality.measured_by("no_such_benchmark.py", asked)
@@ -197,8 +225,9 @@ def test_shares_are_of_what_the_oracle_calls_bad_and_of_known_good(tmp_path: Pat
         good = named in goods
         figures = {"accuracy": 1.0 if good else 0.5, "early": 0.0, "paid": 0.1 if named.kind == "graded" else 0.0}
         rejected = named.name == goods[1].name if good else named.kind != "dropped last"
-        value = {**figures, "rejected": "a rule" if rejected else ""}
-        kept.get(f"zoo/Unlock/{named.kind}/{named.name}/{named.program.id}", lambda value=value: value)
+        key = f"Unlock/{named.kind}/{named.name}/{named.program.id}"
+        kept.get(f"label/{key}", lambda value=figures: value)
+        kept.get(f"gate/{key}", lambda value=rejected: "a rule" if value else "")
     found = zoo.zoo(["Unlock"], tmp_path, kept, silent)
     last = sum(named.kind == "dropped last" for named in bads)
     assert found["bad_rejected"] == pytest.approx(1 - last / len(bads), abs=1e-4)

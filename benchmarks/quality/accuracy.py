@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.kept import without_faults
 from carl.config import CollectConfig
 from carl.episodes.trajectory import Trajectory
 from carl.program import DONE, RewardProgram
@@ -40,13 +41,17 @@ class Shown:
 
 
 def shown(program: RewardProgram, episodes: Sequence[Trajectory], limits: Limits | None = None) -> list[Shown]:
-    """Latched progress after each frame; where a sub-task abstains it stays as it was."""
+    """Latched progress after each frame; where a sub-task abstains it stays as it was.
+
+    Raises BoxError where it abstains for a fault of the machine.
+    """
     found: list[Shown] = []
     with Box(program, limits) as box:
         for start in range(0, len(episodes), AT_ONCE):
             part = episodes[start : start + AT_ONCE]
             replay, history = Replay(program, part), []
             replay.run([box], lambda _, seen=history, at=replay: seen.append(at.latch.best.copy()), to_the_end=True)
+            without_faults(replay.episodes())
             found += [Shown(np.stack([now[row] for now in history[: len(one.frames)]])) for row, one in enumerate(part)]
     return found
 

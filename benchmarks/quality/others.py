@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.kept import Kept
+from benchmarks.quality.kept import ANSWERS, Kept
 from carl.config import TrainConfig
 from carl.console.progress import Progress
-from carl.errors import CarlError
 from carl.methods.code import CodeConfig
 from carl.runs.pipeline import Pipeline
 
@@ -47,7 +46,7 @@ def _solved(task: str, seed: int, directory: Path, progress: Progress) -> dict[s
     config = CodeConfig(task=task, seed=seed, run_dir=directory / f"{task}-run-{seed}", train=train)
     try:
         result = Pipeline(config, progress).run()
-    except CarlError as error:
+    except ANSWERS as error:
         return {"success_rate": 0.0, "why": str(error)}
     assert result is not None
     evaluation = result["evaluation"]

@@ -6,10 +6,9 @@ from typing import Any
 
 from benchmarks.quality.accuracy import Count, Held, all_shown, completed, counted, matched
 from benchmarks.quality.held_out import held_out
-from benchmarks.quality.kept import Kept
+from benchmarks.quality.kept import ANSWERS, Kept
 from carl.config import SynthesisConfig
 from carl.console.progress import Progress
-from carl.errors import CarlError
 from carl.methods.code import CodeConfig
 from carl.program import RewardProgram
 from carl.runs.pipeline import Pipeline
@@ -21,13 +20,16 @@ PROPOSERS: dict[str, tuple[str, ...]] = {"model": ("model",), "induction": ("ind
 
 
 def accepted(task: Task, proposer: str, directory: Path, progress: Progress) -> dict[str, Any]:
-    """The program that a run of the stages before training accepts, as JSON, or why there is none."""
+    """The program that a run of the stages before training accepts, as JSON, or why there is none.
+
+    Raises CarlError for what passes: a process that was ended, a server that is down.
+    """
     try:
         synthesis = SynthesisConfig(proposers=PROPOSERS[proposer])
         config = CodeConfig(task=task.name, run_dir=directory / f"{task.name}-{proposer}", synthesis=synthesis)
         pipeline = Pipeline(config, progress)
         pipeline.run(("collect", "synthesize", "verify"))
-    except CarlError as error:
+    except ANSWERS as error:
         return {"why": str(error)}
     program = RewardProgram.load(pipeline.dir / "program.json")
     return {"program": program.to_json(), "seconds": round(sum(pipeline.dir.seconds.values()), 1)}

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.accuracy import Judged, judged
+from benchmarks.quality.accuracy import Held, Judged, judged
 from benchmarks.quality.held_out import held_out
-from benchmarks.quality.kept import Kept
+from benchmarks.quality.kept import Kept, check_fault
 from benchmarks.zoo import PLANS, Named, bad_programs, good_programs
 from carl.cluster.session import ray_running
 from carl.config import VerifyConfig
@@ -50,10 +50,12 @@ def _in_memory(episodes: Iterable[Trajectory]) -> Iterable[Trajectory]:
 
 
 def rejected_by(named: Named, sets: Sets, config: VerifyConfig) -> str:
-    """The check that the program fails first, empty if it is accepted."""
+    """The check that the program fails first, empty if it is accepted; raises BoxError for a fault of the machine."""
     for number, episodes in enumerate(sets):
         failed = verify(named.program, episodes, config).failed
         if failed:
+            for frame in failed[0].frames:
+                check_fault(frame.got)
             return ("held out: " if number else "") + failed[0].name
     return ""
 
@@ -104,37 +106,38 @@ def _words(row: Mapping[str, Any]) -> str:
 
 
 def _of_task(task: str, directory: Path, kept: Kept, progress: Progress) -> list[dict[str, Any]]:
+    """Every program of a task with the oracle's label and the gate's verdict, which are kept apart: labels stay as they
+    are where rules change."""
     goods = good_programs(task)
     programs = [(named, True) for named in goods] + [(named, False) for named in bad_programs(task)]
-    keys = [f"zoo/{task}/{named.kind}/{named.name}/{named.program.id}" for named, _ in programs]
-    if any(key not in kept.found for key in keys):
-        held = held_out(get_task(task))
-        sets, config = evidence(task, directory, progress)
-
-        def measure(named: Named) -> dict[str, Any]:
-            return {
-                **asdict(judged(named.program, named.events, held)),
-                "rejected": rejected_by(named, sets, config),
-            }
-
+    keys = [f"{task}/{named.kind}/{named.name}/{named.program.id}" for named, _ in programs]
+    todo = [(f"label/{key}", _label, named) for key, (named, _) in zip(keys, programs, strict=True)]
+    todo += [(f"gate/{key}", _verdict, named) for key, (named, _) in zip(keys, programs, strict=True)]
+    if any(key not in kept.found for key, _, _ in todo):
+        before = held_out(get_task(task)), *evidence(task, directory, progress)
         with ThreadPoolExecutor(CORES) as pool:
-            waiting = [
-                pool.submit(kept.get, key, partial(measure, named))
-                for key, (named, _) in zip(keys, programs, strict=True)
-            ]
+            waiting = [pool.submit(kept.get, key, partial(measure, named, *before)) for key, measure, named in todo]
             for number, one in enumerate(waiting):
                 one.result()
                 progress(f"judging programs of {task}", number + 1, len(waiting))
-    original = kept.found[keys[0]]
-    unlike = Judged(original["accuracy"], original["early"], original["paid"])
+    original = Judged(**kept.found[f"label/{keys[0]}"])
     return [
         {
             "task": task,
             "kind": named.kind,
             "name": named.name,
             "known_good": good,
-            **kept.found[key],
-            "bad": bad(kept.found[key], unlike),
+            **(label := kept.found[f"label/{key}"]),
+            "rejected": kept.found[f"gate/{key}"],
+            "bad": bad(label, original),
         }
         for key, (named, good) in zip(keys, programs, strict=True)
     ]
+
+
+def _label(named: Named, held: Held, *_: Any) -> dict[str, Any]:
+    return asdict(judged(named.program, named.events, held))
+
+
+def _verdict(named: Named, _: Held, sets: Sets, config: VerifyConfig) -> str:
+    return rejected_by(named, sets, config)

@@ -70,15 +70,18 @@ class Mixed:
 
     Attributes:
         steps: after which an episode is cut.
+        with_events: record the task's oracle events as well, for measuring only.
     """
 
     steps: int
+    with_events: bool = False
 
     def __call__(self, task: Task, env: Environment, seed: int) -> Trajectory:
         """Play the episode of ``seed``; raises TaskError, Unobtainable if the task has no expert."""
         if task.expert is None:
             raise Unobtainable("the task brings demonstrations and no expert that could be led astray")
-        return filmed(task, env, seed, partial(_half_trained, task, seed), "mixed", self.steps)
+        player = partial(_half_trained, task, seed)
+        return filmed(task, env, seed, player, "mixed", self.steps, self.with_events)
 
 
 def _half_trained(task: Task, seed: int, env: Environment) -> Actor:
