@@ -14,7 +14,8 @@ ANSWERS = (ProgramError, TaskError)
 (processes, memory, disks, servers) passes, and is measured again."""
 
 OF_THE_MACHINE = ("(signal 9)", "which it mostly waited")
-"""In the reason of an abstain: the kernel ended the process for want of memory, or others kept it from running. A program
+"""In the reason of an abstain: the kernel ended the process for want of memory, or others kept it from running. A
+program
 ends its own otherwise: by its limits of memory and processor time."""
 
 
