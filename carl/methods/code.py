@@ -48,7 +48,7 @@ from carl.methods.proposing import (
     nothing_found,
     proposers_of,
 )
-from carl.methods.recorded import Episodes, check_sound, made, recorded
+from carl.methods.recorded import Episodes, check_sound, dealt, made, recorded
 from carl.methods.watching import watch
 from carl.program import RewardProgram, SubTask
 from carl.rewards.latch import PROGRESS
@@ -98,14 +98,14 @@ def collect(work: Work[CodeConfig]) -> None:
 
 
 def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
-    """Episodes by their kind: those to search with, or the n-th held-out ones. Raises TaskError if no program can be
-    judged on them."""
+    """Episodes by their kind: those to search with, or the n-th held-out ones, and the part of those ``beside`` that
+    belongs to them. Raises TaskError if no program can be judged on them."""
     collect, verify = work.config.collect, work.config.verify
     plan = collect.model_copy(update={"randoms": max(collect.random_episodes, verify.min_randoms)})
     there = replace(work, directory=work.recordings or work.directory)
     episodes = recorded(there, plan, work.config.synthesis.pairs, held_out)
     check_sound(work.task, episodes, verify)
-    return {**episodes, **work.beside}
+    return {**episodes, **{kind: dealt(beside, held_out) for kind, beside in work.beside.items()}}
 
 
 def synthesize(work: Work[CodeConfig]) -> None:

@@ -39,7 +39,7 @@ class Work(Generic[Config]):
         progress: receives the progress of the stage.
         evaluator: gives the processes that evaluate policies; they start at the first call and serve all stages.
         recordings: the directory of the run whose recorded episodes count, where that is another.
-        beside: further episodes to judge by, by their kind.
+        beside: further episodes by their kind: one part to search with, the others to judge by.
     """
 
     task: Task

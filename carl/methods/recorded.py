@@ -129,6 +129,22 @@ def _share_of_experts(task: Task, plan: CollectConfig, fewest: int, held_out: bo
     return min(plan.expert_episodes, half), half if held_out else 0
 
 
+def dealt(episodes: Iterable[Trajectory], held_out: int) -> list[Trajectory]:
+    """Those of ``episodes`` to search with (``held_out`` 0), or to judge by with the n-th held-out ones, n from 1.
+
+    Each seed, in the order in which they come, belongs to one set: every second one to the search, every second one of
+    the rest to the first held-out set, and so on. So no program is judged on an episode that it was found with, however
+    many sets refuse one.
+    """
+    places: dict[int, int] = {}
+    return [one for one in episodes if _set_of(places.setdefault(one.seed, len(places) + 1)) == held_out]
+
+
+def _set_of(place: int) -> int:
+    """How often 2 divides the place, from 1."""
+    return (place & -place).bit_length() - 1
+
+
 def check_sound(task: Task, episodes: Episodes, config: VerifyConfig) -> None:
     """Raise TaskError, which names the episodes and says what to do, if no program can be judged on ``episodes``."""
     from carl.verification.soundness import sound

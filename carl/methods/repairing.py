@@ -28,8 +28,8 @@ class Repairs:
     """Searches for programs, one after the other, each in a folder of its own.
 
     A search is what `carl synthesize` does, with the run's settings and its recorded episodes, and with the policy's
-    beside them, which the gate judges too; its budget is that of ``synthesis``. It has its own process, and its own Ray
-    where it needs one, since the training holds the CPUs of the run's.
+    beside them, half of which are held out from it for the verdict; its budget is that of ``synthesis``. It has its own
+    process, and its own Ray where it needs one, since the training holds the CPUs of the run's.
     """
 
     def __init__(self, work: Work[Any], arm: str) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from carl.episodes.missing import Missing
 from carl.episodes.record import Recorder, by, record
-from carl.episodes.trajectory import TrajectoryStore
+from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
 from carl.methods.code import CodeConfig
 from carl.methods.method import Work
-from carl.methods.recorded import check_sound, made, recorded
+from carl.methods.recorded import check_sound, dealt, made, recorded
 from carl.task import Task
 from carl.tasks import get_task
 from carl.verification import Evidence
@@ -89,3 +89,12 @@ def test_episodes_that_cannot_judge_end_the_run_with_their_seeds(tmp_path: Path)
     blank = replace(experts[2], frames=np.zeros_like(experts[2].frames))
     with pytest.raises(TaskError, match=rf"task 'DoorKey-5x5': all frames are alike .* of seeds {blank.seed}:"):
         check_sound(DOOR, {**found, Evidence.EXPERTS: [*experts[:2], blank, *experts[3:]]}, what.config.verify)
+
+
+def test_an_episode_beside_is_searched_with_or_judged_by_in_one_set() -> None:
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    seeds = [9, 4, 7, 1, 4, 3, 6, 5, 2]
+    films = [Trajectory(frames, np.zeros(1), np.zeros(1), False, True, False, seed, "policy") for seed in seeds]
+    sets = [[one.seed for one in dealt(films, number)] for number in range(5)]
+    assert sets == [[9, 7, 3, 5], [4, 4, 6], [1], [2], []]
+    assert [one.seed for one in dealt(films[:7], 0)] == [9, 7, 3], "further ones change nothing about those before"

@@ -33,21 +33,22 @@ def work_in(folder: Path, task: str = "tests.fakes.corridor:CORRIDOR") -> Work[C
 
 def test_it_searches_with_the_runs_episodes_and_the_policys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, folder = tmp_path / "run", tmp_path / "run/training/code/repair-1"
-    TrajectoryStore(folder / "trajectories/policy").write([FILM])
+    TrajectoryStore(folder / "trajectories/policy").write([FILM, replace(FILM, seed=8)])
     asked = []
 
     def found(work: Work[CodeConfig]) -> None:
         monkeypatch.setattr("carl.methods.code.recorded", lambda there, *_: {Evidence.EXPERTS: there.directory})
-        asked.append((work.directory, _episodes(work)))
+        asked.append((work.directory, _episodes(work), _episodes(work, held_out=1)))
 
     monkeypatch.setattr("carl.methods.code.check_sound", lambda *_: None)
     monkeypatch.setattr("carl.methods.code.synthesize", found)
     monkeypatch.setattr("carl.cluster.session._start", lambda: None)
     monkeypatch.setattr("sys.stdin", StringIO(work_in(run).config.model_dump_json()))
     assert main(str(run), str(folder)) == 0
-    ((directory, episodes),) = asked
+    ((directory, episodes, held_out),) = asked
     assert (directory, episodes[Evidence.EXPERTS]) == (folder, run)
     assert [film.seed for film in episodes[Evidence.POLICY]] == [7]
+    assert [film.seed for film in held_out[Evidence.POLICY]] == [8], "the verdict is on others"
 
 
 def test_what_goes_wrong_is_one_sentence(
