@@ -16,7 +16,8 @@ zoo        good programs, their harmless variants, bad programs and mutants (``z
            random play more than 2 % of the return for sub-tasks that are not done.
 hack       a program that can be hacked: rejected, noticed, repaired (``hacked.py``).
 induction  programs without a model (``induction.py``).
-success    ``carl run`` with a task's defaults, three seeds.
+success    ``carl run`` with a task's defaults, three seeds; beside it the better of the two sparse arms of each run.
+steps      environment steps until success 0.95 on induction's program over those on the model's (``quality/steps.py``).
 verify     seconds of verification over those of before (``verification.py``).
 
 Results are kept as they come: stop it anywhere, and the same command goes on. To measure anew, name another
@@ -46,7 +47,7 @@ from carl.console.progress import Progress
 from carl.runs.result import versions
 from carl.tasks import BUILT_IN
 
-PARTS = ("precision", "zoo", "hack", "induction", "success", "verify")
+PARTS = ("precision", "zoo", "hack", "induction", "success", "steps", "verify")
 WITH_ORACLE = tuple(task.name for task in BUILT_IN if task.oracle is not None)
 
 
@@ -54,11 +55,16 @@ def main(
     parts: Annotated[str, typer.Option(help="Which, separated by commas.")] = ",".join(PARTS),
     tasks: Annotated[str, typer.Option(help="Which, separated by commas; each part has its own by default.")] = "",
     proposers: Annotated[str, typer.Option(help="Of the part precision.")] = "model,induction",
-    seeds: Annotated[int, typer.Option(help="Runs of each task in the part success.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of each task in the parts success and steps.")] = 3,
     directory: Annotated[Path, typer.Option(help="Where runs and results are kept.")] = Path("runs/reward_quality"),
 ) -> None:
     """Measure, end with one JSON line."""
-    measures = {**MEASURES, "success": partial(_success, seeds), "precision": partial(_precision, proposers.split(","))}
+    measures = {
+        **MEASURES,
+        "success": partial(_success, seeds),
+        "steps": partial(_steps, seeds),
+        "precision": partial(_precision, proposers.split(",")),
+    }
     chosen = tuple(tasks.split(",")) if tasks else None
     with bars() as progress:
         asked = Asked(chosen, directory, Kept(directory / "results.json"), progress)
@@ -90,6 +96,12 @@ def _zoo(asked: Asked) -> dict[str, Any]:
 
 def _success(seeds: int, asked: Asked) -> dict[str, Any]:
     return success(asked.tasks or SUCCESS_TASKS, seeds, asked.directory, asked.kept, asked.progress)
+
+
+def _steps(seeds: int, asked: Asked) -> dict[str, Any]:
+    from benchmarks.quality.steps import STEPS_TASKS, steps
+
+    return steps(asked.tasks or STEPS_TASKS, seeds, asked.directory, asked.kept, asked.progress)
 
 
 def _induction(asked: Asked) -> dict[str, Any]:
@@ -133,6 +145,8 @@ def headline(found: dict[str, Any]) -> dict[str, Any]:
         **{f"hack.{name}": hack.get(name) for name in ("rejected", "alarm_at", "repaired_success")},
         **{key: value for key, value in found.get("induction", {}).items() if key.startswith("induction.")},
         **{f"success.{task}": one["mean"] for task, one in found.get("success", {}).items()},
+        **{f"sparse.{task}": one["sparse"] for task, one in found.get("success", {}).items()},
+        **{f"steps.{task}": one["induction_over_model"] for task, one in found.get("steps", {}).items()},
         "verify_over_before": found.get("verify", {}).get("verify_over_before"),
     }
 

@@ -16,6 +16,7 @@ from benchmarks.quality.accuracy import Count, completed, counted, in_order, jud
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept, check_fault
 from benchmarks.quality.precision import measured, precision
+from benchmarks.quality.steps import steps
 from carl.config import VerifyConfig
 from carl.console.progress import silent
 from carl.episodes.trajectory import Trajectory
@@ -143,8 +144,8 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
             "induction.Unlock.seconds": [20.0],
         },
         "verification.py": {"verify_over_before": 0.4},
-        "success/Unlock/0": {"success_rate": 0.9},
-        "success/Unlock/1": {"success_rate": 1.0},
+        "success/Unlock/0": {"success_rate": 0.9, "arms": {"sparse": 0.5, "sparse+progress": 0.25}},
+        "success/Unlock/1": {"success_rate": 1.0, "arms": {"sparse": 0.1, "sparse+progress": 0.0}},
     }.items():
         kept.get(key, lambda value=value: value)
     app = Typer()
@@ -178,6 +179,7 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
         "induction.Unlock.verified": 5,
         "induction.Unlock.seconds": [20.0],
         "success.Unlock": 0.95,
+        "sparse.Unlock": 0.3,
         "verify_over_before": 0.4,
     }
 
@@ -207,6 +209,27 @@ def test_a_search_that_a_full_disk_ended_is_made_again(tmp_path: Path, monkeypat
     with pytest.raises(StoreError):
         precision(["Unlock"], ["model"], tmp_path, kept, silent)
     assert precision(["Unlock"], ["model"], tmp_path, kept, silent)["without_program"] == ["Unlock/model"]
+
+
+def test_steps_are_compared_by_their_means_where_both_programs_were_found(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "results.json")
+    ours, theirs = (zoo.good_programs("Unlock")[k].program for k in (0, 1))
+    for key, value in {
+        "program/Unlock/model": {"program": theirs.to_json()},
+        "program/Unlock/induction": {"program": ours.to_json()},
+        f"steps/Unlock/{theirs.id}/0": {"steps": 10_000, "reached": True},
+        f"steps/Unlock/{theirs.id}/1": {"steps": 30_000, "reached": True},
+        f"steps/Unlock/{ours.id}/0": {"steps": 20_000, "reached": True},
+        f"steps/Unlock/{ours.id}/1": {"steps": 30_000, "reached": False},
+        "program/DoorKey-6x6/model": {"program": theirs.to_json()},
+        "program/DoorKey-6x6/induction": {"why": "success cannot be seen"},
+    }.items():
+        kept.get(key, lambda value=value: value)
+    found = steps(("Unlock", "DoorKey-6x6"), 2, tmp_path, kept, silent)
+    assert found["Unlock"]["induction_over_model"] == 1.25
+    assert found["Unlock"]["induction"]["never"] == [1]
+    assert found["DoorKey-6x6"]["why"] == {"induction": "success cannot be seen"}
+    assert reward_quality.headline({"steps": found})["steps.DoorKey-6x6"] is None
 
 
 def test_a_script_that_fails_does_not_cost_the_other_parts(tmp_path: Path) -> None:
