@@ -84,13 +84,6 @@ class CodeConfig(RunConfig):
             )
         return self
 
-    @model_validator(mode="after")
-    def approval_before_repair(self) -> Self:
-        """Raise ValueError if a repair would train on a program that nobody approved."""
-        if self.watch.repair and self.verify.require_approval:
-            raise ValueError("watch.repair trains on what it finds, and verify.require_approval forbids that: drop one")
-        return self
-
 
 def collect(work: Work[CodeConfig]) -> None:
     """Record the episodes that synthesis is judged on; raises TaskError if nothing can be judged on them."""

@@ -1,18 +1,24 @@
 """What is done about a program that is not to be trusted: it pays less, and another one is searched for."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from carl.artefacts import PROGRAM
 from carl.config import VerifyConfig, WatchConfig
 from carl.episodes.trajectory import Trajectory
+from carl.errors import ProgramError
 from carl.program import RewardProgram, approved
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
 from carl.rewards.weighted import Weighted
 from carl.training.watched import MAX_REPAIRS
+
+WAITS = "waits for approval"
+"""The state of a repair whose program pays once somebody approved it."""
 
 WEIGHTS = (0.5, 0.25, 0.0)
 """What a program still pays after it was distrusted once, twice, and three times; the rest is the environment's own."""
@@ -32,6 +38,9 @@ class Repairs(Protocol):
 
     def result(self) -> tuple[RewardProgram | None, str] | None:
         """None while it goes on; then its program, or None and why there is none."""
+
+    def folder(self, number: int) -> Path:
+        """Where search ``number`` works, and leaves its program."""
 
     def close(self) -> None:
         """End a search that goes on; harmless when called twice."""
@@ -59,6 +68,22 @@ class Watching:
     repairs: Repairs | None = None
 
 
+class Waiting:
+    """A program in a file that waits for somebody's approval."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen = path, 0
+
+    def approved(self) -> RewardProgram | None:
+        """The program there once somebody approved it as it is; read only where the file is another than before."""
+        with suppress(OSError, ProgramError):  # deleted, or edited by hand into something else: nobody approved that
+            if (changed := self._path.stat().st_mtime_ns) != self._seen:
+                self._seen = changed
+                program = RewardProgram.load(self._path)
+                return program if program.approval else None
+        return None
+
+
 class Answers:
     """The answers to alarms in one training."""
 
@@ -66,6 +91,14 @@ class Answers:
         self._watching, self._arm = watching, watching.folder.name
         self._repairs = watching.repairs if watching.settings.repair else None
         self._last = 0
+        self._waiting: Waiting | None = None
+
+    def go_on(self, looks: Sequence[Mapping[str, Any]]) -> None:
+        """Wait again, after a stop, for the approval that the records ``looks`` say was waited for."""
+        repairs = [one["repair"] for one in looks if one.get("repair")]
+        if self._repairs and repairs and repairs[-1]["state"] == WAITS:
+            self._last = int(repairs[-1]["number"])
+            self._waiting = Waiting(self._repairs.folder(self._last) / PROGRAM)
 
     def lower(self, reward: ProgramReward, weight: float, env_steps: int) -> Weighted | None:
         """The program with less weight.
@@ -82,7 +115,7 @@ class Answers:
 
     def search(self, films: Sequence[Trajectory]) -> dict[str, Any] | None:
         """Begin a search for another program, unless one goes on or there were enough; returns its record."""
-        if self._repairs is None or self._repairs.running or not films or self._last >= MAX_REPAIRS:
+        if self._repairs is None or self._repairs.running or self._waiting or not films or self._last >= MAX_REPAIRS:
             return None
         self._last = self._repairs.begin(films)
         _log.warning("%s: another program is searched for while training goes on (repair %d)", self._arm, self._last)
@@ -94,24 +127,45 @@ class Answers:
         """The reward of the program that a search found, or None, and its record; None while nothing has ended.
 
         A program that is not ``needed``, as the policy solves the task by now, does not pay: what it shows would be
-        news to the policy. Nor does one that somebody has to approve first.
+        news to the policy. One that somebody has to approve pays once that is done.
         """
+        if self._waiting is not None:
+            program = self._waiting.approved()
+            return self._pays(program, reward, needed) if program else None
         result = self._repairs.result() if self._repairs else None
-        if result is None:
+        if self._repairs is None or result is None:
             return None
         program, why = result
-        if program is not None and not needed:
+        if program is None or program.id == reward.program.id:
+            why = why or "the search found the same program again"
+            _log.warning("%s: repair %d found no other program: %s", self._arm, self._last, why)
+            return None, self._record("nothing found", why=why)
+        if not approved(program, self._watching.verify):
+            return None, self._wait(program, self._repairs.folder(self._last))
+        return self._pays(program, reward, needed)
+
+    def _pays(
+        self, program: RewardProgram, reward: ProgramReward, needed: bool
+    ) -> tuple[ProgramReward | None, dict[str, Any]]:
+        self._waiting = None
+        if not needed:
             _log.warning("%s: repair %d found a program that is not needed any more", self._arm, self._last)
-            return None, {"number": self._last, "state": "not needed any more", "why": f"it found {program.id}"}
-        if program is not None and not approved(program, self._watching.verify):
-            why = f"nobody has approved the program {program.id}, as verify.require_approval asks for"
-            program = None
-        if program is not None and program.id != reward.program.id:
-            _log.warning("%s: repair %d found the program %s, which pays now", self._arm, self._last, program.id)
-            return replace(reward, program=program), {"number": self._last, "state": "found", "program": program.id}
-        why = why or "the search found the same program again"
-        _log.warning("%s: repair %d found no other program: %s", self._arm, self._last, why)
-        return None, {"number": self._last, "state": "nothing found", "why": why}
+            return None, self._record("not needed any more", why=f"it found {program.id}")
+        _log.warning("%s: repair %d found the program %s, which pays now", self._arm, self._last, program.id)
+        return replace(reward, program=program), self._record("found", program=program.id)
+
+    def _wait(self, program: RewardProgram, folder: Path) -> dict[str, Any]:
+        """Have the program wait for somebody's approval; returns its record."""
+        self._waiting = Waiting(folder / PROGRAM)
+        why = (
+            f"it found {program.id}; read it with `carl program show {folder}` and approve it with "
+            f"`carl program approve {folder}`, and it pays from the next iteration on"
+        )
+        _log.warning("%s: repair %d waits for approval: %s", self._arm, self._last, why)
+        return self._record(WAITS, why=why)
+
+    def _record(self, state: str, **more: str) -> dict[str, Any]:
+        return {"number": self._last, "state": state, **more}
 
     def close(self) -> None:
         """End what goes on."""

@@ -120,6 +120,7 @@ class Watch:
             self._began, self._point = True, iteration.point
             kept = [one for one in looks(self._path) if one["iterations"] < iteration.number]
             truncate(self._path, len(kept))
+            self._answers.go_on(kept)
         if program != self._program:
             self._program = program
             self._forget()

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from carl.artefacts import PROGRAM
-from carl.config import VerifyConfig, WatchConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ProgramError
 from carl.methods import Work, repairing
@@ -83,11 +81,6 @@ def test_a_search_runs_beside_and_its_end_is_noticed(tmp_path: Path) -> None:
     repairs.close()
     assert process is not None
     assert process.poll() is not None
-
-
-def test_a_repair_that_nobody_approves_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"watch\.repair trains on what it finds"):
-        CodeConfig(task="x", watch=WatchConfig(repair=True), verify=VerifyConfig(require_approval=True))
 
 
 def test_it_is_told_apart_from_a_program_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

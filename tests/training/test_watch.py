@@ -12,6 +12,7 @@ from carl.artefacts import WATCH, WATCHED
 from carl.config import EvaluationConfig, TrainConfig, VerifyConfig, WatchConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.program import RewardProgram, SubTask
+from carl.provenance import Approval, Provenance
 from carl.rewards.latch import PROGRESS
 from carl.rewards.mix import Mix
 from carl.rewards.program import ProgramReward
@@ -170,7 +171,8 @@ def test_a_timer_loses_its_weight_while_training_goes_on_and_a_stop_changes_noth
 class Searching:
     """Stands in for the searches: each ends when it is told to, with what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Path | None = None) -> None:
+        self.where = where
         self.begun: list[int] = []
         self.running, self.answer = False, None
 
@@ -183,6 +185,10 @@ class Searching:
         answer, self.answer = self.answer, None
         self.running = self.running and answer is None
         return answer
+
+    def folder(self, _: int) -> Path:
+        assert self.where is not None
+        return self.where
 
     def close(self) -> None:
         self.running = False
@@ -221,14 +227,28 @@ def test_a_repair_is_begun_at_an_alarm_and_swapped_in_when_it_is_found(tmp_path:
     assert not searching.running
 
 
-def test_a_repair_that_nobody_approved_is_not_swapped_in(tmp_path: Path) -> None:
-    searching, strict = Searching(), VerifyConfig(require_approval=True)
-    config = WatchConfig(every=4, repair=True)
-    watch = Watch(Watching(tmp_path / "code", 10_000, 0.0, 5, config, strict, repairs=searching))
-    run = Training_()
+def test_a_repair_pays_once_it_is_approved_also_after_a_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    strict = VerifyConfig(require_approval=True)
+    config = WatchConfig(every=4, repair=True, anneal=False)
+    run, searching = Training_(), Searching(tmp_path)
+    what = Watching(tmp_path / "code", 10_000, 0.0, 5, config, strict, repairs=searching)
+    watch = Watch(what)
     watch.after(run.next())
+    (tmp_path / "program.json").write_text(SOUND.program.to_json())
     searching.answer = SOUND.program, ""
     assert watch.after(run.next()) is None
-    (repair,) = [look["repair"] for look in looks(tmp_path / "code") if (look["repair"] or {}).get("why")]
-    assert repair["state"] == "nothing found"
-    assert repair["why"] == f"nobody has approved the program {SOUND.id}, as verify.require_approval asks for"
+    (said,) = [line for line in sentences("code", summed(looks(tmp_path / "code"))) if "repair" in line]
+    assert said == (
+        f"code: repair 1: waits for approval: it found {SOUND.id}; read it with `carl program show {tmp_path}` and "
+        f"approve it with `carl program approve {tmp_path}`, and it pays from the next iteration on"
+    )
+    assert f"`carl program approve {tmp_path}`" in caplog.text
+    assert not any(watch.after(run.next()) for _ in range(3))
+    assert len(searching.begun) == 1, "nothing else is searched for meanwhile"
+    watch = Watch(what)
+    assert watch.after(run.next()) is None
+    approval = Approval(by="Ada", at="2026-01-02T03:04:05+00:00", program=SOUND.id, verdict="")
+    read = SOUND.program.model_copy(update={"provenance": Provenance(approvals=(approval,))})
+    (tmp_path / "program.json").write_text(read.to_json())
+    assert watch.after(run.next()) == Anew(ProgramReward(read))
+    assert looks(tmp_path / "code")[-1]["repair"] == {"number": 1, "state": "found", "program": SOUND.id}
