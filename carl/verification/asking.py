@@ -45,15 +45,10 @@ class Asking:
 
     @property
     def cost(self) -> tuple[float, ...]:
-        """Processor seconds of each sub-task for a frame that explain best, by non-negative least squares (C. L. Lawson
-        and R. J. Hanson 1974), what questions about several of them took; 0 for one that was not asked about."""
-        from scipy.optimize import nnls
-
+        """Processor seconds of each sub-task for a frame that explain best what questions about several of them took;
+        0 for one that was not asked about. None is negative."""
         rows = [row for row, seconds in enumerate(self._seconds) if seconds > 0]
-        if not rows:
-            return ()
-        costs, _ = nnls(np.array(self._counts, dtype=float)[rows], np.array(self._seconds)[rows])
-        return tuple(costs.tolist())
+        return fitted(np.array(self._counts, dtype=float)[rows], np.array(self._seconds)[rows]) if rows else ()
 
     def put(
         self, boxes: Sequence[Box], slots: Sequence[int], steps: Sequence[int], tasks: Slots
@@ -86,3 +81,19 @@ class Asking:
             self._counts.append(np.bincount(tasks[rows], minlength=self._subtasks))
             self._seconds.append(judgement.seconds)
         return answers
+
+
+def fitted(counts: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[float, ...]:
+    """What each of K things takes, if ``counts`` (``[M, K]``) of them took ``seconds`` (``[M]``), by least squares.
+
+    The most negative one is 0, and the rest fitted again, until none is. scipy's ``nnls`` finds the very minimum, but
+    its import takes as long as a verification.
+    """
+    costs, kept = np.zeros(counts.shape[1]), np.flatnonzero(counts.any(axis=0))
+    while kept.size:
+        fit = np.linalg.lstsq(counts[:, kept], seconds)[0]
+        if (fit >= 0).all():
+            costs[kept] = fit
+            break
+        kept = np.delete(kept, fit.argmin())
+    return tuple(costs.tolist())

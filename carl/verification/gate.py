@@ -6,7 +6,7 @@ abstains.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,7 +139,7 @@ def _passed(checks: Iterable[Check]) -> bool:
 
 @dataclass(frozen=True)
 class _Replays:
-    """A program at work on episodes, in two boxes that are started when they are first needed.
+    """A program at work on episodes, in two boxes that start while the first episodes are looked at.
 
     Each answers half of the questions, and some of the other's again.
     """
@@ -157,6 +157,7 @@ class _Replays:
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
         for batch in _batches(trajectories):
+            _ = self._starting
             self.soundness.add(kind, batch)
             if not self.soundness.one_size:
                 return episodes
@@ -186,8 +187,20 @@ class _Replays:
         return self.stack.enter_context(threads(BOXES))
 
     @cached_property
+    def _starting(self) -> list[Future[Box]]:
+        starting = [self._pool.submit(Box, self.program, self.limits) for _ in range(BOXES)]
+        for future in starting:
+            self.stack.callback(_close, future)
+        return starting
+
+    @cached_property
     def _boxes(self) -> list[Box]:
-        return [self.stack.enter_context(Box(self.program, self.limits)) for _ in range(BOXES)]
+        return [future.result() for future in self._starting]
+
+
+def _close(starting: Future[Box]) -> None:
+    if not starting.cancel() and starting.exception() is None:
+        starting.result().close()
 
 
 def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:

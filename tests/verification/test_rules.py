@@ -14,6 +14,7 @@ from carl.runs.resolve import by_default
 from carl.sandbox.box import Box
 from carl.tasks import get_task
 from carl.verification import Case, Check, Evidence, Gate, default_rules
+from carl.verification.asking import fitted
 from carl.verification.episode import Episode, Track
 from carl.verification.replay import Replay
 from carl.verification.rules_lasting import usual_actions
@@ -187,6 +188,20 @@ def test_what_a_sub_task_costs_is_told_from_questions_about_several():
         replay.run([box])
     for episode in replay.episodes():
         np.testing.assert_allclose(episode.cost, [0.001, 0.002, 0.004])
+
+
+def test_costs_are_fitted_without_a_negative_one():
+    from scipy.optimize import nnls
+
+    rng, changed = np.random.default_rng(0), 0
+    for _ in range(50):
+        counts = rng.integers(0, 9, (12, 4)).astype(float) * [1, 1, 1, 0]
+        seconds = counts @ [1e-5, 3e-4, 0.0, 0.0] + rng.uniform(0, 1e-3, 12)
+        costs = fitted(counts, seconds)
+        np.testing.assert_allclose(costs, nnls(counts, seconds)[0], atol=1e-9)
+        assert costs[3] == 0.0, "it was not asked about"
+        changed += bool((np.linalg.lstsq(counts, seconds)[0] < -1e-12).any())
+    assert changed > 5
 
 
 def test_a_box_says_what_processor_time_its_process_took():
