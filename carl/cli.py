@@ -73,14 +73,13 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
 
 
 def _found(directory: Path) -> str:
-    """Which program a search found, and how to read it."""
+    """Which program a search found, how to read it, and what the episodes that it was judged on leave open."""
     from carl.runs.programs.located import located
-    from carl.runs.words import whence
+    from carl.runs.words import named
 
-    program = located(str(directory)).program
-    origin = program.provenance.origin if program.provenance else ""
-    found = whence(program.id, {"origin": origin}) or f"The program is {program.id}."
-    return f"{found} `carl program show {directory}` prints it."
+    found = located(str(directory))
+    open_ = f"\n{found.report.left_open[:1].upper()}{found.report.left_open[1:]}." if found.report else ""
+    return f"{named(found.program, str(directory))}{open_}"
 
 
 def run_config(arguments: list[str], usage: str, stages: tuple[str, ...] | None = None) -> None:

@@ -43,6 +43,8 @@ def picture(glance: Glance) -> RenderableType:
             return summary(glance.result)
     head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
     parts: list[RenderableType] = [Text(plain(head), style="bold"), _stages(glance)]
+    if glance.program:
+        parts.append(Text(plain(glance.program)))
     if glance.asked:
         parts.append(Text(plain(asking(_model(glance.config), glance.asked))))
     if glance.arms:

@@ -8,12 +8,13 @@ from typing import Any
 
 from carl.artefacts import CONFIG, RESULT, STAGES, watched
 from carl.config import RunConfig
-from carl.errors import ConfigError, StoreError
+from carl.errors import ConfigError, ProgramError, StoreError
 from carl.methods.arms import arms_in
 from carl.runs.directory import config_of
 from carl.runs.files import Files
 from carl.runs.reader import Record, Run
 from carl.runs.stages import check_names
+from carl.runs.words import named
 from carl.training.watched import summed
 
 NEAR_S, FAR_S = 2.0, 10.0
@@ -60,7 +61,8 @@ class Glance:
         run: its directory, or the URI of its copy.
         config: its configuration.
         stages: by name whether a stage is done, the seconds it took, when it began if it runs, and how it failed.
-        subtasks: names of the program's sub-tasks, in their order; none if there is no program yet.
+        program: which program the run has and who made it, in a sentence; empty if it has none that can be used.
+        subtasks: names of its sub-tasks, in their order; none if there is no program yet.
         arms: those whose training has begun.
         asked: what all exchanges with the VLM so far cost, by the names of Usage, and the answers ``wanted``.
         result: what the run found; None before its end.
@@ -70,6 +72,7 @@ class Glance:
     run: str
     config: RunConfig
     stages: Mapping[str, Record]
+    program: str
     subtasks: tuple[str, ...]
     arms: Mapping[str, Trained]
     asked: Mapping[str, float]
@@ -121,12 +124,19 @@ def look(run: str) -> Glance:
         run=run,
         config=config,
         stages=read.stages,
+        program=_program(run, read),
         subtasks=read.subtasks,
         arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
         asked=read.asked,
         result=read.result if files.holds(RESULT) else None,
         changed=files.changed(watched(names)),
     )
+
+
+def _program(run: str, read: Run) -> str:
+    with suppress(ConfigError, ProgramError):  # the stage that needs it says what is wrong with it
+        return named(read.program, run) if read.program else ""
+    return ""
 
 
 def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:

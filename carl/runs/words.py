@@ -1,8 +1,11 @@
 """The figures that the report, the screens and a sweep's tables share."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from carl.program import RewardProgram
 
 
 def number(value: Any) -> float | None:
@@ -40,6 +43,13 @@ def whence(program: str, provenance: Mapping[str, Any]) -> str:
     approvals = [one for one in provenance.get("approvals") or () if one.get("program") == program]
     made += [f"approved by {one.get('by')}" for one in approvals[-1:]]
     return f"The program {program} is {', '.join(made)}." if made else ""
+
+
+def named(program: RewardProgram, run: str) -> str:
+    """Which program a ``run`` has, who made it, and how to read it."""
+    origin = program.provenance.origin if program.provenance else ""
+    found = whence(program.id, {"origin": origin}) or f"The program is {program.id}."
+    return f"{found} `carl program show {shlex.quote(run)}` prints it."
 
 
 def cached(hits: float, misses: float) -> float | None:

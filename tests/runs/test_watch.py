@@ -13,9 +13,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from carl.artefacts import STAGES
-from carl.cli import app
+from carl.cli import _found, app
 from carl.errors import ConfigError, StoreError, VlmError
 from carl.methods.code import CodeConfig
+from carl.program import RewardProgram, SubTask
+from carl.provenance import Provenance
 from carl.runs import directory as rundir
 from carl.runs import watch
 from carl.runs.directory import RunDirectory
@@ -209,6 +211,18 @@ def test_what_is_no_run_is_an_error(run: RunDirectory, tmp_path: Path) -> None:
     (run / STAGES).write_text("{")
     with pytest.raises(ConfigError, match=r"stages\.json is not what this carl wrote"):
         look(str(run.path))
+
+
+def test_the_program_is_named_and_what_the_episodes_leave_open(run: RunDirectory) -> None:
+    wait = SubTask(name="wait", code="def progress(frame, initial):\n    return 0.0\n")
+    program = RewardProgram(subtasks=(wait,), provenance=Provenance(origin="hand"))
+    (run / "program.json").write_text(program.to_json())
+    named = f"The program {program.id} is by hand. `carl program show '{run.path}'` prints it."
+    assert named in shown(run.path)
+    assert _found(run.path) == named, "it was not judged yet"
+    report = {"program_id": program.id, "accepted": True, "checks": [], "episodes": {"expert": 2}, "frames": 9}
+    run.write("verification.json", report | {"seconds": 1.0})
+    assert "At 95 %, these episodes cannot exclude a fault in 77.6 % of the seeds (2 expert" in _found(run.path)
 
 
 def test_names_are_shown_as_they_are(run: RunDirectory) -> None:

@@ -122,12 +122,12 @@ def _reached(one: Outcome) -> str:
 
 def _compared(code: Outcome, best: Outcome) -> str:
     name, own = arm_of(best.arm).words, arm_of(code.arm).words
-    if best.rate.share >= code.rate.share:
-        well = "as well" if best.rate.share == code.rate.share else "better"
-        return f"So the {name} does {well} here: the final success rate shows no gain from the {own}."
-    if best.rate.interval[1] >= code.rate.interval[0]:
-        return f"The intervals of the {own} and the {name} overlap: the difference may be chance."
-    return "The intervals are apart, for one training run each."
+    if best.rate.interval[0] > code.rate.interval[1]:
+        return f"So the {name} does better here: the intervals are apart, for one training run each."
+    if code.rate.interval[0] > best.rate.interval[1]:
+        return "The intervals are apart, for one training run each."
+    gain = f", and the final success rate shows no gain from the {own}" if best.rate.share >= code.rate.share else ""
+    return f"The intervals of the {own} and the {name} overlap: which does better cannot be told{gain}."
 
 
 def _without_code(baselines: Sequence[Outcome]) -> str:

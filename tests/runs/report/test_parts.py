@@ -84,7 +84,11 @@ def test_overlapping_intervals_and_other_numbers_of_steps_are_admitted() -> None
     same = verdict(code, [Outcome("sparse", Rate(0.2, 200), 1010)], weighed=False)
     assert "At the same number of steps the sparse reward without progress in it reaches 20" in same
     assert "The intervals are apart" in same
-    assert "does as well" in verdict(code, [Outcome("sparse", Rate(0.97, 200), 1000)], weighed=False)
+    ahead = verdict(code, [Outcome("sparse", Rate(0.98, 200), 1000)], weighed=False)
+    assert ahead.endswith(
+        "which does better cannot be told, and the final success rate shows no gain from the code reward."
+    )
+    assert "does better here" in verdict(Outcome("code", Rate(0.2, 200), 1000), [sparse], weighed=False)
 
 
 def test_both_ways_of_acting_are_at_the_head() -> None:

@@ -240,7 +240,10 @@ def test_a_file_that_is_a_folder_is_named(run: Path) -> None:
 def test_baseline_that_does_better_is_said_beside_the_result(run: Path) -> None:
     arms = {"code": {"greedy": evaluation(180)}, "sparse": {"greedy": evaluation(190)}}
     edit(run / "result.json", evaluation={"arms": arms})
-    assert "does better here: the final success rate shows no gain" in read(run).text
+    assert "cannot be told, and the final success rate shows no gain" in read(run).text
+    arms["code"] = {"greedy": evaluation(150)}
+    edit(run / "result.json", evaluation={"arms": arms})
+    assert "does better here: the intervals are apart" in read(run).text
 
 
 def test_headline_mode_is_what_the_verdict_reports(run: Path) -> None:
