@@ -2,8 +2,9 @@
 
 Episodes are recorded first: those of the search, as many as are asked for, and held-out ones, as many as a run has. The
 seconds are those of the search and the gate on both. Every search prints a line when it ends and, with ``--kept``, is
-added to a file; what that file has is not searched again. The last line is JSON with the keys
-``induction.<task>.verified`` (of how many seeds) and ``induction.<task>.seconds`` (of each).
+added to a file; what that file has is not searched again, nor are episodes recorded again that ``--episodes`` keeps.
+The last line is JSON with the keys ``induction.<task>.verified`` (of how many seeds), ``induction.<task>.seconds`` and
+``induction.<task>.cpu_seconds`` (of each; those of the boxes are included).
 
     python -m benchmarks.induction DoorKey-6x6 environments:TAXI --seeds 5 --experts 10
     python -m benchmarks.induction --bound
@@ -17,12 +18,15 @@ import resource
 import sys
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import typer
 
 from carl.cameras import Shrunk
@@ -43,7 +47,8 @@ from carl.task import Task
 from carl.tasks import get_task
 from carl.tasks.minigrid import TASKS
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 MORE = {"UnlockPickup": 40}
 """Tasks that are given more experts than others at least, and how many."""
 
@@ -56,7 +61,18 @@ def frozen_lake() -> Task:
     return Task("FrozenLake8x8", "Cross the ice to the gift.", make, expert=planner, camera=Shrunk(128))
 
 
-OTHERS = ("FrozenLake8x8", "environments:CLIFF_WALKING", "environments:TAXI", "MountainCarContinuous")
+def of_readme() -> Task:
+    """The task that README.md shows: every expert takes the same way."""
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    shown = next(block.partition("```")[0] for block in blocks if "FROZEN_LAKE = Task(" in block)
+    module = ModuleType("readme")
+    exec(shown, vars(module))
+    task: Task = module.FROZEN_LAKE
+    return task
+
+
+MADE = {"FrozenLake8x8": frozen_lake, "README:FROZEN_LAKE": of_readme}
+OTHERS = (*MADE, "environments:CLIFF_WALKING", "environments:TAXI", "MountainCarContinuous")
 """What is measured beside MiniGrid's rooms."""
 
 
@@ -68,22 +84,30 @@ def configured(task: Task, seed: int, experts: int | None) -> CodeConfig:
     return config.model_copy(update={"collect": config.collect.model_copy(update=more)})
 
 
-def searched(name: str, seed: int, experts: int | None, progress: Progress) -> dict[str, Any]:
+def searched(name: str, seed: int, experts: int | None, episodes: Path, progress: Progress) -> dict[str, Any]:
     """Whether a program is verified, the seconds of the search, and its sub-tasks or why there is none."""
-    task = frozen_lake() if name == "FrozenLake8x8" else get_task(name)
+    task = MADE[name]() if name in MADE else get_task(name)
     config = configured(task, seed, experts)
     with TemporaryDirectory() as directory:
-        work = Work(task, config, Path(directory), progress)
-        recorded(work, config.collect, config.synthesis.pairs)
-        recorded(work, config.collect.model_copy(update={"experts": None}), config.synthesis.pairs, 1)
-        start = time.monotonic()
+        work = Work(task, config, Path(directory), progress, recordings=episodes)
+        there = Work(task, config, episodes, progress)
+        recorded(there, config.collect, config.synthesis.pairs)
+        recorded(there, config.collect.model_copy(update={"experts": None}), config.synthesis.pairs, 1)
+        start, cpu = time.monotonic(), cpu_seconds()
         try:
             code.synthesize(work)
             what = "; ".join(subtask.name for subtask in code.program_of(work).subtasks)
             verified = True
         except CarlError as error:
             verified, what = False, str(error)
-        return {"verified": verified, "seconds": round(time.monotonic() - start, 1), "what": what}
+        spent = {"seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(cpu_seconds() - cpu, 1)}
+        return {"verified": verified, **spent, "what": what}
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it started."""
+    here = psutil.Process()
+    return float(sum(sum(each.cpu_times()[:4]) for each in (here, *here.children(recursive=True))))
 
 
 def unlike(number: int, solved: bool, steps: int = 100, side: int = 128) -> Trajectory:
@@ -147,7 +171,8 @@ def figures(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, runs in found.items():
         told[f"induction.{name}.verified"] = sum(run["verified"] for run in runs)
-        told[f"induction.{name}.seconds"] = [run["seconds"] for run in runs]
+        for key in ("seconds", "cpu_seconds"):
+            told[f"induction.{name}.{key}"] = [run[key] for run in runs]
     return told
 
 
@@ -156,6 +181,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Searches of each task.")] = 5,
     experts: Annotated[int | None, typer.Option(help="Expert episodes of the search, else the default.")] = None,
     kept: Annotated[Path | None, typer.Option(help="File that results are added to, and not searched again.")] = None,
+    episodes: Annotated[Path | None, typer.Option(help="Directory in which recorded episodes are kept.")] = None,
     largest: Annotated[bool, typer.Option("--bound", help="Measure the largest search instead.")] = False,
 ) -> None:
     """Search, and print what was found."""
@@ -167,18 +193,19 @@ def main(
         return
     known = kept_in(kept)
     found: dict[str, list[dict[str, Any]]] = {}
-    with bars() as progress:
-        for name in tasks or [*(each.name for each in TASKS), *OTHERS]:
+    with bars() as progress, TemporaryDirectory() as scratch:
+        for seed, name in product(range(seeds), tasks or [*(each.name for each in TASKS), *OTHERS]):
+            short = name.rpartition(":")[2]
             given = max(experts, MORE.get(name, 0)) if experts else None
-            runs = found.setdefault(name.rpartition(":")[2], [])
-            for seed in range(seeds):
-                key = f"{name} {seed} {given}"
-                run = known[key] = known.get(key) or searched(name, seed, given, progress)
-                runs.append(run)
-                said = "verified" if run["verified"] else "none"
-                print(f"{name} {seed}: {said} in {run['seconds']:.0f} s: {run['what']}", flush=True)
-                if kept:
-                    kept.write_text(json.dumps(known, indent=1))
+            key, place = f"{name} {seed} {given}", (episodes or Path(scratch)) / f"{short}-{seed}-{given}"
+            run = known[key] = known.get(key) or searched(name, seed, given, place, progress)
+            found.setdefault(short, []).append(run)
+            said = (
+                f"{'verified' if run['verified'] else 'none'} in {run['seconds']:.0f} s, {run['cpu_seconds']:.0f} s CPU"
+            )
+            print(f"{name} {seed}: {said}: {run['what']}", flush=True)
+            if kept:
+                kept.write_text(json.dumps(known, indent=1))
     print(json.dumps({**setting, **figures(found)}))
 
 
