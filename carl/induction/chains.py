@@ -84,6 +84,29 @@ def chains(table: Table, milestones: Sequence[Milestone], finals: Sequence[Final
     return _Search.of(table, steps, [final.milestone for final in finals]).run() if finals else []
 
 
+def reranked(table: Table, found: Sequence[Chain]) -> list[Chain]:
+    """Those that err in the smallest share of the episodes of a table first, in their order among equals.
+
+    An expert that does not reach the milestones one after the other is an error, as is one that reaches the last before
+    the end, and another episode that reaches it and is not solved. Chains are to be found in other episodes than these.
+    """
+    nexts = {each: _nexts(table, each.holds(table)[None])[0] for chain in found for each in chain.milestones}
+    return sorted(found, key=lambda chain: _errors(table, [nexts[each] for each in chain.milestones]))
+
+
+def _errors(table: Table, nexts: Sequence[Steps]) -> float:
+    episodes, never, experts = np.arange(len(table.lengths)), int(table.lengths.max()), table.experts
+    at = np.zeros(len(episodes), np.int16)
+    wrong = np.zeros(len(episodes), bool)
+    for each in nexts:
+        reached = each[episodes, at]
+        wrong[:experts] |= reached[:experts] <= at[:experts]
+        at = reached
+    wrong[:experts] |= at[:experts] != table.lengths[:experts] - 1
+    wrong[experts:] = (at[experts:] < never) & ~table.solved[experts:]
+    return float(wrong[:experts].mean()) + (float(wrong[experts:].mean()) if len(wrong) > experts else 0.0)
+
+
 def first_hits(table: Table, holds: Mask) -> NDArray[np.int32]:
     """The first frame of each episode in which each of P milestones holds, ``int32[P, E]``; N if never."""
     frames = holds.shape[1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from carl.induction.features import Feature, number
+from carl.induction.features import AHEAD, Feature, Pointing, number
 from carl.induction.grading import Grade
 from carl.induction.milestones import Condition, Milestone
 from carl.induction.regions import Region
@@ -41,7 +41,8 @@ def source(conditions: Sequence[tuple[Feature, Condition]], grade: Grade | None 
         parts.append(ordinal)
     done = " and ".join(parts)
     lines += _graded(done, grade, names) if grade else [f"    return float({done})", ""]
-    body = "\n\n".join([*(region.source(name) for region, name in names.items()), "\n".join(lines)])
+    helpers = [AHEAD] if any(isinstance(feature, Pointing) for feature in features) else []
+    body = "\n\n".join([*helpers, *(region.source(name) for region, name in names.items()), "\n".join(lines)])
     return f"{_head(body)}\n\n{body}"
 
 

@@ -179,3 +179,45 @@ class Distance:
     def value(self, names: Sequence[str]) -> str:
         """The distance as an expression."""
         return f"vision.distance({self.seen.code}, {names[0]}(initial))"
+
+
+AHEAD = """def ahead(mask, moved):
+    # boxes as large as things that have moved, next to them on the side that they point to: where there is less of them
+    found = np.zeros_like(mask)
+    for b in vision.blobs(mask, 4):
+        thing = mask[b.y : b.y + b.h, b.x : b.x + b.w]
+        x, y = vision.centre(thing)
+        x, y = 0.5 - (x + 0.5) / b.w, 0.5 - (y + 0.5) / b.h
+        if (moved & mask)[b.y : b.y + b.h, b.x : b.x + b.w].any() and max(abs(x), abs(y)) > 0.06:
+            left = b.x + b.w * int(np.sign(x)) * (abs(x) > abs(y))
+            top = b.y + b.h * int(np.sign(y)) * (abs(x) <= abs(y))
+            found[max(top, 0) : max(top + b.h, 0), max(left, 0) : max(left + b.w, 0)] = True
+    return found
+"""
+"""The code of a function of programs. Of a triangle a third of its height lies between centre and base, two thirds
+between centre and tip, so that a share of 0.17 separates its centre from that of its box."""
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """How many pixels of a region lie where a thing with a property, which has moved, points to."""
+
+    seen: Property
+    where: Region
+    cost: float
+    eventful: bool = False
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The region."""
+        return (self.where,)
+
+    def words(self, sense: int, threshold: float) -> str:
+        """As in "something red that has moved points to the largest blue thing next to it"."""
+        points = "points" if sense == AT_LEAST else f"points by {_bound(sense, threshold, ' px')}"
+        return f"something {self.seen.words} that has moved {points} to {self.where.words} next to it"
+
+    def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:
+        """A comparison of a count."""
+        ahead = f"ahead({self.seen.code}, vision.changed(frame, initial))"
+        return _compared(f"np.count_nonzero({ahead} & {names[0]}(initial))", sense, threshold)

@@ -7,7 +7,7 @@ from typing import overload
 from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
-from carl.induction.chains import chains
+from carl.induction.chains import chains, reranked
 from carl.induction.emission import program
 from carl.induction.grading import grades
 from carl.induction.milestones import Final, Goal, Milestone, finals, intermediate
@@ -19,6 +19,18 @@ FEWEST = 2
 
 MOST_EARLY = 0.1
 """Success cannot be seen in a frame if what is true of every last frame comes earlier in a larger share of episodes."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Episodes that rank programs that were found in others.
+
+    Attributes:
+        experts, others: as of a search.
+    """
+
+    experts: Sequence[Trajectory] = ()
+    others: Sequence[Trajectory] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,28 +51,33 @@ def induce(
     randoms: Iterable[Trajectory],
     *,
     others: Iterable[Trajectory] = (),
+    unseen: Unseen | None = None,
     settings: InductionConfig | None = None,
     progress: Progress = silent,
 ) -> Induced:
-    """Programs for what ``experts`` do and other play does not, ranked by what these episodes show.
+    """Programs for what ``experts`` do and other play does not; those first that err least in ``unseen`` episodes.
 
     ``others`` are further episodes beside random play, such as experts with random actions mixed in; those that solve
-    the task show it, those that do not are near misses. The same episodes give the same programs, within a minute and
-    1 GB for the default settings: a search that was stopped is repeated.
+    the task show it, those that do not are near misses. Of the frames that are measured a third are ``unseen``, if
+    there are any. The same episodes give the same programs, within a minute and 1 GB for the default settings: a search
+    that was stopped is repeated.
     """
     settings, solved = settings or InductionConfig(), [*experts]
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
-    rest = _mingled([*others], [*randoms])
-    measured = table(solved, rest, settings.frames, progress)
-    for exact in (False, True):
-        candidates = finals(measured, Goal.success(measured), exact)
+    rest, room = mingled([*others], [*randoms]), settings.frames * 2 // 3 if unseen else settings.frames
+    for closer in (False, True):
+        measured = table(solved, rest, room, progress, closer=closer)
+        candidates = finals(measured, Goal.success(measured))
         if not (refusal := _refusal(candidates)):
             break
     else:
         return Induced(refusal=refusal)
     progress("ranking programs", 0)
     ranked = chains(measured, intermediate(measured), candidates)
+    if unseen and unseen.experts:
+        other = table(unseen.experts, unseen.others, settings.frames - room, progress, like=measured)
+        ranked = reranked(other, ranked)
     progress("ranking programs", len(ranked), len(ranked))
     return Induced(_Written(measured, [chain.milestones for chain in ranked], settings.programs))
 
@@ -83,8 +100,8 @@ def induce_step(
     return Induced(_Written(measured, [(final.milestone,) for final in candidates], settings.programs))
 
 
-def _mingled(*groups: Sequence[Trajectory]) -> list[Trajectory]:
-    """All episodes, so that any beginning has its share of every group."""
+def mingled(*groups: Sequence[Trajectory]) -> list[Trajectory]:
+    """The episodes of all groups, in an order of which any beginning has its share of every group."""
     placed = [((number + 0.5) / len(group), episode) for group in groups for number, episode in enumerate(group)]
     return [episode for _, episode in sorted(placed, key=lambda pair: pair[0])]
 

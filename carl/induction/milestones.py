@@ -92,14 +92,9 @@ def intermediate(table: Table) -> list[Milestone]:
     return found
 
 
-def _signed(table: Table, exact: bool = False) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Each feature in both senses, so that more is nearer; no value is minus infinity.
-
-    Those of exact colours are left out unless ``exact``.
-    """
+def _signed(table: Table) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Each feature in both senses, so that more is nearer; no value is minus infinity."""
     for feature, values in enumerate(table.values):
-        if table.features[feature].seen.exact and not exact:
-            continue
         for sense in (AT_LEAST, AT_MOST):
             yield feature, sense, np.nan_to_num(sense * values, nan=-np.inf, neginf=-np.inf)
 
@@ -168,18 +163,15 @@ class Final:
     badness: float
 
 
-def finals(table: Table, goal: Goal, exact: bool = False) -> list[Final]:
-    """Milestones that every expert's goal fulfils, best first: single conditions, and several joined.
-
-    ``exact``: also those of exact colours.
-    """
-    singles = sorted(_singles(table, goal, exact), key=lambda final: final.badness)
+def finals(table: Table, goal: Goal) -> list[Final]:
+    """Milestones that every expert's goal fulfils, best first: single conditions, and several joined."""
+    singles = sorted(_singles(table, goal), key=lambda final: final.badness)
     joined = _joined(table, goal, singles[:POOL]) if singles else []
     return sorted([*singles[:SINGLES], *joined], key=lambda final: final.badness)[:ENOUGH]
 
 
-def _singles(table: Table, goal: Goal, exact: bool) -> Iterator[Final]:
-    for feature, sense, values in _signed(table, exact):
+def _singles(table: Table, goal: Goal) -> Iterator[Final]:
+    for feature, sense, values in _signed(table):
         reached, start, span = values[goal.reached].min(), values[table.first].max(), float(table.spans[feature])
         if not (np.isfinite(reached) and reached > start + 0.01 * span):
             continue

@@ -34,7 +34,7 @@ CODES = PLAIN << TINTS
 Rgb = tuple[int, int, int]
 
 Codes = NDArray[np.uint8]
-"""``uint8[N, H, W]``, each below CODES."""
+"""``uint8[N]``, each below CODES."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,9 @@ def _properties() -> tuple[Property, Property, tuple[Property, ...], tuple[Prope
 IS_CHANGED, IS_LIT, COLOURED, FRESH = _properties()
 """Changed pixels; lit ones; those of each colour; and those of each hue that have changed."""
 
+HUED = COLOURED[: len(vision.HUES)]
+"""Pixels of each hue."""
+
 
 def _hues() -> NDArray[np.uint8]:
     """The colour's number for each of OpenCV's hues, ``uint8[256]``."""
@@ -104,21 +107,19 @@ _GREY, _WHITE, _BLACK = (COLOURS.index(name) + 1 for name in ("grey", "white", "
 _UNSATURATED = np.array([_BLACK if v < DARK else _WHITE if v >= PALE else _GREY for v in range(256)], np.uint8)
 
 
-def coded(frames: Frame, initial: Frame, tints: Sequence[Rgb] = ()) -> Codes:
-    """The codes of all pixels of ``frames``, ``uint8[N, H, W, 3]``, of an episode that began with ``initial``."""
-    count, height, width, _ = frames.shape
-    rows = np.ascontiguousarray(frames).reshape(count * height, width, 3)
+def coded(pixels: Frame, before: Frame, tints: Sequence[Rgb] = ()) -> Codes:
+    """The codes of ``pixels``, ``uint8[N, 3]``, that were ``before`` in the initial frame: ``uint8[N]``."""
+    rows, initial = (np.ascontiguousarray(each).reshape(-1, 1, 3) for each in (pixels, before))
+    if not len(rows):
+        return np.zeros(0, np.uint8)
     hue, saturation, value = cv2.split(cv2.cvtColor(rows, cv2.COLOR_RGB2HSV))
     with_hue = np.where(value >= DARK, cv2.LUT(hue, _HUE), 0)
-    colour = np.where(saturation >= STRONG, with_hue, cv2.LUT(value, _UNSATURATED)).reshape(count, height, width)
-    changed = np.stack([vision.changed(frame, initial) for frame in frames])
+    colour = np.where(saturation >= STRONG, with_hue, cv2.LUT(value, _UNSATURATED))
     colours = len(COLOURS) + 1
-    lit = value.reshape(count, height, width) >= LIT
-    codes = colour + np.uint8(colours) * changed + np.uint8(2 * colours) * lit
+    codes = colour + np.uint8(colours) * vision.changed(rows, initial) + np.uint8(2 * colours) * (value >= LIT)
     for number, rgb in enumerate(tints):
-        near = np.stack([vision.near(frame, rgb, TOLERANCE) for frame in frames])
-        codes += np.uint8(PLAIN << number) * near
-    return np.asarray(codes, dtype=np.uint8)
+        codes += np.uint8(PLAIN << number) * vision.near(rows, rgb, TOLERANCE)
+    return np.asarray(codes.ravel(), dtype=np.uint8)
 
 
 def telling(ends: Sequence[Frame]) -> list[Rgb]:

@@ -46,6 +46,14 @@ def computed(code: str, **names: Any) -> Any:
     return eval(_compiled(code), {"vision": vision, "np": np, **names})
 
 
+@cache
+def defined(source: str, name: str) -> Any:
+    """The function ``name`` of a piece of a program."""
+    names: dict[str, Any] = {"vision": vision, "np": np}
+    exec(compile(source, "<helper>", "exec"), names)
+    return names[name]
+
+
 @dataclass(frozen=True)
 class Kind:
     """Things of one kind in an initial frame.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
-from carl.induction import induce
+from carl.induction import Unseen, induce, mingled
 from carl.synthesis.tried import Proposal, Tried
 
 
@@ -14,8 +14,8 @@ from carl.synthesis.tried import Proposal, Tried
 class InductionProposer:
     """Proposes the programs of ``carl.induction``, best first.
 
-    The search runs when the first program is asked for. A third of each kind of episodes takes no part in it: the gate,
-    which judges all of them, selects.
+    The search runs when the first program is asked for, on two thirds of each kind of episodes. The last third ranks
+    what it found. Whatever accepts a program has to judge it on episodes of its own: held-out ones.
 
     Attributes:
         experts, randoms, others: the episodes of the search; ``others`` are what else there is, such as experts with
@@ -33,8 +33,12 @@ class InductionProposer:
 
     def propose(self, tried: Tried) -> Iterator[Proposal]:  # noqa: ARG002  it learns nothing from verdicts
         """The programs. The same episodes give the same ones, so a search that was stopped is repeated."""
-        parts = [_two_thirds(episodes) for episodes in (self.experts, self.randoms, self.others)]
-        induced = induce(parts[0], parts[1], others=parts[2], settings=self.config, progress=self.progress)
+        (experts, experts2), (randoms, randoms2), (others, others2) = (
+            _split(episodes) for episodes in (self.experts, self.randoms, self.others)
+        )
+        unseen = Unseen(experts2, mingled(others2, randoms2))
+        settings, progress = self.config, self.progress
+        induced = induce(experts, randoms, others=others, unseen=unseen, settings=settings, progress=progress)
         self.exhausted = induced.refusal or (
             f"none of the {len(induced.programs)} programs that were found without a model is accepted"
         )
@@ -42,6 +46,8 @@ class InductionProposer:
             yield Proposal(program)
 
 
-def _two_thirds(episodes: Iterable[Trajectory]) -> list[Trajectory]:
+def _split(episodes: Iterable[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+    """The first two thirds, rounded up, and the others."""
     every = [*episodes]
-    return every[: -(-2 * len(every) // 3)]
+    count = -(-2 * len(every) // 3)
+    return every[:count], every[count:]

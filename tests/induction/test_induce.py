@@ -1,5 +1,8 @@
 """The search without a model, from episodes to programs."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +10,10 @@ import pytest
 
 from carl.config import InductionConfig, VerifyConfig
 from carl.episodes.trajectory import Trajectory
-from carl.induction import Induced, induce, induce_step
+from carl.induction import Induced, Unseen, induce, induce_step, mingled
+from carl.induction.chains import chains, reranked
+from carl.induction.milestones import Goal, finals, intermediate
+from carl.induction.table import table
 from carl.program import DONE, RewardProgram
 from carl.sandbox.policy import violations
 from carl.synthesis.induce import InductionProposer
@@ -51,6 +57,33 @@ def test_what_it_finds_in_a_room_are_true_events_and_passes_the_gate_on_other_ep
 def test_the_same_episodes_give_the_same_programs(induced, room):
     again = induce(*room(0))
     assert [program.id for program in again.programs[:20]] == [program.id for program in induced.programs[:20]]
+
+
+HASHED = """
+from carl.induction import induce
+from tests.verification import episodes as strip
+print(*(program.id for program in induce(strip.experts(6), strip.randoms(8)).programs[:40]))
+"""
+
+
+def test_processes_that_hash_otherwise_find_the_same_programs():
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", HASHED], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0].split()) == 40
+
+
+def test_chains_that_err_in_unseen_episodes_come_last():
+    measured = table(strip.experts(6), strip.randoms(8))
+    right = chains(measured, intermediate(measured), finals(measured, Goal.success(measured)))[0]
+    reversed_ = replace(right, milestones=right.milestones[::-1])
+    unseen = table(strip.experts(12)[6:], strip.randoms(4), like=measured)
+    assert reranked(unseen, [reversed_, right]) == [right, reversed_]
+    assert reranked(unseen, [right, right]) == [right, right]
 
 
 def test_what_it_writes_is_allowed_and_short(induced):
@@ -138,7 +171,8 @@ def test_the_proposer_keeps_a_third_from_the_search_and_says_why_it_ends():
     experts, randoms = strip.experts(12), strip.randoms(24)
     proposer = InductionProposer(experts, randoms, config=InductionConfig(programs=3))
     proposed = [proposal.program.id for proposal in proposer.propose(Tried(Budget(calls=0)))]
-    assert proposed == [program.id for program in induce(experts[:8], randoms[:16]).programs[:3]]
+    unseen = Unseen(experts[8:], mingled(randoms[16:]))
+    assert proposed == [program.id for program in induce(experts[:8], randoms[:16], unseen=unseen).programs[:3]]
     assert proposer.exhausted == "none of the 3 programs that were found without a model is accepted"
     refused = InductionProposer([at_rest(0, "expert")] * 3, [at_rest(1, "random")] * 3)
     assert not [*refused.propose(Tried(Budget(calls=0)))]

@@ -50,7 +50,7 @@ def mismatches(measured: Table, episodes: list[Trajectory], index: int, threshol
 @pytest.mark.parametrize("kind", ["noise", "room"])
 def test_the_code_of_every_kind_of_feature_computes_what_the_table_holds(kind, room):
     episodes = [noise(seed) for seed in range(6)] if kind == "noise" else room(0)[0][:3]
-    measured = table(episodes, [])
+    measured = table(episodes, [], closer=True)
     several: dict[tuple, int] = {}
     for index, feature in enumerate(measured.features):
         name = type(feature).__name__, feature.seen.words, len(feature.regions)
@@ -60,7 +60,7 @@ def test_the_code_of_every_kind_of_feature_computes_what_the_table_holds(kind, r
             middle = len(values) // 2
             threshold = between(float(values[middle - 1]), float(values[middle]))
             assert not mismatches(measured, episodes, index, threshold)
-    assert {kind for kind, *_ in several} == {"Share", "Area", "Place", "Distance"}
+    assert {kind for kind, *_ in several} == {"Share", "Area", "Place", "Distance", "Pointing"}
 
 
 def test_values_do_not_depend_on_how_many_frames_are_measured_at_once(monkeypatch):
