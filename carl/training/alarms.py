@@ -13,6 +13,7 @@ from carl.statistics import exact_bound
 from carl.verification.episode import Episode
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
+from carl.verification.rules_paid import ForNothing
 
 if TYPE_CHECKING:
     from carl.training.evaluation import Outcome
@@ -24,6 +25,10 @@ MAX_UNSOLVED = 0.2
 
 FULL, LOW = 0.9, 0.5
 """A return of at least ``FULL`` of its bound goes with a success rate of at least ``LOW``."""
+
+SOME = 0.25
+"""Part of a sub-task's weight that a filmed episode has to earn, without getting it done, to count as paid for nothing.
+The gate's limit for what is no nearness is a tenth of that."""
 
 PAID = 0.75
 """Progress of a sub-task that is not done, from which on more than half of the episodes should not stay."""
@@ -211,6 +216,30 @@ class CompletedUnsolved(Rule):
 
     def _leaves_unsolved(self, episode: Episode) -> bool:
         return episode.completed and not episode.solved and episode.steps - max(episode.done_at) >= self._grace
+
+
+class PaidForNothing(ForNothing):
+    """Few of the policy's episodes are paid in part for what is no nearness, or for more than half of the return.
+
+    That is the gate's rule about play that aims at nothing, which says of few episodes more than they prove: here the
+    exact lower bound of the share of episodes that earned ``SOME`` of a sub-task without getting it done has to exceed
+    ``MAX_UNSOLVED`` as well.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(Evidence.POLICY, limit)
+        self.name = "paid_for_nothing"
+
+    def judge(self, case: Case) -> list[Check]:
+        """One check, as of the gate's rule."""
+        (check,) = super().judge(case)
+        tracks = [] if check.passed else [one.tracks[check.subtask or 0] for one in case.episodes[Evidence.POLICY]]
+        paid = sum(track.part >= SOME and not track.done for track in tracks)
+        bound = at_least(paid, len(tracks))
+        figures = check.figures | {"paid": paid, "bound": bound, "limit_of_bound": MAX_UNSOLVED}
+        proven = not check.passed and bound > MAX_UNSOLVED
+        message = check.message if proven else f"{paid} of {len(tracks)} filmed episodes are paid for nothing"
+        return [check.model_copy(update={"passed": not proven, "figures": figures, "message": message})]
 
 
 def _completion(episode: Episode) -> FrameRef:

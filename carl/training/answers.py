@@ -1,9 +1,9 @@
 """What is done about a program that is not to be trusted: it pays less, and another one is searched for."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
 from carl.rewards.weighted import Weighted
 from carl.training.watched import MAX_REPAIRS
+from carl.verification.rule import Evidence
 
 WAITS = "waits for approval"
 """The state of a repair whose program pays once somebody approved it."""
@@ -57,6 +58,7 @@ class Watching:
         longest: steps of the longest expert episode; None if there are none.
         settings, verify: the sections of the configuration.
         repairs: searches for other programs; None: there are none.
+        recorded: the run's recorded episodes, which rules compare the policy's with.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class Watching:
     settings: WatchConfig
     verify: VerifyConfig
     repairs: Repairs | None = None
+    recorded: Mapping[Evidence, Iterable[Trajectory]] = field(default_factory=dict)
 
 
 class Waiting:

@@ -9,17 +9,16 @@ from typing import Any
 
 from carl.artefacts import WATCH, WATCHED
 from carl.cluster.metrics import record
-from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.program import RewardProgram
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
-from carl.sandbox.box import Limits
 from carl.training.alarms import (
     LOW,
     MAX_UNSOLVED,
     Alarm,
     CompletedUnsolved,
+    PaidForNothing,
     Point,
     alarms_of,
     at_least,
@@ -28,12 +27,10 @@ from carl.training.alarms import (
 )
 from carl.training.answers import Answers, Watching, parts
 from carl.training.curve import truncate
+from carl.training.filmgate import FilmGate
 from carl.training.teacher import Anew, Iteration
 from carl.training.watched import looks
-from carl.verification.gate import Gate
 from carl.verification.report import Check
-from carl.verification.rule import Evidence
-from carl.verification.rules import default_rules
 
 WINDOW = 10
 """Iterations over which completions and successes of training episodes are compared."""
@@ -42,7 +39,8 @@ SOON = 1
 """Iterations after which a suspicion that was not confirmed is looked at again; then twice as many, and so on."""
 
 LONGER = 4
-"""Filmed episodes are cut at this many times the longest expert episode."""
+"""Filmed episodes are cut at this many times the longest expert episode, or at that itself where none was completed or
+solved lately: then what is paid on the way is looked at."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +51,9 @@ class Watch:
     - After every iteration, at what was counted of training episodes. A sound program is completed where its task is
       solved: if more episodes completed it than succeeded, beyond chance, the policy is filmed.
     - At every point of the learning curve, at return and success (``carl.training.alarms``).
-    - At such a suspicion, and every ``watch.every`` iterations in which the program was completed: ``watch.episodes``
-      episodes of the policy are filmed, and judged by the gate's rules on a policy's episodes. Only this raises the
-      alarm that the program is completed and its task is not solved; what else fails there is warned of and kept.
+    - At such a suspicion, and every ``watch.every`` iterations: ``watch.episodes`` episodes of the policy are filmed,
+      and judged by the gate's rules beside recorded experts. Only this raises the alarms that the program is completed
+      and its task is not solved, or that it pays for nothing; what else fails there is warned of and kept.
 
     Alarms are warnings in the log, metrics, and records in WATCH; the episodes of the newest one are in WATCHED. With
     ``watch.anneal`` the program's weight falls at every look at which an alarm stands; with ``watch.repair`` another
@@ -64,6 +62,7 @@ class Watch:
 
     def __init__(self, watching: Watching) -> None:
         self._watching, self._settings, self._answers = watching, watching.settings, Answers(watching)
+        self._gate = FilmGate(watching.recorded, watching.verify)
         self._arm, self._path = watching.folder.name, watching.folder / WATCH
         self._began = False
         self._program = ""
@@ -74,7 +73,7 @@ class Watch:
         """Begin with another program."""
         self._points: list[Point] = []
         self._window: deque[tuple[int, int]] = deque(maxlen=WINDOW)
-        self._completed, self._patience = 0, SOON
+        self._patience = SOON
         self._film: Sequence[Trajectory] = ()
         self._of_film: list[Alarm] = []
         self._warned: set[str] = set()
@@ -128,7 +127,6 @@ class Watch:
     def _note(self, iteration: Iteration, program: RewardProgram, weight: float) -> bool:
         """Note what this iteration brought; returns whether there is a new point of the learning curve."""
         completed = iteration.counts.get(f"fired:{len(program.subtasks)}", 0) if program.ordered else 0
-        self._completed += completed
         self._window.append((completed, iteration.succeeded))
         if iteration.point == self._point or not iteration.outcomes:
             return False
@@ -141,7 +139,7 @@ class Watch:
         """Whether to film the policy: for a suspicion, for a new alarm of the curve, or since it is time."""
         since, every = number - self._filmed_at, self._settings.every
         suspected = self._unsolved > MAX_UNSOLVED and since >= min(self._patience, every)
-        routine = self._completed > 0 and since >= (-(-every // 2) if self._standing else every)
+        routine = since >= (-(-every // 2) if self._standing else every)
         return suspected or routine or bool({one.rule for one in alarms} - self._rules)
 
     @property
@@ -160,21 +158,23 @@ class Watch:
     def _look(self, iteration: Iteration, program: RewardProgram) -> tuple[tuple[Check, ...], float]:
         """Film the policy and have the gate judge the program on it; returns its checks, and the seconds it took."""
         started = time.monotonic()
-        self._filmed_at, self._completed = iteration.number, 0
-        longest = self._watching.longest
-        self._film = iteration.film(self._settings.episodes, LONGER * longest if longest else None)
-        rule = CompletedUnsolved(longest or 0, *self._counted)
-        report = gate(rule, self._watching.verify).judge(program, {Evidence.POLICY: self._film})
+        self._filmed_at = iteration.number
+        longest, verify = self._watching.longest, self._watching.verify
+        cut = (LONGER if any(self._counted) else 1) * longest if longest else None
+        self._film = iteration.film(self._settings.episodes, cut)
+        own = (CompletedUnsolved(longest or 0, *self._counted), PaidForNothing(verify.max_part))
+        checks = self._gate.judge(program, self._film, own)
+        failed, names = [check for check in checks if not check.passed], {rule.name for rule in own}
         self._patience *= 2
-        self._of_film = [Alarm(check.name, check.message) for check in report.failed if check.name == rule.name]
-        self._warn(report.failed, rule.name)
-        return report.checks, time.monotonic() - started
+        self._of_film = [Alarm(check.name, check.message) for check in failed if check.name in names]
+        self._warn([check for check in failed if check.name not in names])
+        return tuple(checks), time.monotonic() - started
 
-    def _warn(self, failed: Sequence[Check], own: str) -> None:
+    def _warn(self, failed: Sequence[Check]) -> None:
         """Report which of the gate's rules fail on a film for the first time; whether that is an alarm, the watch's own
-        rule decides, whose bound is exact."""
+        rules decide, whose bounds are exact."""
         for check in failed:
-            if check.name not in (own, *self._warned):
+            if check.name not in self._warned:
                 self._warned.add(check.name)
                 _log.warning("%s: on the policy's episodes %s", self._arm, check.message)
 
@@ -239,9 +239,3 @@ class Watch:
             file.write(json.dumps(content) + "\n")
         record("carl_watch_seconds", seconds, arm=self._arm)
         record("carl_program_weight", weight, arm=self._arm)
-
-
-def gate(rule: CompletedUnsolved, verify: VerifyConfig) -> Gate:
-    """The rules that can be applied to a policy's episodes alone: the watch's own, and the gate's."""
-    of_policies = [one for one in default_rules(verify) if one.needs == {Evidence.POLICY}]
-    return Gate((rule, *of_policies), Limits(deadline_s=verify.deadline_s, memory_mb=verify.memory_mb))

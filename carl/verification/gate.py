@@ -156,7 +156,7 @@ class _Replays:
         """What the program makes of episodes of one kind, up to the first batch that it abstains in."""
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
-        for batch in _batches(trajectories):
+        for batch in batches(trajectories):
             _ = self._starting
             self.soundness.add(kind, batch)
             if not self.soundness.one_size:
@@ -203,7 +203,7 @@ def _close(starting: Future[Box]) -> None:
         starting.result().close()
 
 
-def _batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
+def batches(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
     """``AT_ONCE`` episodes at a time, in memory ``IN_MEMORY`` times as many; of large frames fewer."""
     source = iter(trajectories)
     for first in source:

@@ -16,8 +16,11 @@ from carl.verification.rules_running import Abstains, Cost, Deterministic, Stabl
 PLAYED = (Evidence.RANDOMS, Evidence.RESTING, Evidence.MIXED, Evidence.CUT, Evidence.POLICY)
 """Kinds of episodes of which some do not solve the task."""
 
-NEARING = (Evidence.EXPERTS, Evidence.MIXED, Evidence.CUT)
+NEARING = (Evidence.EXPERTS, Evidence.MIXED, Evidence.CUT, Evidence.POLICY)
 """Kinds of episodes that come near to a sub-task and mostly get it done."""
+
+PAID = (Evidence.RANDOMS, Evidence.RESTING, Evidence.POLICY)
+"""Kinds of episodes that may be paid in part for what they never get done."""
 
 
 def default_rules(config: VerifyConfig) -> tuple[Rule, ...]:
@@ -33,8 +36,7 @@ def default_rules(config: VerifyConfig) -> tuple[Rule, ...]:
         Lasting(config.max_undone),
         *(Degrees(kind) for kind in NEARING),
         RandomCompletion(config.max_random_completion, config.min_randoms),
-        ForNothing(Evidence.RANDOMS, config.max_part),
-        ForNothing(Evidence.RESTING, config.max_part),
+        *(ForNothing(kind, config.max_part) for kind in PAID),
         *(OnlySolved(kind, config.max_unsolved) for kind in PLAYED),
         Needed(),
         Cost(config.max_frame_ms / 1000),

@@ -21,7 +21,7 @@ sub-task has at most 0.53."""
 
 CONCORDANT_NEAR_MISS = 0.5
 """That share among cut episodes, of which a third come as near as those that get it done, and no nearer: distances have
-0.59 to 0.87 there."""
+0.59 to 0.87 there. A film of a policy is as few episodes of any kind, and judged by the same."""
 
 FEWEST = 100
 """Pairs below which nothing is said."""
@@ -116,7 +116,8 @@ class Degrees(Rule):
 
     def __init__(self, kind: Evidence) -> None:
         self.name, self.needs = f"degrees_{kind}", frozenset({kind})
-        self._kind, self._least = kind, CONCORDANT_NEAR_MISS if kind is Evidence.CUT else CONCORDANT
+        near_misses = kind in (Evidence.CUT, Evidence.POLICY)
+        self._kind, self._least = kind, CONCORDANT_NEAR_MISS if near_misses else CONCORDANT
 
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task whose progress misleads."""

@@ -56,7 +56,7 @@ class Training_:
 
     def film(self, episodes: int, cut: int | None) -> list[Trajectory]:
         self.films.append((self.number, cut))
-        return [episode(seed, self.success) for seed in range(episodes)]
+        return [episode(seed, self.success, min(20, cut or 20)) for seed in range(episodes)]
 
     def next(self, completed: int = 20, succeeded: int = 0, **more: Any) -> Iteration:
         self.number += 1
@@ -107,7 +107,7 @@ def test_a_sound_program_is_filmed_now_and_then_and_stays(tmp_path: Path, caplog
     nothing_completed = Training_()
     watch = watching(tmp_path / "other")
     assert not any(watch.after(nothing_completed.next(0, 0)) for _ in range(9))
-    assert nothing_completed.films == []
+    assert nothing_completed.films == [(4, 5), (8, 5)], "briefly, for what it is paid in part"
     off = watching(tmp_path / "off", every=0)
     assert off.after(run.next()) is None
     assert not (tmp_path / "off" / WATCH).exists()
