@@ -53,6 +53,11 @@ StorageUri = Annotated[str, AfterValidator(_storage)]
 """A pyarrow.fs URI, or a folder of this machine that begins with ``~``."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Kind = Literal["random", "resting", "mixed", "cut", "policy"]
+"""Kinds of episodes of which some do not solve the task."""
+
+
 class Section(BaseModel):
     """Settings that belong together. None means a field's default."""
 
@@ -212,17 +217,19 @@ class VerifyConfig(Section):
     max_early: float = Field(
         default=0.0, ge=0, le=1, description="Largest share of expert episodes that may be done before they are solved."
     )
-    max_unsolved: float = Field(
+    max_unsolved: Share | dict[Kind, Share] = Field(
         default=0.0,
-        ge=0,
-        le=1,
-        description="Largest share of the episodes of a kind that may complete every sub-task and not solve the task.",
+        description="Largest share of the episodes of a kind that may complete every sub-task and not solve the task; "
+        "one for all kinds, or by kind as {mixed: 0.2}, and none of the others.",
     )
     max_undone: float = Field(
         default=0.1,
         ge=0,
         le=1,
         description="Largest share of episodes in which a sub-task may be undone by moving on; 1 where nothing lasts.",
+    )
+    max_undone_by_experts: float | None = Field(
+        default=None, ge=0, le=1, description="The same share of expert episodes, where the way is one of places."
     )
     max_part: float = Field(
         default=0.02,
@@ -250,6 +257,12 @@ class VerifyConfig(Section):
     require_approval: bool = Field(
         default=False, description="Train on a program only once a person approved it: `carl program approve`."
     )
+
+    def unsolved(self, kind: str) -> float:
+        """``max_unsolved`` for episodes of ``kind``."""
+        if not isinstance(self.max_unsolved, dict):
+            return self.max_unsolved
+        return next((share for name, share in self.max_unsolved.items() if name == kind), 0.0)
 
 
 class WatchConfig(Section):

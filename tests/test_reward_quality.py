@@ -102,6 +102,8 @@ def test_labels_are_accuracy_earliness_and_pay_for_nothing(held: dict[str, list[
     moved = judged(program(MOVED, AT_GOAL), events, held)
     assert moved.accuracy < 0.9
     assert moved.paid == pytest.approx(0.25)
+    shown_at_once = "def progress(frame, initial):\n    return 0.5 + 0.2 * float((frame != initial).any())\n"
+    assert judged(program(shown_at_once, AT_GOAL), events, held).paid == pytest.approx(0.1), "0.5 is its zero"
 
 
 def test_completion_is_compared_with_success(held: dict[str, list[Trajectory]]) -> None:

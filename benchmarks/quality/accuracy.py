@@ -174,7 +174,7 @@ class Judged:
         accuracy: share of frames at which a sub-task and its event agree, the smallest over sub-tasks and kinds.
         early: share of the experts in which every sub-task is done before the last frame.
         paid: mean over random play of what is paid for sub-tasks that are not done then, over the whole return, after
-            ``RANDOM_CUT`` times the longest expert's steps.
+            ``RANDOM_CUT`` times the longest expert's steps. What a sub-task shows as its turn comes is its zero.
     """
 
     accuracy: float
@@ -197,6 +197,13 @@ def judged(program: RewardProgram, events: Sequence[str], held: Held) -> Judged:
     weights = np.array([subtask.weight for subtask in program.subtasks])
     early = [one.done[:-1].all(axis=1).any() for one in made["expert"]]
     cut = math.ceil(RANDOM_CUT * max(map(len, held["expert"])))
-    ends = [(one.done[: cut + 1][-1], one.progress[: cut + 1][-1]) for one in made["random"]]
-    part = [(np.where(done, 0.0, progress) * weights).sum() for done, progress in ends]
+    part = [(_unfinished(one, cut, program.ordered) * weights).sum() for one in made["random"]]
     return Judged(accuracy, float(np.mean(early)), float(np.mean(part) / weights.sum()))
+
+
+def _unfinished(one: Shown, cut: int, ordered: bool) -> NDArray[np.float64]:
+    """What each sub-task that is not done by the frame ``cut`` has earned of its weight, ``float64[K]``."""
+    progress, done = one.progress[: cut + 1], one.done[: cut + 1]
+    turns = [0, *firsts(done)[:-1]] if ordered else [0] * done.shape[1]
+    began = np.array([progress[turn, k] if turn >= 0 else 0.0 for k, turn in enumerate(turns)])
+    return np.where(done[-1], 0.0, progress[-1] - began)

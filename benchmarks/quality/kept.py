@@ -15,8 +15,7 @@ ANSWERS = (ProgramError, TaskError)
 
 OF_THE_MACHINE = ("(signal 9)", "which it mostly waited")
 """In the reason of an abstain: the kernel ended the process for want of memory, or others kept it from running. A
-program
-ends its own otherwise: by its limits of memory and processor time."""
+program ends its own otherwise, by its limits of memory and processor time."""
 
 
 def without_faults(episodes: Iterable[Episode]) -> None:

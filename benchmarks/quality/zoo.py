@@ -16,8 +16,7 @@ from carl.config import VerifyConfig
 from carl.console.progress import Progress
 from carl.episodes.missing import Missing
 from carl.episodes.trajectory import Trajectory
-from carl.methods.code import CodeConfig
-from carl.methods.recorded import recorded
+from carl.methods.code import CodeConfig, episodes_of
 from carl.runs.pipeline import Pipeline
 from carl.tasks import get_task
 from carl.verification import Evidence, verify
@@ -41,7 +40,7 @@ def evidence(task: str, directory: Path, progress: Progress) -> tuple[Sets, Veri
     config = pipeline.config
     assert isinstance(config, CodeConfig)
     with ray_running():
-        found = [recorded(pipeline.work, config.collect, config.synthesis.pairs, number) for number in (0, 1)]
+        found = [episodes_of(pipeline.work, number) for number in (0, 1)]
         return [{kind: _in_memory(episodes) for kind, episodes in one.items()} for one in found], config.verify
 
 

@@ -21,7 +21,14 @@ SHARES = (0.1, 0.6)
 """Between these lies the share of random actions in half-trained play, drawn anew for each episode."""
 
 LAST_STEPS = 3
-"""A near miss is cut off so many steps before the end, or fewer."""
+"""A near miss is cut off so many steps before an event, or fewer."""
+
+SELDOM, STEADY, FEW = 0.15, 0.9, 3
+"""What experts do seldom, or as often in this share of their episodes and at most so many times in each, makes an event
+rather than moves the agent. In MiniGrid that is picking up, dropping and toggling."""
+
+LEAP = 3.0
+"""Where actions do not tell, an event changes so many times as many pixels as the median step of its episode."""
 
 CONTINUED = 12
 """Steps that are played on where expert play is cut off."""
@@ -106,22 +113,25 @@ def _half_trained(task: Task, seed: int, env: Environment) -> Actor:
 class Cut:
     """An expert's recorded actions up to some frame, then ``CONTINUED`` steps of random play or of idle actions.
 
-    Every third is cut off one to ``LAST_STEPS`` steps before the end, the others anywhere. In every other one of both
-    only actions that the task calls idle follow, if it names some.
+    Every third is a near miss: cut off one to ``LAST_STEPS`` steps before an event, each of an episode's ``events`` in
+    turn. The others are cut off anywhere. In every other one of both only actions that the task calls idle follow, if
+    it names some.
 
     Attributes:
         experts: the recorded episodes.
         seeds: theirs, in their order.
+        rare: actions of a Discrete space that make events, as ``rare_actions`` finds them.
     """
 
     experts: TrajectoryStore
     seeds: Sequence[int]
+    rare: frozenset[int] = frozenset()
 
     def __call__(self, task: Task, env: Environment, seed: int) -> Trajectory:
         """Play the episode of ``seed``; raises TaskError, Unobtainable if its replay does not give the same frames."""
         index = self.seeds.index(seed)
         expert = self.experts[index]
-        kept = expert.actions[: cut_at(index, len(expert), np.random.default_rng(seed))]
+        kept = expert.actions[: cut_at(index, events(expert, self.rare), np.random.default_rng(seed))]
         idle = task.idle if index % 2 else ()
         player = partial(_cut_off, task, seed, kept, idle)
         trajectory = filmed(task, env, seed, player, "cut", len(kept) + CONTINUED)
@@ -133,11 +143,49 @@ class Cut:
         return trajectory
 
 
-def cut_at(index: int, steps: int, rng: np.random.Generator) -> int:
-    """How many of an expert's ``steps`` are played in the episode number ``index``."""
+def cut_at(index: int, ends: Sequence[int], rng: np.random.Generator) -> int:
+    """How many of an expert's steps are played in the episode number ``index``, whose events come at the frames
+    ``ends``, the last one at its end."""
     if index % 3 == 0:
-        return max(0, steps - int(rng.integers(1, LAST_STEPS + 1)))
-    return int(rng.integers(steps))
+        # two of three numbers apart, so that of every event one near miss goes on at random and one idly
+        event = ends[len(ends) - 1 - index // 6 % len(ends)]
+        return max(0, event - int(rng.integers(1, LAST_STEPS + 1)))
+    return int(rng.integers(ends[-1]))
+
+
+def rare_actions(taken: Sequence[NDArray[Any]]) -> frozenset[int]:
+    """The actions of a Discrete space that experts take ``SELDOM``, or steadily a ``FEW`` times in an episode.
+
+    ``taken`` are ``intp[T]`` of each episode. The commonest action is never rare, and none of another space is.
+    """
+    if not taken or taken[0].ndim != 1 or taken[0].dtype.kind not in "iu":
+        return frozenset()
+    actions = np.unique(np.concatenate(taken))
+    counts = np.array([[np.count_nonzero(each == action) for action in actions] for each in taken])
+    share, usual = counts.sum(axis=0) / counts.sum(), np.median(counts, axis=0)
+    steady = ((counts == usual).mean(axis=0) >= STEADY) & (usual <= FEW)
+    rare = ((share < SELDOM) | steady) & (share < share.max())
+    return frozenset(actions[rare].tolist())
+
+
+def events(expert: Trajectory, rare: frozenset[int]) -> list[int]:
+    """The frames of an episode at which something happens other than that the agent moves, in order: those to which a
+    ``rare`` action leads, or the picture leaps where no action is rare; and the last one, at which the task is solved.
+
+    Neither needs an oracle; what it finds is a place to look for mistakes, and no verdict.
+    """
+    last = len(expert)
+    if rare:
+        found = np.flatnonzero(np.isin(expert.actions, [*rare])) + 1
+    else:
+        changed = [_changed(expert.frames[step], expert.frames[step + 1]) for step in range(last)]
+        found = np.flatnonzero(np.array(changed) > LEAP * np.median(changed)) + 1
+    return [*(step for step in found.tolist() if step < last), last]
+
+
+def _changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
+    """In how many pixels two frames differ."""
+    return int((np.asarray(before) != np.asarray(after)).any(axis=2).sum())
 
 
 def _cut_off(task: Task, seed: int, kept: NDArray[Any], idle: Sequence[int], env: Environment) -> Actor:

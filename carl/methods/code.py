@@ -87,10 +87,10 @@ class CodeConfig(RunConfig):
 
 def collect(work: Work[CodeConfig]) -> None:
     """Record the episodes that synthesis is judged on; raises TaskError if nothing can be judged on them."""
-    _episodes(work)
+    episodes_of(work)
 
 
-def _episodes(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
+def episodes_of(work: Work[CodeConfig], held_out: int = 0) -> Episodes:
     """Episodes by their kind: those to search with, or the n-th held-out ones, and the part of those ``beside`` that
     belongs to them. Raises TaskError if no program can be judged on them."""
     collect, verify = work.config.collect, work.config.verify
@@ -110,7 +110,7 @@ def synthesize(work: Work[CodeConfig]) -> None:
     from carl.synthesis.shown import Examples
 
     config, ledger = work.config, _ledger(work)
-    budget, episodes = budget_of(config.synthesis), _episodes(work)
+    budget, episodes = budget_of(config.synthesis), episodes_of(work)
     examples = Examples.chosen(episodes, config.synthesis.pairs)
     names = names_of(config.vlm, config.synthesis, examples.pairs[0][0])
     if "model" in names:
@@ -157,7 +157,7 @@ def verify(work: Work[CodeConfig]) -> None:
 
 def tried_out(work: Work[CodeConfig], program: RewardProgram) -> "VerificationReport":
     """What the gate makes of ``program`` on the episodes of the search, which are recorded unless they are there."""
-    return judge(program, _episodes(work), work.config.verify, work.progress)
+    return judge(program, episodes_of(work), work.config.verify, work.progress)
 
 
 def program_of(work: Work[CodeConfig]) -> RewardProgram:
@@ -311,7 +311,7 @@ def _held_out_gate(
     @cache
     def held_out(number: int) -> Episodes:
         before()
-        episodes = _episodes(work, held_out=number)
+        episodes = episodes_of(work, held_out=number)
         after(episodes)
         return episodes
 

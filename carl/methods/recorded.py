@@ -84,17 +84,19 @@ class _Recording:
 
     def others(self, experts: TrajectoryStore) -> dict[Evidence, TrajectoryStore]:
         """A resting agent, half-trained play, and expert play that is cut off."""
-        from carl.episodes.kinds import Cut, Mixed, Resting
+        from carl.episodes.kinds import Cut, Mixed, Resting, rare_actions
 
         count, longest = self.plan.other_episodes, _longest(experts)
         rests, mixes = (
             seeds_of(self.work.config.seed, role, count, self.held_out) for role in (Role.RESTING, Role.MIXED)
         )
         played = experts.endings("seed")
+        rare = rare_actions([columns["action"] for columns in experts.read_columns(["action"])])
+        rare -= frozenset(self.work.task.idle)
         kinds: dict[Evidence, tuple[list[int], Play]] = {
             Evidence.RESTING: (rests, Resting(rests, min(longest, self._cut(longest)))),
             Evidence.MIXED: (mixes, Mixed(self._cut(longest))),
-            Evidence.CUT: (played[:count], Cut(experts, played)),
+            Evidence.CUT: (played[:count], Cut(experts, played, rare)),
         }
         return {kind: self._other(kind, *how) for kind, how in kinds.items()} if count else {}
 

@@ -1,4 +1,4 @@
-"""Programs with other numbers in a function that failed: bounds, areas, distances; asks nobody."""
+"""Programs with other numbers in a function that failed: bounds, areas, distances, what is paid; asks nobody."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from carl.console.progress import Progress, silent
 from carl.program import RewardProgram, SubTask
+from carl.synthesis.damped import damped
 from carl.synthesis.numbers import Number, numbers, replaced
 from carl.synthesis.standing import standing, to_blame
 from carl.synthesis.tried import Candidate, Proposal, Tried
@@ -49,9 +50,13 @@ class Tuned:
     _tuned: set[tuple[str, ...]] = field(default_factory=set)
 
     def propose(self, tried: Tried) -> Iterator[Proposal | None]:
-        """What got furthest, with the numbers that do best in the function to blame, or in the last one."""
+        """What got furthest, with the numbers that do best in the function to blame, or in the last one.
+
+        Where all that is wrong is how much is paid for coming near, the check says how much less may be.
+        """
         for candidate in sorted(tried.candidates, key=standing, reverse=True)[:TRIED]:
-            found = self._better(candidate, tried)
+            less = damped(candidate)
+            found = less if less is not None and less not in tried else self._better(candidate, tried)
             if found is not None:
                 yield Proposal(found)
 

@@ -58,14 +58,14 @@ TASKS = (
         success=terminated_only,
         camera=small_frame,
         # Twice an expert's 106 steps leave random play time to roll, and stay far from the 999 of an episode.
-        # Nothing lasts here: a car that has climbed the left hill rolls down again. Some programs see the car at the
-        # flag one frame before it is there.
+        # A car that has climbed the left hill rolls down again in every expert episode. Random play rolls up and down a
+        # hill too: it earns 12 % of the return of the program in tests/, and 22 % of a strong model's.
         defaults={
             "collect.random_cut": 2.0,
             "train.env_steps": 100_000,
             "train.algorithm": "sac",
-            "verify.max_undone": 1.0,
-            "verify.max_unsolved": 0.1,
+            "verify.max_undone_by_experts": 1.0,
+            "verify.max_part": 0.25,
         },
     ),
 )

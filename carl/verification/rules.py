@@ -33,11 +33,11 @@ def default_rules(config: VerifyConfig) -> tuple[Rule, ...]:
         ExpertsComplete(),
         AlreadyDone(),
         DoneWithTask(config.max_early),
-        Lasting(config.max_undone),
+        Lasting(config.max_undone, config.max_undone_by_experts),
         *(Degrees(kind) for kind in NEARING),
         RandomCompletion(config.max_random_completion, config.min_randoms),
         *(ForNothing(kind, config.max_part) for kind in PAID),
-        *(OnlySolved(kind, config.max_unsolved) for kind in PLAYED),
+        *(OnlySolved(kind, config.unsolved(kind)) for kind in PLAYED),
         Needed(),
         Cost(config.max_frame_ms / 1000),
     )

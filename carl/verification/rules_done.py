@@ -152,7 +152,10 @@ def _ahead(episode: Episode) -> int:
 
 
 class OnlySolved(Rule):
-    """What completes the program has solved the task, whoever plays: at most ``limit`` (a share) has not."""
+    """What completes the program has solved the task, whoever plays: at most ``limit`` (a share) has not.
+
+    An episode that ends sooner than ``SLACK`` of its steps later is not counted: the program may be so much ahead.
+    """
 
     def __init__(self, kind: Evidence, limit: float) -> None:
         self.name, self.needs = f"only_solved_{kind}", frozenset({kind})
@@ -161,7 +164,7 @@ class OnlySolved(Rule):
     def judge(self, case: Case) -> list[Check]:
         """One check, with the share of episodes that completed the program without solving the task."""
         episodes = case.episodes[self._kind]
-        false = [episode for episode in episodes if episode.completed and not episode.solved]
+        false = [episode for episode in episodes if _unsolved(episode)]
         count, total = len(false), len(episodes)
         figures: dict[str, Figure] = {
             "completed": sum(episode.completed for episode in episodes),
@@ -180,3 +183,8 @@ class OnlySolved(Rule):
         ]
         message = f"rewarded too early: {message}; what {case.named(last)} shows is not what solves it"
         return [self.failed(message, figures, last, refs)]
+
+
+def _unsolved(episode: Episode) -> bool:
+    """Whether it completed the program, went on for ``SLACK`` of its steps, and had not solved the task by then."""
+    return episode.completed and not episode.solved and _ahead(episode) >= floor(SLACK * episode.steps)

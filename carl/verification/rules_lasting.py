@@ -29,26 +29,40 @@ class Lasting(Rule):
     name = "lasting"
     needs = frozenset({Evidence.EXPERTS})
 
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
+    def __init__(self, limit: float, by_experts: float | None = None) -> None:
+        """``by_experts`` is the limit in expert episodes; None: the same."""
+        self._limit, self._by_experts = limit, limit if by_experts is None else by_experts
 
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task that does not last."""
         usual = usual_actions(case.experts)
         others = [one for kind, played in case.episodes.items() if kind is not Evidence.EXPERTS for one in played]
-        failed, shares = [], []
+        failed, shares, bounds = [], [], []
         for index in range(len(case.program.subtasks)):
             by_experts = [(one, _undone(one, index)) for one in case.experts if one.tracks[index].done]
             by_others = [(one, _moved_on(one, index, usual)) for one in others if one.tracks[index].done]
-            for played, who in ((by_experts, "expert episodes"), (by_others, "other episodes, by moving on")):
+            for played, who, limit in (
+                (by_experts, "expert episodes", self._by_experts),
+                (by_others, "other episodes, by moving on", self._limit),
+            ):
                 undone = [(episode, step) for episode, step in played if step >= 0]
                 shares.append(len(undone) / len(played) if played else 0.0)
-                if len(undone) > self._limit * len(played):
-                    failed.append(self._refused(case, index, undone, len(played), who))
+                bounds.append(exact_bound(len(undone), len(played)))
+                if len(undone) > limit * len(played):
+                    failed.append(self._refused(case, index, undone, len(played), (who, limit)))
                     break
-        return failed or [self.passed("what got done stays done", {"limit": self._limit, "undone": shares})]
+        figures: dict[str, Figure] = {"limit": self._limit, "limit_experts": self._by_experts}
+        return failed or [self.passed("what got done stays done", figures | {"undone": shares, "bounds": bounds})]
 
-    def _refused(self, case: Case, index: int, undone: Sequence[tuple[Episode, int]], total: int, who: str) -> Check:
+    def _refused(
+        self,
+        case: Case,
+        index: int,
+        undone: Sequence[tuple[Episode, int]],
+        total: int,
+        by: tuple[str, float],
+    ) -> Check:
+        who, limit = by
         message = (
             f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {total} {who}, so it was "
             "about to happen and had not happened. Show 1 for what has changed and stays so, not for where the agent is"
@@ -57,7 +71,7 @@ class Lasting(Rule):
             "undone": len(undone),
             "episodes": total,
             "bound": exact_bound(len(undone), total),
-            "limit": self._limit,
+            "limit": limit,
         }
         refs = [
             deciding(

@@ -14,10 +14,8 @@ EACH = 2.5
 """A sub-task may pay so many times as large a share of its own weight in part as all together may of the return."""
 
 TELLING = 25
-"""Partial progress that tells who is nearer to a sub-task is not for nothing, and may pay so many times as much: by
-default half of the return. Random play comes near to things too, the more so the smaller the world: distances graded
-up to 0.8 pay it 3 % of the return on Unlock and DoorKey-8x8, heights 12 to 22 % on MountainCarContinuous, and the way
-along a corridor of four cells 45 %."""
+"""Partial progress that tells who is nearer to a sub-task is not for nothing where a policy that learns is on its way, and
+may pay it so many times as much: by default half of the return."""
 
 TELLS = 0.02
 """Least share of episodes that stop before, and after, a sub-task that is needed."""
@@ -72,8 +70,10 @@ def _completion(episode: Episode) -> FrameRef:
 class ForNothing(Rule):
     """What play that aims at nothing earns in part, on sub-tasks that it never gets done, is at most ``limit``.
 
-    It is the mean over episodes of one kind, as a share of the return. Where all that is paid in part grows with how
-    near its sub-task is, ``TELLING`` times as much may be paid.
+    It is the mean over episodes of one kind, as a share of the return, as a latch pays it: the best that was shown,
+    and nothing is taken back. That progress tells who is nearer to its sub-task makes no difference to random play: what
+    it is paid for coming near by chance is worth as little, and a smaller share of the same progress pays it less. A
+    policy may be paid ``TELLING`` times as much for it.
     """
 
     def __init__(self, kind: Evidence, limit: float) -> None:
@@ -84,7 +84,7 @@ class ForNothing(Rule):
         """One check for the whole, or a failed one for the sub-task that pays most, or for each that pays too much."""
         paid = [self._paid(case, index) for index in range(len(case.program.subtasks))]
         total = fmean([sum(each) / case.program.max_return for each in zip(*paid, strict=True)])
-        limit = self._limit * (TELLING if self._telling(case) else 1.0)
+        limit = self._limit * (TELLING if self._kind is Evidence.POLICY and self._telling(case) else 1.0)
         shares = [fmean(each) / one.weight for each, one in zip(paid, case.program.subtasks, strict=True)]
         figures: dict[str, Figure] = {
             "share": total,
@@ -96,11 +96,13 @@ class ForNothing(Rule):
         figures |= {"episodes": episodes, "paid_at_all": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
         what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
         worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
-        if total <= limit and max(shares) <= EACH * limit:
+        within = min(limit / max(total, 1e-9), EACH * limit / max(*shares, 1e-9))
+        if within >= 1:
             return [self.passed(f"{self._kind} play earns {what}", figures)]
         message = (
-            f"paid for nothing: {self._kind} play earns {what}, where {limit:.1%} may be; {case.named(worst)} pays "
-            f"{shares[worst]:.1%} of its weight. Pay for what brings it nearer to being done, and less, or nothing"
+            f"paid for nothing: {self._kind} play earns {what}, where {limit:.1%} may be; {case.named(worst)} "
+            f"pays {shares[worst]:.1%} of its weight. Pay only for what brings it nearer to being done, and at most "
+            f"{within:.2g} times as much, or nothing"
         )
         return [self.failed(message, figures, worst, [*self._frames(case, worst)])]
 

@@ -10,9 +10,9 @@ import pytest
 
 from carl.config import VerifyConfig
 from carl.episodes.collect import Plan, collect, collect_as, collect_part, read_in_parallel
-from carl.episodes.kinds import CONTINUED, Cut, Mixed, Resting, at_rest, cut_at
+from carl.episodes.kinds import CONTINUED, Cut, Mixed, Resting, at_rest, cut_at, events, rare_actions
 from carl.episodes.missing import Missing, Unobtainable
-from carl.episodes.play import made
+from carl.episodes.play import attempt, made
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.task import Task
 from carl.tasks import get_task
@@ -22,6 +22,8 @@ from tests.fakes.corridor import CORRIDOR, Corridor
 from tests.verification.episodes import program
 
 DOOR = get_task("DoorKey-5x5")
+PICK_UP, TOGGLE = 3, 5
+RARE = frozenset({PICK_UP, TOGGLE})
 SEEDS = list(range(12))
 
 
@@ -36,7 +38,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryStore:
 
 
 def cut(task: Task, experts: TrajectoryStore, place: Path) -> TrajectoryStore:
-    return collect_as(task, SEEDS, "cut", Cut(experts, SEEDS), str(place))
+    return collect_as(task, SEEDS, "cut", Cut(experts, SEEDS, RARE), str(place))
 
 
 def equal(one: Trajectory, other: Trajectory) -> bool:
@@ -117,16 +119,48 @@ def test_without_an_expert_half_trained_play_is_missing_and_the_store_says_why(t
 def test_expert_play_is_cut_off_and_played_on(experts: TrajectoryStore, tmp_path: Path) -> None:
     episodes, whole = cut(DOOR, experts, tmp_path).read(), experts.read()
     for index, (episode, expert) in enumerate(zip(episodes, whole, strict=True)):
-        at = cut_at(index, len(expert), np.random.default_rng(episode.seed))
+        ends = events(expert, RARE)
+        at = cut_at(index, ends, np.random.default_rng(episode.seed))
         assert (episode.role, episode.seed) == ("cut", expert.seed)
         assert np.array_equal(episode.frames[: at + 1], expert.frames[: at + 1])
         assert episode.success or episode.terminated or len(episode) == at + CONTINUED
         if index % 3 == 0:
-            assert 1 <= len(expert) - at <= 3, "a near miss"
+            assert 1 <= ends[2 - index // 6] - at <= 3, "a near miss of the end, and of the door"
         if index % 2:
             assert set(episode.actions[at:].tolist()) <= set(DOOR.idle)
             assert not episode.success
     assert any(len(set(episode.actions[-CONTINUED:].tolist())) > 2 for episode in episodes[::2])
+
+
+def test_events_are_found_where_an_oracle_sees_them() -> None:
+    with made(DOOR, 0) as env:
+        episodes = [attempt(DOOR, env, seed, "expert", with_events=True) for seed in SEEDS]
+    assert rare_actions([episode.actions for episode in episodes]) >= RARE
+    for episode in episodes:
+        first = [int(happened.argmax()) for happened in episode.events.values()]
+        assert events(episode, RARE) == first
+    assert rare_actions([np.zeros((5, 2), np.float32)]) == frozenset()
+
+
+def test_near_misses_lie_before_each_event_at_random_and_idly() -> None:
+    rng = np.random.default_rng(0)
+    found = {
+        (event, index % 2)
+        for index in range(0, 18, 3)
+        for event in (4, 9, 14)
+        if 1 <= event - cut_at(index, [4, 9, 14], rng) <= 3
+    }
+    assert found == {(event, turn) for event in (4, 9, 14) for turn in (0, 1)}
+
+
+def test_without_rare_actions_an_event_is_where_the_picture_leaps() -> None:
+    frames = np.zeros((7, 8, 8, 3), np.uint8)
+    for step in range(1, 7):
+        frames[step] = frames[step - 1]
+        frames[step, step, :1] = 200
+    frames[4:, :, 4:] = 90
+    episode = Trajectory(frames, np.zeros((6, 1), np.float32), np.zeros(6), True, False, True, 0, "expert", {})
+    assert events(episode, frozenset()) == [4, 6]
 
 
 def test_a_process_returns_why_there_can_be_no_episodes(tmp_path: Path) -> None:
@@ -183,4 +217,4 @@ def test_what_a_step_and_its_picture_take_is_kept_with_the_store(tmp_path: Path)
 def test_a_kind_is_recorded_alike_in_one_environment_and_alone(experts: TrajectoryStore, tmp_path: Path) -> None:
     together = cut(DOOR, experts, tmp_path).read()
     with made(DOOR, 0) as env:
-        assert equal(Cut(experts, SEEDS)(DOOR, env, 7), together[7])
+        assert equal(Cut(experts, SEEDS, RARE)(DOOR, env, 7), together[7])

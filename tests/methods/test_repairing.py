@@ -13,7 +13,7 @@ from carl.artefacts import PROGRAM
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import ProgramError
 from carl.methods import Work, repairing
-from carl.methods.code import CodeConfig, _episodes
+from carl.methods.code import CodeConfig, episodes_of
 from carl.methods.repair import main
 from carl.methods.repairing import Repairs
 from carl.program import RewardProgram, SubTask
@@ -36,7 +36,7 @@ def test_it_searches_with_the_runs_episodes_and_the_policys(tmp_path: Path, monk
 
     def found(work: Work[CodeConfig]) -> None:
         monkeypatch.setattr("carl.methods.code.recorded", lambda there, *_: {Evidence.EXPERTS: there.directory})
-        asked.append((work.directory, _episodes(work), _episodes(work, held_out=1)))
+        asked.append((work.directory, episodes_of(work), episodes_of(work, held_out=1)))
 
     monkeypatch.setattr("carl.methods.code.check_sound", lambda *_: None)
     monkeypatch.setattr("carl.methods.code.synthesize", found)

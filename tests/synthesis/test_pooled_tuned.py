@@ -14,7 +14,7 @@ from carl.synthesis.tried import Budget, BudgetSpentError, Proposal, Proposer, T
 from carl.synthesis.tuned import Tuned
 from carl.verification import verify
 from carl.verification.sample import Sample
-from tests.verification.episodes import KEY_GONE, experts, kinds, randoms
+from tests.verification.episodes import KEY_GONE, REACH_GOAL, experts, kinds, randoms
 
 EPISODES = kinds(experts(), randoms(20))
 CONFIG = VerifyConfig(min_randoms=20, max_random_completion=0.5)
@@ -84,6 +84,19 @@ def test_a_function_that_was_written_and_never_tried_is_pooled(sample: Sample) -
     first, *_ = [proposal.program for proposal in pool.propose(tried) if proposal]
     assert [(each.name, each.code) for each in first.subtasks] == [("key", KEY_GONE), ("goal", REACHED)]
     assert [*pool.propose(tried)] == [], "nothing new was written since"
+
+
+def test_what_pays_too_much_for_coming_near_pays_less_without_a_request(sample: Sample) -> None:
+    model = Model((of(key=KEY_GONE, goal=REACH_GOAL), of(key=NEVER)))
+    refused = judge(model.programs[0]).failed
+    assert [check.name for check in refused] == ["for_nothing_random"]
+    assert refused[0].figures["share"] > refused[0].figures["limit"] == 0.02
+    result = found(Tuned(lambda: sample), model)
+    assert result.program is not None
+    assert (model.asked, result.candidates[-1].proposer) == (1, "tune")
+    (check,) = (check for check in judge(result.program).checks if check.name == "for_nothing_random")
+    assert 0 < check.figures["share"] < 0.02
+    assert result.program.subtasks[0].code == KEY_GONE, "what pays nothing in part stays as it is"
 
 
 def test_a_number_that_was_wrong_in_every_sample_is_found(sample: Sample) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from carl.runs.reader import Record, Run, as_record
 from carl.runs.report import words
 from carl.runs.words import number
-from carl.statistics import exact_bound
+from carl.statistics import exact_bound, trials_to_exclude
 
 SAID: Mapping[str, str] = {
     "sound_evidence": "episodes that cannot judge it",
@@ -48,7 +48,7 @@ def doubts(run: Run, report: Record) -> list[str]:
         return []
     figures = {str(one.get("name")): as_record(one.get("figures")) for one in report.get("checks") or []}
     of_checks = (*_open(figures), *_bounds(figures), *_in_part(figures), *_ornaments(figures))
-    return [*of_checks, *_switched_off(figures), *_unjudged(report), *_unseen(run)]
+    return [*of_checks, *_fewer(run, report), *_switched_off(figures), *_unjudged(report), *_unseen(run)]
 
 
 def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
@@ -99,6 +99,19 @@ def _switched_off(by_name: Mapping[str, Record]) -> Iterator[str]:
 def _unjudged(report: Record) -> Iterator[str]:
     for rule, why in as_record(report.get("unjudged")).items():
         yield f"Not judged: {said_of(str(rule))}, since {why}."
+
+
+def _fewer(run: Run, report: Record) -> Iterator[str]:
+    """Which kinds of episodes are fewer than the run's own bound asks for."""
+    excludes = number(as_record(run.config.get("collect")).get("excludes"))
+    if excludes is None or not 0 < excludes < 1:
+        return
+    wanted = trials_to_exclude(excludes)
+    counts = {kind: int(number(count) or 0) for kind, count in as_record(report.get("episodes")).items()}
+    fewer = [f"{count} {kind}" for kind, count in counts.items() if count < wanted]
+    if fewer:
+        asked = f"{wanted} of each kind, which collect.excludes asks for to exclude {words.percent(excludes)}"
+        yield f"Fewer episodes than {asked}: {', '.join(fewer)}."
 
 
 def _unseen(run: Run) -> Iterator[str]:

@@ -14,7 +14,7 @@ from carl.runs.files import Files
 from carl.runs.reader import Run
 from carl.runs.report.card import card
 from carl.runs.report.closest import calls
-from carl.runs.report.doubts import said_of
+from carl.runs.report.doubts import doubts, said_of
 from carl.verification import default_rules
 from tests.runs.report.sample import EXPERTS, PROGRAM, traced, write_run
 
@@ -122,6 +122,15 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     assert "Sub-task 2 may be an ornament" in doubts
     assert "Not judged: undone again by moving on, since the settings allow it in every episode." in doubts
     assert doubts.index("4.9") < doubts.index("3.8"), "the loosest bound first"
+
+
+def test_the_card_says_where_there_were_fewer_episodes_than_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"collect": {"excludes": 0.05}}))
+    report = {"checks": [], "episodes": {"expert": 59, "random": 200, "cut": 12, "mixed": 40}}
+    said = [one for one in doubts(Run(Files(tmp_path)), report) if one.startswith("Fewer")]
+    assert said == [
+        "Fewer episodes than 59 of each kind, which collect.excludes asks for to exclude 5\u00a0%: 12 cut, 40 mixed."
+    ]
 
 
 def test_a_refusal_and_a_missing_verdict_are_said(run: Path, tmp_path: Path) -> None:
