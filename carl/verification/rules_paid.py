@@ -14,8 +14,8 @@ EACH = 2.5
 """A sub-task may pay so many times as large a share of its own weight in part as all together may of the return."""
 
 TELLING = 25
-"""Partial progress that tells who is nearer to a sub-task is not for nothing where a policy that learns is on its way, and
-may pay it so many times as much: by default half of the return."""
+"""Partial progress that tells who is nearer to a sub-task is not for nothing where a policy is on its way, and may
+pay it so many times as much: by default half of the return."""
 
 TELLS = 0.02
 """Least share of episodes that stop before, and after, a sub-task that is needed."""
@@ -71,9 +71,8 @@ class ForNothing(Rule):
     """What play that aims at nothing earns in part, on sub-tasks that it never gets done, is at most ``limit``.
 
     It is the mean over episodes of one kind, as a share of the return, as a latch pays it: the best that was shown,
-    and nothing is taken back. That progress tells who is nearer to its sub-task makes no difference to random play: what
-    it is paid for coming near by chance is worth as little, and a smaller share of the same progress pays it less. A
-    policy may be paid ``TELLING`` times as much for it.
+    and nothing is taken back. That progress tells who is nearer to its sub-task makes no difference to random play: it
+    comes near by chance, and less of the same progress pays it less. A policy may be paid ``TELLING`` times as much.
     """
 
     def __init__(self, kind: Evidence, limit: float) -> None:
