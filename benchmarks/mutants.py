@@ -61,7 +61,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def _numbers(node: ast.Constant) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        for other in (0, type(node.value)(node.value / 2), node.value * 2, node.value + 1):
+        others = (0, type(node.value)(node.value / 2), node.value * 2, node.value + 1)
+        for other in (each for each in others if each != node.value):
             yield f"{node.value} as {other}", ast.Constant(other)
 
 

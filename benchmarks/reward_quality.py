@@ -10,10 +10,12 @@ precision  every accepted program of every proposer against the oracle, on 200 h
            compared with success, episode by episode. Where frames do not show the last event (UnlockPickup's broken
            box), it is listed as a documented exception.
 zoo        good programs, their harmless variants, bad programs and mutants (``zoo.py``) before the gate, on the
-           episodes of a run and on held-out ones. The gate's limits were set with these programs: the shares show that
-           they fit, and are no estimate for programs of another kind. The oracle calls one bad whose accuracy is worse
-           than the original's by more than one percent, that is done before the end of an expert episode, or that pays
-           random play more than 2 % of the return for sub-tasks that are not done.
+           episodes of a run and on held-out ones. The gate's limits were set with these programs in four rooms, where
+           the shares show that they fit and are no estimate for programs of another kind; none was set with
+           RedBlueDoors-6x6 and KeyCorridorS3R1 (``unseen``), whose doors, walls and plans are others. The oracle calls
+           a program bad whose accuracy is worse than the original's by more than one percent, that is done before the
+           end of an expert episode, or that pays random play more than 2 % of the return for sub-tasks that are not
+           done.
 hack       a program that can be hacked: rejected, noticed, repaired (``hacked.py``).
 induction  programs without a model (``induction.py``).
 success    ``carl run`` with a task's defaults, three seeds; beside it the better of the two sparse arms of each run.

@@ -20,6 +20,10 @@ EVENTS = {
     "put down": "key put down",
     "box": "box carried",
     "goal": "goal reached",
+    "red door": "red door open",
+    "blue door": "both doors open",
+    "locked door": "locked door open",
+    "ball": "ball carried",
 }
 """Kinds of sub-tasks, and the oracle events that they claim."""
 
@@ -28,7 +32,22 @@ PLANS = {
     "DoorKey-8x8": ("key", "door", "goal"),
     "Unlock": ("key", "door"),
     "UnlockPickup": ("key", "door", "put down", "box"),
+    "RedBlueDoors-6x6": ("red door", "blue door"),
+    "KeyCorridorS3R1": ("key", "locked door", "put down", "ball"),
 }
+
+UNSEEN = ("RedBlueDoors-6x6", "KeyCorridorS3R1")
+"""Those of them that the gate's limits were not set with."""
+
+_RED, _BLUE = (f"vision.near({{}}, {rgb}, 10)" for rgb in ((170, 0, 0), (0, 0, 170)))
+
+_SHUT = """\
+from carl import vision
+
+
+def progress(frame, initial):
+    # a shut door is an outline of its colour, darker than the agent's red; an open one keeps one side of it
+"""
 
 CODES = {
     "key": programs.PICK_UP_KEY,
@@ -36,8 +55,15 @@ CODES = {
     "put down": programs.PUT_DOWN_KEY,
     "box": programs.with_free_hands(programs.PICK_UP_BOX),
     "goal": programs.REACH_GOAL,
+    "red door": f"{_SHUT}    red = {_RED.format('initial')}\n"
+    f"    return float(red.any() and vision.share({_RED.format('frame')}, red) < 0.5)\n",
+    "blue door": f"{_SHUT}    red, blue = {_RED.format('initial')}, {_BLUE.format('initial')}\n"
+    f"    shut = max(vision.share({_RED.format('frame')}, red), vision.share({_BLUE.format('frame')}, blue))\n"
+    "    return float(blue.any() and shut < 0.5)\n",
+    "locked door": programs.OPEN_DOOR,
+    "ball": programs.with_free_hands(programs.PICK_UP_BALL),
 }
-"""The embedded model's code by kind of sub-task."""
+"""Right code by kind of sub-task: the embedded model's, and by hand for doors that are told by their colours."""
 
 THINGS = {
     "key": "vision.shaped(vision.band(initial, 60) & ~walls, taller=1.6, min_area=5, min_width=2)",
@@ -45,8 +71,13 @@ THINGS = {
     "box": "vision.largest(vision.solid(vision.filled(vision.band(initial, 25, 150) & ~walls, 2) & ~vision.grown("
     "vision.solid(vision.band(initial, 40, 200) & ~walls, 5)), 5))",
     "goal": "vision.largest(vision.solid(vision.band(initial, 200), 5))",
+    "red door": "vision.filled(vision.near(initial, (170, 0, 0), 10), 8)",
+    "blue door": "vision.filled(vision.near(initial, (0, 0, 170), 10), 8)",
+    "ball": "vision.largest(vision.solid(vision.band(initial, 60) & ~walls, 4) & "
+    "~vision.grown(vision.solid(vision.band(initial, 60) & ~walls, 7)))",
     "corner": "np.indices(initial.shape[:2]).sum(axis=0) < 16",
 }
+THINGS["locked door"] = THINGS["door"]
 """Where in the initial frame the object of a kind of sub-task lies."""
 
 MARGINS = {
@@ -55,7 +86,11 @@ MARGINS = {
     "put down": (("1.6", "1.5"), ("frame, 60", "frame, 58")),
     "box": (("> 0.2", "> 0.15"), ("> 0.2", "> 0.25")),
     "goal": (("> 0.1", "> 0.08"), ("> 0.1", "> 0.12"), ("initial, 200", "initial, 190")),
+    "red door": (("< 0.5", "< 0.45"), ("< 0.5", "< 0.6"), ("170, 0, 0), 10", "170, 0, 0), 14")),
+    "blue door": (("< 0.5", "< 0.45"), ("< 0.5", "< 0.6"), ("0, 0, 170), 10", "0, 0, 170), 14")),
+    "ball": (("> 0.5", "> 0.4"), ("> 0.5", "> 0.6")),
 }
+MARGINS["locked door"] = MARGINS["door"]
 """Numbers that may be moved: what is written, and what may stand there."""
 
 REWRITTEN = {
@@ -64,7 +99,11 @@ REWRITTEN = {
     "put down": (("float(key.any())", "1.0 if key.sum() > 0 else 0.0"),),
     "box": (("vision.share(vision.changed(frame, initial), box)", "vision.changed(frame, initial)[box].mean()"),),
     "goal": (("vision.changed(frame, initial)", "(vision.brightness(cv2.absdiff(frame, initial)) > 24)"),),
+    "red door": (("float(red.any() and", "float(red.sum() > 0 and"),),
+    "blue door": (("float(blue.any() and", "float(blue.sum() > 0 and"),),
+    "ball": (("vision.share(vision.changed(frame, initial), ball)", "vision.changed(frame, initial)[ball].mean()"),),
 }
+REWRITTEN["locked door"] = REWRITTEN["door"]
 """Other ways to write the same."""
 
 _HEAD = "import cv2\nimport numpy as np\n\nfrom carl import vision\n\n\n"

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.quality.accuracy import Held, Judged, judged
 from benchmarks.quality.held_out import held_out
 from benchmarks.quality.kept import Kept, check_fault
-from benchmarks.zoo import PLANS, Named, bad_programs, good_programs
+from benchmarks.zoo import PLANS, UNSEEN, Named, bad_programs, good_programs
 from carl.cluster.session import ray_running
 from carl.config import VerifyConfig
 from carl.console.progress import Progress
@@ -81,6 +81,7 @@ def zoo(names: Sequence[str], directory: Path, kept: Kept, progress: Progress) -
         "bad": len(isbad),
         "good": len(good),
         "harmless_mutants_rejected": _share([row for row in rows if not row["bad"] and not row["known_good"]]),
+        "by_task": {name: _by_task(isbad, good, name) for name in names if name in PLANS},
         "bad_by_kind": {kind: _of_kind(isbad, kind) for kind in sorted({row["kind"] for row in isbad})},
         "good_by_kind": {kind: _of_kind(good, kind) for kind in sorted({row["kind"] for row in good})},
         "bad_accepted": [_words(row) for row in isbad if not row["rejected"]],
@@ -97,6 +98,13 @@ def _of_kind(rows: Sequence[Mapping[str, Any]], kind: str) -> list[int]:
     """How many of a kind were rejected, of how many."""
     those = [row for row in rows if row["kind"] == kind]
     return [sum(bool(row["rejected"]) for row in those), len(those)]
+
+
+def _by_task(isbad: Sequence[Mapping[str, Any]], good: Sequence[Mapping[str, Any]], task: str) -> dict[str, Any]:
+    """Bad and good programs of one task: how many were rejected, of how many. ``unseen``: no limit was set with it."""
+    of_it = ([row for row in rows if row["task"] == task] for rows in (isbad, good))
+    bad_of, good_of = ([sum(bool(row["rejected"]) for row in rows), len(rows)] for rows in of_it)
+    return {"bad": bad_of, "good": good_of, "unseen": task in UNSEEN}
 
 
 def _words(row: Mapping[str, Any]) -> str:
