@@ -32,6 +32,7 @@ class Seen:
         lengths, starts: ``intp[R]``: frames of a run, and the step of its first.
         step_seconds: of the trajectory.
         colours: ``uint16[P]`` of the initial and of the last frame, below ``COLOURS``; of experts alone.
+        begins: ``intp[COLOURS]``, how many pixels of the initial frame have each colour; of experts and random play.
     """
 
     kind: Evidence
@@ -45,13 +46,15 @@ class Seen:
     starts: NDArray[np.intp]
     step_seconds: float | None
     colours: tuple[NDArray[np.uint16], NDArray[np.uint16]] | None
+    begins: NDArray[np.intp] | None
 
     @classmethod
     def of(cls, kind: Evidence, trajectory: Trajectory) -> Self:
         """Look at an episode; raises StoreError for frames that cannot be read."""
         digests, frames = trajectory.digests, trajectory.frames
         starts = np.append(0, np.flatnonzero(digests[1:] != digests[:-1]) + 1)
-        initial = int(digests[0])
+        initial, last = int(digests[0]), frames[len(digests) - 1]
+        first = _colours(frames[0]) if kind.required else None
         return cls(
             kind=kind,
             role=trajectory.role,
@@ -63,7 +66,8 @@ class Seen:
             lengths=np.diff(np.append(starts, len(digests))),
             starts=starts,
             step_seconds=trajectory.step_seconds,
-            colours=(_colours(frames[0]), _colours(frames[len(digests) - 1])) if kind is Evidence.EXPERTS else None,
+            colours=None if first is None or kind is not Evidence.EXPERTS else (first, _colours(last)),
+            begins=None if first is None else np.bincount(first, minlength=COLOURS),
         )
 
     def frame(self, run: int, expected: str, got: str) -> FrameRef:
@@ -79,5 +83,10 @@ class Seen:
 
 def _colours(frame: NDArray[np.uint8]) -> NDArray[np.uint16]:
     pixels = np.asarray(frame).reshape(-1, 3)
-    coarse = pixels[:: max(1, len(pixels) // PIXELS)].astype(np.uint16) >> 5
-    return np.asarray(coarse @ np.array([64, 8, 1], dtype=np.uint16), dtype=np.uint16)
+    red, green, blue = (pixels[:: max(1, len(pixels) // PIXELS)] >> 5).T.astype(np.uint16)
+    return np.asarray(red << 6 | green << 3 | blue)
+
+
+def named(colour: int) -> str:
+    """One of the ``COLOURS``, by the middle of its pixels' values."""
+    return f"({', '.join(str((colour >> shift) % 8 * 32 + 16) for shift in (6, 3, 0))})"

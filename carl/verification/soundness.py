@@ -6,6 +6,7 @@ Frames are compared by their digests (``Trajectory.digests``): noise in a camera
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import comb
 from statistics import median
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory
-from carl.statistics import exact_bound, left_open
+from carl.statistics import exact_bound, left_open, trials_to_exclude
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import FRAMES_SHOWN, Evidence
-from carl.verification.seen import COLOURS, Seen
+from carl.verification.seen import COLOURS, Seen, named
 
 NAME = "sound_evidence"
 """Of the check."""
@@ -24,6 +25,14 @@ NAME = "sound_evidence"
 STRANGE = 0.05
 """An expert's last frame is of another task if at most this share of its pixels has a colour that occurs in its own
 initial frame, or in the initial or last frame of another expert."""
+
+
+CHANCE = 0.001
+"""Experts are of another task if some colour tells their initial frames from those of random play, and if one would in
+less than this share of draws of both from the same task."""
+
+ONE_START = trials_to_exclude(0.05)
+"""If so many episodes of random play begin alike, no expert of the task begins otherwise."""
 
 
 class Finding(NamedTuple):
@@ -81,6 +90,7 @@ class Soundness:
         contradictions = Contradictions.among(self._seen)
         told = contradictions.finding(self.contradicted)
         found = [*self._too_few(experts), *_failed(experts), *_sizes(self._seen), *_strange(experts), *_alike(experts)]
+        found = found or [*_elsewhere(experts, [one for one in self._seen if one.kind is Evidence.RANDOMS])]
         if told and not found and contradictions.at_least > self.contradicted:
             found.append(told)
         figures: dict[str, Figure] = {
@@ -160,6 +170,37 @@ def _strange(experts: Sequence[Seen]) -> Iterator[Finding]:
             "the episode anew"
         )
         yield Finding(message, [one.last("a frame of the same task", "other colours") for one in strange])
+
+
+def _elsewhere(experts: Sequence[Seen], randoms: Sequence[Seen]) -> Iterator[Finding]:
+    """Experts none of which begins as the task does.
+
+    Of two samples from one distribution, the values of a colour are all above, or all below, the other sample's with a
+    chance of at most 2 / (n + m choose n). Episodes of one seed count once.
+    """
+    starts = {one.initial for one in randoms}
+    if not experts or not randoms or starts & {one.initial for one in experts}:
+        return
+    ours, theirs = (np.array([one.begins for one in several]) for several in (experts, randoms))
+    seeds = [len({one.seed for one in several}) for several in (experts, randoms)]
+    more, less = ours.min(axis=0) > theirs.max(axis=0), ours.max(axis=0) < theirs.min(axis=0)
+    colours = int((ours.any(axis=0) | theirs.any(axis=0)).sum())
+    telling = np.flatnonzero((more | less) & (2 * colours <= CHANCE * comb(sum(seeds), seeds[0])))
+    if telling.size:
+        one, other = ours[:, telling].mean(axis=0), theirs[:, telling].mean(axis=0)
+        colour = int(telling[np.argmax(np.abs(one - other) / (one + other))])
+        why = f"each shows {'more' if more[colour] else 'less'} of the colour {named(colour)} than any of those"
+    elif len(starts) == 1 and seeds[1] >= ONE_START:
+        why = "those are all alike"
+    else:
+        return
+    message = (
+        f"the initial frames of the {len(experts)} expert episodes and of the {len(randoms)} of random play have "
+        f"nothing in common, {why}: the experts are of another task, or of another camera; record demonstrations of "
+        "this one (carl record), or correct what its `demonstrations` names"
+    )
+    frames = [one.frame(0, "an initial frame of the task", "another") for one in experts]
+    yield Finding(message, frames)
 
 
 def _alike(experts: Sequence[Seen]) -> Iterator[Finding]:

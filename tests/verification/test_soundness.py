@@ -58,6 +58,26 @@ def test_a_goal_frame_of_another_task() -> None:
     assert check.frames[0].step == len(EXPERTS[3])
 
 
+def test_demonstrations_of_another_task() -> None:
+    """A thing of a colour that the task has as well lies where the task has none."""
+    other = [replace(one, frames=one.frames.copy()) for one in EXPERTS]
+    for one in other:
+        one.frames[:, -1, -3:] = 200
+    scenes = [replace(one, frames=np.maximum(one.frames, np.uint8(one.seed % 16))) for one in RANDOMS]
+    message = blamed(other, scenes).message
+    assert "the initial frames of the 8 expert episodes and of the 60 of random play have nothing in common" in message
+    assert "each shows more of the colour (208, 208, 208) than any of those" in message
+    assert "carl record" in message
+    assert judged(other[:1] * 8, scenes)[0].passed, "one start, however often, may be chance"
+    same = [replace(one, frames=np.maximum(one.frames, np.uint8(16 + one.seed))) for one in EXPERTS]
+    assert judged(same, scenes)[0].passed, "other frames, of the same colours"
+
+
+def test_demonstrations_that_begin_otherwise_than_a_task_that_always_begins_alike() -> None:
+    turned = [replace(one, frames=one.frames[:, ::-1, ::-1]) for one in EXPERTS]
+    assert "those are all alike: the experts are of another task" in blamed(turned).message
+
+
 def test_a_goal_of_one_colour_everywhere_is_of_the_task() -> None:
     shown = [
         replace(one, frames=np.concatenate([one.frames[:-1], np.full_like(one.frames[:1], (180, 120, 200))]))
