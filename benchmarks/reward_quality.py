@@ -16,7 +16,7 @@ zoo        good programs, their harmless variants, bad programs and mutants (``z
            a program bad whose accuracy is worse than the original's by more than one percent, that is done before the
            end of an expert episode, or that pays random play more than 2 % of the return for sub-tasks that are not
            done.
-hack       a program that can be hacked: rejected, noticed, repaired (``hacked.py``).
+hack       programs that mislead a policy: rejected, noticed, repaired or given up (``hacked.py``).
 induction  programs without a model (``induction.py``).
 success    ``carl run`` with a task's defaults, three seeds; beside it the better of the two sparse arms of each run.
 steps      environment steps until success 0.95 on induction's program over those on the model's (``quality/steps.py``).
@@ -116,6 +116,16 @@ def _induction(asked: Asked) -> dict[str, Any]:
     return found
 
 
+def _hack(asked: Asked) -> dict[str, Any]:
+    """Program by program, so that each is kept."""
+    from benchmarks.hacked import PROGRAMS
+
+    found: dict[str, Any] = {}
+    for program in PROGRAMS:
+        found |= measured_by("hacked.py", asked, "--program", program)
+    return found
+
+
 def measured_by(name: str, asked: Asked, *options: str) -> dict[str, Any]:
     """The last line of another benchmark; why there is none, so that a failure does not cost the other parts."""
     try:
@@ -127,7 +137,7 @@ def measured_by(name: str, asked: Asked, *options: str) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "zoo": _zoo,
-    "hack": partial(measured_by, "hacked.py"),
+    "hack": _hack,
     "induction": _induction,
     "verify": partial(measured_by, "verification.py"),
 }
@@ -145,6 +155,7 @@ def headline(found: dict[str, Any]) -> dict[str, Any]:
         "good_rejected": zoo.get("good_rejected"),
         "dropped_last_rejected": zoo.get("dropped_last_rejected"),
         **{f"hack.{name}": hack.get(name) for name in ("rejected", "alarm_at", "repaired_success")},
+        **{f"hack.{key}": value for key, value in hack.items() if key.startswith(("capped.", "milestones."))},
         **{key: value for key, value in found.get("induction", {}).items() if key.startswith("induction.")},
         **{f"success.{task}": one["mean"] for task, one in found.get("success", {}).items()},
         **{f"sparse.{task}": one["sparse"] for task, one in found.get("success", {}).items()},

@@ -1,14 +1,20 @@
 """The gate's rules on a policy's films: with the recorded experts beside them, which are shown once."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
+from benchmarks.misleading import CAPPED
 from carl.config import VerifyConfig
+from carl.episodes.play import made, rollout
 from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram, SubTask
+from carl.tasks import get_task
 from carl.training.alarms import CompletedUnsolved, PaidForNothing
 from carl.training.filmgate import FilmGate
+from carl.verification.gate import verify
 from carl.verification.report import Check
 from carl.verification.rule import Evidence
 
@@ -79,3 +85,34 @@ def test_what_a_policy_undoes_by_moving_on_did_not_last_and_what_experts_undo_is
     assert failed(checks) == ["completed_unsolved", "lasting", "only_solved_policy"]
     place = program("0", done="frame[0, 0, 0] == 2")
     assert "lasting" not in failed(gate.judge(place, back, OWN)), "the experts walk over that place as well"
+
+
+@pytest.fixture(scope="module")
+def lava() -> dict[Evidence, list[Trajectory]]:
+    """Episodes of LavaGapS7: experts, random play, and a policy that walks straight ahead, mostly into the lava."""
+    task = get_task("LavaGapS7")
+    with made(task, 0) as env:
+        ahead = [_ahead(env, seed) for seed in range(8)]
+    return {
+        Evidence.EXPERTS: [rollout(task, seed, "expert") for seed in range(20)],
+        Evidence.RANDOMS: [rollout(task, 100 + seed, "random", 30) for seed in range(20)],
+        Evidence.POLICY: ahead,
+    }
+
+
+def _ahead(env: Any, seed: int) -> Trajectory:
+    env.reset(seed=seed)
+    frames, over = [env.render()], False
+    while not over and len(frames) < 10:
+        over = env.step(env.unwrapped.actions.forward)[2]
+        frames.append(env.render())
+    taken = np.full(len(frames) - 1, 2)
+    return Trajectory(np.stack(frames), taken, np.zeros(len(taken)), over, not over, False, seed, "policy")
+
+
+def test_a_wrong_feature_with_a_high_cap_is_rejected_and_caught(lava: dict[Evidence, list[Trajectory]]) -> None:
+    *experts_and_randoms, film = lava.items()
+    report = verify(CAPPED, dict(experts_and_randoms), VerifyConfig(min_randoms=20))
+    assert [check.name for check in report.failed] == ["degrees_expert"]
+    gate = FilmGate({Evidence.EXPERTS: lava[Evidence.EXPERTS]}, VerifyConfig())
+    assert failed(gate.judge(CAPPED, film[1], OWN)) == ["paid_for_nothing", "for_nothing_policy"]
