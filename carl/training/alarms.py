@@ -219,7 +219,7 @@ class CompletedUnsolved(Rule):
 
 
 class PaidForNothing(ForNothing):
-    """Few of the policy's episodes are paid in part for what is no nearness, or for more than half of the return.
+    """Few of the policy's episodes are paid in part for what does not tell who is nearer.
 
     That is the gate's rule about play that aims at nothing, which says of few episodes more than they prove: here the
     exact lower bound of the share of episodes that earned ``SOME`` of a sub-task without getting it done has to exceed

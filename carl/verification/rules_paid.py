@@ -13,10 +13,6 @@ from carl.verification.rules_near import FEWEST, concordance, graded
 EACH = 2.5
 """A sub-task may pay so many times as large a share of its own weight in part as all together may of the return."""
 
-TELLING = 25
-"""Partial progress that tells who is nearer to a sub-task is not for nothing where a policy is on its way, and may
-pay it so many times as much: by default half of the return."""
-
 TELLS = 0.02
 """Least share of episodes that stop before, and after, a sub-task that is needed."""
 
@@ -72,7 +68,8 @@ class ForNothing(Rule):
 
     It is the mean over episodes of one kind, as a share of the return, as a latch pays it: the best that was shown,
     and nothing is taken back. That progress tells who is nearer to its sub-task makes no difference to random play: it
-    comes near by chance, and less of the same progress pays it less. A policy may be paid ``TELLING`` times as much.
+    comes near by chance, and less of the same progress pays it less. A policy is on its way, and what tells who is
+    nearer may pay it anything.
     """
 
     def __init__(self, kind: Evidence, limit: float) -> None:
@@ -83,7 +80,7 @@ class ForNothing(Rule):
         """One check for the whole, or a failed one for the sub-task that pays most, or for each that pays too much."""
         paid = [self._paid(case, index) for index in range(len(case.program.subtasks))]
         total = fmean([sum(each) / case.program.max_return for each in zip(*paid, strict=True)])
-        limit = self._limit * (TELLING if self._kind is Evidence.POLICY and self._telling(case) else 1.0)
+        limit = 1.0 if self._kind is Evidence.POLICY and self._telling(case) else self._limit
         shares = [fmean(each) / one.weight for each, one in zip(paid, case.program.subtasks, strict=True)]
         figures: dict[str, Figure] = {
             "share": total,

@@ -70,11 +70,7 @@ def test_what_experts_do_says_whether_a_policy_is_paid_for_nothing() -> None:
     assert failed(gate.judge(glitter, some, OWN)) == ["for_nothing_policy"], "three of eight prove too little"
     assert experts.read == 1
     near = [episode([0, 1, 2, *[3] * 27], seed) for seed in range(8)]
-    assert failed(gate.judge(nearness, near, OWN)) == [
-        *("paid_for_nothing", "for_nothing_policy"),
-    ], "more than half of the return"
-    halfway = [episode([0, 1, *[2] * 28], seed) for seed in range(8)]
-    assert failed(gate.judge(nearness, halfway, OWN)) == []
+    assert failed(gate.judge(nearness, near, OWN)) == [], "it is on its way"
     assert failed(FilmGate({}, VerifyConfig()).judge(glitter, idle, OWN)) == [], "without experts nobody can say"
 
 
