@@ -49,7 +49,7 @@ from carl.tasks.minigrid import TASKS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-MORE = {"UnlockPickup": 40}
+MORE = {"UnlockPickup": 40, "BlockedUnlockPickup": 40}
 """Tasks that are given more experts than others at least, and how many."""
 
 

@@ -37,19 +37,20 @@ class Weights:
         gap: the square of the time from one milestone to the next, as a share of an expert episode.
         evenness: how unevenly the milestones stop other play.
         length, cost: of each milestone.
-        fading, undone: how much of the time after it is reached it does not hold, for experts and in other play.
+        fading, undone: how often it does not hold any more after it was reached: the share of the expert episodes, and
+            of the frames soon after in other play.
         moved: how little the colours in the picture change when it is reached: something has only moved.
         alone: how few kinds of things show it.
         order: how often it comes before the one before it.
         margin: how close values come to its threshold.
-        early, elsewhere: errors of the last one.
+        early, elsewhere, missed: errors of the last one.
     """
 
     gap: float = 2.0
     evenness: float = 0.5
     length: float = 0.01
     cost: float = 0.02
-    fading: float = 0.2
+    fading: float = 0.5
     moved: float = 0.5
     undone: float = 0.4
     alone: float = 0.4
@@ -57,6 +58,7 @@ class Weights:
     margin: float = 0.3
     early: float = 1.5
     elsewhere: float = 5.0
+    missed: float = 2.0
 
 
 WEIGHTS = Weights()
@@ -88,7 +90,8 @@ def reranked(table: Table, found: Sequence[Chain]) -> list[Chain]:
     """Those that err in the smallest share of the episodes of a table first, in their order among equals.
 
     An expert that does not reach the milestones one after the other is an error, as is one that reaches the last before
-    the end, and another episode that reaches it and is not solved. Chains are to be found in other episodes than these.
+    the end or undoes one before the next, and another episode that reaches the last and is not solved, or does not and
+    is. Chains are to be found in other episodes than these.
     """
     nexts = {each: _nexts(table, each.holds(table)[None])[0] for chain in found for each in chain.milestones}
     return sorted(found, key=lambda chain: _errors(table, [nexts[each] for each in chain.milestones]))
@@ -98,13 +101,22 @@ def _errors(table: Table, nexts: Sequence[Steps]) -> float:
     episodes, never, experts = np.arange(len(table.lengths)), int(table.lengths.max()), table.experts
     at = np.zeros(len(episodes), np.int16)
     wrong = np.zeros(len(episodes), bool)
-    for each in nexts:
+    for number, each in enumerate(nexts):
         reached = each[episodes, at]
         wrong[:experts] |= reached[:experts] <= at[:experts]
+        if number:
+            wrong[:experts] |= _undone(nexts[number - 1], at, reached)[:experts]
         at = reached
     wrong[:experts] |= at[:experts] != table.lengths[:experts] - 1
-    wrong[experts:] = (at[experts:] < never) & ~table.solved[experts:]
+    wrong[experts:] = (at[experts:] < never) != table.solved[experts:]
     return float(wrong[:experts].mean()) + (float(wrong[experts:].mean()) if len(wrong) > experts else 0.0)
+
+
+def _undone(nexts: Steps, since: Steps, until: Steps) -> Mask:
+    """Whether a milestone does not hold somewhere from a step of each episode to before another one, ``bool[E]``."""
+    steps = np.arange(nexts.shape[1])
+    between = (steps >= since[:, None]) & (steps < until[:, None])
+    return np.asarray((between & (nexts != steps)).any(axis=1))
 
 
 def first_hits(table: Table, holds: Mask) -> NDArray[np.int32]:
@@ -186,8 +198,8 @@ def _moved(table: Table, hits: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def persistence(table: Table, holds: Mask, hits: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of the frames after the first hit in which P milestones still hold: to the end of expert episodes, and
-    within ``SOON`` frames of other ones.
+    """How far P milestones, once reached, go on to hold: the share of the expert episodes in which they do to the end,
+    and of the ``SOON`` frames after it in other ones.
 
     Where other play hardly reaches a milestone, the experts' is taken for both.
     """
@@ -197,7 +209,7 @@ def persistence(table: Table, holds: Mask, hits: NDArray[np.int32]) -> tuple[NDA
     until = np.broadcast_to(table.starts[1:], hits.shape).copy()
     until[:, table.experts :] = np.minimum(until[:, table.experts :], hits[:, table.experts :] + SOON)
     held = (np.take_along_axis(counts, until, axis=1) - since) / np.maximum(until - hits, 1)
-    by_experts = held[:, : table.experts].mean(axis=1)
+    by_experts = (held[:, : table.experts] == 1.0).mean(axis=1)
     others = reached[:, table.experts :]
     by_others = (held[:, table.experts :] * others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
     return by_experts, np.where(others.sum(axis=1) >= 5, by_others, by_experts)
@@ -317,7 +329,9 @@ class _Search:
         early = float((whole.at[:experts] < self._ends[:experts]).mean())
         reached = (whole.at[experts:] < self._never) & ~solved[experts:]
         elsewhere = float(reached.mean()) if reached.size else 0.0
-        score = whole.score + WEIGHTS.early * early + WEIGHTS.elsewhere * elsewhere
+        others = solved[experts:]
+        missed = float((whole.at[experts:][others] >= self._never).mean()) if others.any() else 0.0
+        score = whole.score + WEIGHTS.early * early + WEIGHTS.elsewhere * elsewhere + WEIGHTS.missed * missed
         return Chain(tuple(self.milestones[member] for member in whole.members), score, early, elsewhere)
 
 

@@ -14,7 +14,7 @@ AT_LEAST, AT_MOST = 1, -1
 """The senses of a condition."""
 
 GONE = 0.4
-"""Share of a thing from which on, when it has changed, it is called gone."""
+"""Share of a thing from which on, when it has changed, it is called gone; up to which, when it is lit, it is dark."""
 
 
 class Feature(Protocol):
@@ -37,7 +37,7 @@ class Feature(Protocol):
         """Whether it tells what becomes of a thing, not where something is for the moment."""
 
     def words(self, sense: int, threshold: float) -> str:
-        """What it means that it is at least or at most so much, as in "the smallest yellow thing has changed"."""
+        """What it means that it is at least or at most so much, as in "the smallest yellow thing is gone"."""
 
     def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:
         """The condition as an expression over ``frame`` and ``initial``; ``names`` are functions for its regions."""
@@ -54,6 +54,10 @@ def _compared(value: str, sense: int, threshold: float) -> str:
 
 def _bound(sense: int, threshold: float, unit: str = "") -> str:
     return f"{'at least' if sense == AT_LEAST else 'at most'} {number(threshold)}{unit}"
+
+
+def _percent(share: float) -> float:
+    return float(f"{100 * share:.2g}")
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,20 @@ class Share:
         return (self.where,) if isinstance(self.where, Region) else ()
 
     def words(self, sense: int, threshold: float) -> str:
-        """As in "the smallest yellow thing is gone"."""
+        """As in "the smallest yellow thing is gone from where it was"."""
         place, several = self.where.words, isinstance(self.where, Region) and self.where.several
         if isinstance(self.where, Region) and self.where.boxed:
             place, several = f"the box around {place}", False
-        has, gone = ("have", "are gone from where they were") if several else ("has", "is gone from where it was")
+        have, are, they = ("have", "are", "they were") if several else ("has", "is", "it was")
         if self.seen.words == "changed" and sense == AT_LEAST:
-            return f"{place} {has} changed" if threshold < GONE else f"{place} {gone}"
+            if threshold >= GONE:
+                return f"{place} {are} gone from where {they}"
+            return f"{_bound(sense, _percent(threshold), ' %')} of {place} {have} changed"
         if self.seen.words == "lit" and sense == AT_MOST:
-            return f"{place} {has} gone dark"
-        return f"{_bound(sense, float(f'{100 * threshold:.2g}'), ' %')} of {place} is {self.seen.words}"
+            if threshold <= GONE:
+                return f"{place} {have} gone dark"
+            return f"{_bound(AT_LEAST, _percent(1 - threshold), ' %')} of {place} {are} dark"
+        return f"{_bound(sense, _percent(threshold), ' %')} of {place} {are} {self.seen.words}"
 
     def code(self, sense: int, threshold: float, names: Sequence[str]) -> str:
         """A comparison of ``vision.share``."""

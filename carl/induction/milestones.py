@@ -17,6 +17,9 @@ CUTS = 3
 CONTINUOUS = 12
 """A feature with more values on the way is continuous: quantiles are tried as well."""
 
+VISIBLE = 0.015
+"""The smallest share of a thing that tells what becomes of it; less may be what moves past it."""
+
 MOST_CONDITIONS = 4
 SINGLES, POOL, SEEDS, ENOUGH = 60, 400, 25, 60
 """Final milestones of one condition that are kept; how many conditions, of how many milestones, are joined."""
@@ -88,7 +91,11 @@ def intermediate(table: Table) -> list[Milestone]:
             continue
         low = start if np.isfinite(start) else values[np.isfinite(values)].min() - 0.05 * span
         on_the_way = np.unique(np.append(values[(values > low) & (values <= top)], low))
-        found += [Milestone((condition,)) for condition in _cuts(feature, sense, on_the_way, span)]
+        found += [
+            Milestone((condition,))
+            for condition in _cuts(feature, sense, on_the_way, span)
+            if sense * condition.threshold >= low + VISIBLE
+        ]
     return found
 
 
@@ -154,12 +161,14 @@ class Final:
     Attributes:
         early: share of the experts' episodes in which it is reached before the goal.
         elsewhere: share of the other episodes in which it is reached and the goal is not.
+        missed: share of the other episodes that solve the task whose last frame does not fulfil it.
         badness: what speaks against it altogether.
     """
 
     milestone: Milestone
     early: float
     elsewhere: float
+    missed: float
     badness: float
 
 
@@ -181,11 +190,15 @@ def _singles(table: Table, goal: Goal) -> Iterator[Final]:
 
 
 def _final(table: Table, goal: Goal, milestone: Milestone) -> Final:
-    at = np.logical_or.reduceat(milestone.holds(table) & goal.wrong, table.first)
+    holds = milestone.holds(table)
+    at = np.logical_or.reduceat(holds & goal.wrong, table.first)
     early, elsewhere = float(at[: table.experts].mean()), float(at[table.experts :].sum())
     elsewhere /= max(len(at) - table.experts, 1)
-    badness = early + goal.strict * elsewhere + 0.02 * milestone.cost(table) - 0.15 * min(milestone.margin, 0.3)
-    return Final(milestone, early, elsewhere, badness)
+    others = table.last[table.experts :][table.solved[table.experts :]]
+    missed = 1.0 - float(holds[others].mean()) if len(others) else 0.0
+    badness = early + goal.strict * elsewhere + missed + 0.02 * milestone.cost(table)
+    badness -= 0.15 * min(milestone.margin, 0.3)
+    return Final(milestone, early, elsewhere, missed, badness)
 
 
 def _joined(table: Table, goal: Goal, pool: Sequence[Final]) -> list[Final]:

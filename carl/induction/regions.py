@@ -5,7 +5,7 @@ bright thing may be the key in one episode and a corner of the wall in the next.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from types import CodeType
@@ -120,17 +120,19 @@ class Region:
     kind: Kind
     pick: Pick
     boxed: bool = False
+    single: bool = False
+    """Whether there is one thing of the kind in every initial frame."""
 
     @property
     def several(self) -> bool:
-        """Whether all things of the kind are meant."""
-        return not self.pick.words
+        """Whether all things of the kind are meant, of which there may be several."""
+        return not self.pick.words and not self.single
 
     @property
     def words(self) -> str:
         """As in "the smallest yellow thing"."""
-        things = f"the {self.kind.words}s" if self.several else f"the {self.pick.words} {self.kind.words}"
-        return " ".join(filter(None, [things, self.kind.detail]))
+        things = f"{self.kind.words}s" if self.several else self.kind.words
+        return " ".join(filter(None, ["the", self.pick.words, things, self.kind.detail]))
 
     def mask(self, scene: "Scene") -> Mask:
         """Where it is, ``bool[H, W]``; all false if there is none."""
@@ -282,7 +284,8 @@ def _looks(region: Region, scenes: Sequence[Scene]) -> tuple[bytes, Found] | Non
     cost = 15.0 * (1.0 - _steadiness(np.array(shapes, float))) + region.pick.cost
     large = float(np.mean(shares)) > LARGE or _background(region.kind, scenes)
     cost += 5.0 * min(0.4, 0.15 * (float(np.mean(counts)) - 1.0)) + 5.0 * large
-    return digest.digest(), Found(region, cost, large)
+    single = region.pick == Pick() and {len(scene.things(region.kind)) for scene in scenes} == {1}
+    return digest.digest(), Found(replace(region, single=single), cost, large)
 
 
 def _background(kind: Kind, scenes: Sequence[Scene]) -> bool:
