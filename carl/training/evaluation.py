@@ -260,6 +260,7 @@ class Evaluator:
         self._folder = TemporaryDirectory(prefix="carl-")
         self._marks = [Path(self._folder.name, name) for name in self._names]
         self._workers: list[Any] = [_examiner(*one) for one in zip(self._names[:workers], self._marks, strict=False)]
+        self._asked: list[Any] = []
         self._channel: ChannelClient | None = None
 
     def evaluate(
@@ -301,13 +302,14 @@ class Evaluator:
                 continue
             for mark in self._marks:
                 mark.unlink(missing_ok=True)
-            results = [
+            self._asked = [
                 worker.play.remote(shared, share, greedy=greedy, sampling_seed=draw)
                 for worker, share, draw in zip(self._workers, shares, draws, strict=False)
             ]
             with clearly():
-                for result, mark in zip(results, self._marks, strict=False):
+                for result, mark in zip(self._asked, self._marks, strict=False):
                     outcomes += _got(result, exam.task, mark)
+            self._asked = []
         progress("evaluating", episodes, episodes)
         return outcomes
 
@@ -323,12 +325,14 @@ class Evaluator:
             return film(policy, exam, seeds, cut=cut, sampling_seed=draw(0), name=self._names[0])
         shared = ray.put((policy, exam))
         shares = [seeds[index :: len(self._workers)] for index in range(min(episodes, len(self._workers)))]
-        results = [
+        self._asked = [
             worker.film.remote(shared, share, cut=cut, sampling_seed=draw(index))
             for index, (worker, share) in enumerate(zip(self._workers, shares, strict=False))
         ]
         with clearly():
-            return [trajectory for result in results for trajectory in ray.get(result)]
+            filmed = [trajectory for result in self._asked for trajectory in ray.get(result)]
+        self._asked = []
+        return filmed
 
     def _enroll(self, channel: ChannelClient | None) -> None:
         """Enroll the processes at a channel that is new to them."""
@@ -339,10 +343,13 @@ class Evaluator:
                     channel.enroll(name)
 
     def close(self) -> None:
-        """End the processes and remove their files."""
-        for worker in [] if lost() else self._workers:
-            ray.kill(worker)
-        self._workers = []
+        """End the processes, amid what they play if they were stopped there, and remove their files."""
+        if not lost():
+            for asked in self._asked:  # Ray would say of each that it is tried again
+                ray.cancel(asked)
+            for worker in self._workers:
+                ray.kill(worker)
+        self._workers, self._asked = [], []
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

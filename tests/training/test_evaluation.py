@@ -1,9 +1,11 @@
+import time
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from ray.exceptions import ActorDiedError
+import ray
+from ray.exceptions import ActorDiedError, TaskCancelledError
 
 from carl.broadcast.channel import reward_channel
 from carl.cluster.core import clearly
@@ -249,3 +251,26 @@ def test_processes_beside_the_training_answer_the_same(beside):
     exam = Exam(COIN_FLIP, SPARSE, None, 0)
     apart = beside.evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
     assert apart == Evaluator(workers=0).evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
+
+
+class Asleep(Always):
+    def act(self, observations, *, greedy):
+        time.sleep(60)
+        return super().act(observations, greedy=greedy)
+
+
+def test_what_is_played_at_a_stop_is_not_tried_again(beside, monkeypatch):
+    """The last test that uses these processes: it ends them, as a stop does."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("carl.training.evaluation._got", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        beside.evaluate(Exam(CORRIDOR, SPARSE, None, 0), Asleep(1), Role.SELECTION, 2, greedy=True)
+    asked = list(beside._asked)
+    beside.close()
+    assert len(asked) == 2
+    for one in asked:
+        with pytest.raises(TaskCancelledError):
+            ray.get(one, timeout=30)
