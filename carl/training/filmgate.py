@@ -1,6 +1,7 @@
 """The gate's rules on films of a policy, beside the episodes that the run recorded."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory
@@ -17,13 +18,16 @@ BESIDE = (Evidence.EXPERTS, Evidence.MIXED)
 """Kinds of recorded episodes that rules compare a policy's with: experts say what is usual and what lasts, and both
 together whether partial progress tells who is nearer."""
 
+COMPARED = 30
+"""Recorded episodes of a kind that a program is shown: 20 experts already make some hundred pairs to compare."""
+
 Recorded = Mapping[Evidence, Iterable[Trajectory]]
 
 
 class FilmGate:
     """The gate's rules on films of a policy.
 
-    A program is shown the ``recorded`` episodes of the kinds in ``BESIDE`` once. What rules find wrong in those alone
+    A program is shown ``recorded`` episodes of the kinds in ``BESIDE`` once. What rules find wrong in those alone
     is no news: they were asked when the program was verified.
     """
 
@@ -49,7 +53,8 @@ class FilmGate:
     def _shown_before(self, program: RewardProgram, box: Box) -> Case:
         """What ``program`` made of the recorded episodes, which it is shown in ``box`` unless it was before."""
         if self._before is None or self._before.program != program:
-            shown = {kind: _shown(box, program, kind, played) for kind, played in self._recorded.items()}
+            some = {kind: islice(played, COMPARED) for kind, played in self._recorded.items()}
+            shown = {kind: _shown(box, program, kind, played) for kind, played in some.items()}
             self._before = Case(program, shown)
             self._known = frozenset(check.name for check in _judged(self._rules, self._before) if not check.passed)
         return self._before
