@@ -22,14 +22,16 @@ CAPPED = RewardProgram(
             name="reach the goal",
             code=graded_by(
                 "goal",
-                "    nothing = np.zeros(frame.shape[:2], dtype=bool)\n"
-                "    (x, _), (start, _) = (vision.centre(agent_of(one, nothing)) for one in (frame, initial))\n"
-                "    part = 0.9 * min(1.0, max(0.0, 1.5 * (x - start) / frame.shape[1]))\n",
+                "    strip = vision.colour(initial, 'orange', 100, 100)\n"
+                "    nothing = np.zeros(strip.shape, dtype=bool)\n"
+                "    there, began = (vision.centre(agent_of(one, nothing))[0] for one in (frame, initial))\n"
+                "    far = abs(vision.centre(strip)[0] - began)\n"
+                "    part = 0.9 * max(0.0, 1.0 - abs(vision.centre(strip)[0] - there) / max(1.0, far))\n",
             ),
         ),
     )
 )
-"""Done at the goal; up to 0.9 for how far to the right of its start the agent is."""
+"""Done at the goal; up to 0.9 for how near the agent is to the column of the lava, through whose gap experts go."""
 
 _KEY = """\
 import numpy as np

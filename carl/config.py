@@ -269,7 +269,9 @@ class WatchConfig(Section):
     """The watch over a training that a program pays."""
 
     every: int = Field(
-        default=20, ge=0, description="Training iterations between two films of the policy for the gate; 0: no watch."
+        default=20,
+        ge=0,
+        description="Iterations between two films of the policy for the gate, the first sooner; 0: no watch.",
     )
     episodes: int = Field(default=8, ge=1, le=64, description="Episodes of each film.")
     repair: bool = Field(

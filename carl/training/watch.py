@@ -38,6 +38,10 @@ WINDOW = 10
 SOON = 1
 """Iterations after which a suspicion that was not confirmed is looked at again; then twice as many, and so on."""
 
+EARLY = 4
+"""The first film without a suspicion comes after this part of ``watch.every`` iterations, the next after twice as many,
+and so on up to ``watch.every``: what misleads does so from the beginning."""
+
 LONGER = 4
 """Filmed episodes are cut at this many times the longest expert episode, or at that itself where none was completed or
 solved lately: then what is paid on the way is looked at."""
@@ -73,7 +77,7 @@ class Watch:
         """Begin with another program."""
         self._points: list[Point] = []
         self._window: deque[tuple[int, int]] = deque(maxlen=WINDOW)
-        self._patience = SOON
+        self._patience, self._pace = SOON, -(-self._settings.every // EARLY)
         self._film: Sequence[Trajectory] = ()
         self._of_film: list[Alarm] = []
         self._warned: set[str] = set()
@@ -139,7 +143,7 @@ class Watch:
         """Whether to film the policy: for a suspicion, for a new alarm of the curve, or since it is time."""
         since, every = number - self._filmed_at, self._settings.every
         suspected = self._unsolved > MAX_UNSOLVED and since >= min(self._patience, every)
-        routine = since >= (-(-every // 2) if self._standing else every)
+        routine = since >= min(self._pace, -(-every // 2) if self._standing else every)
         return suspected or routine or bool({one.rule for one in alarms} - self._rules)
 
     @property
@@ -165,7 +169,7 @@ class Watch:
         own = (CompletedUnsolved(longest or 0, *self._counted), PaidForNothing(verify.max_part))
         checks = self._gate.judge(program, self._film, own)
         failed, names = [check for check in checks if not check.passed], {rule.name for rule in own}
-        self._patience *= 2
+        self._patience, self._pace = 2 * self._patience, 2 * self._pace
         self._of_film = [Alarm(check.name, check.message) for check in failed if check.name in names]
         self._warn([check for check in failed if check.name not in names])
         return tuple(checks), time.monotonic() - started

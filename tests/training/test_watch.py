@@ -101,13 +101,13 @@ def test_a_suspicion_is_filmed_at_once_raised_and_answered(tmp_path: Path, caplo
 def test_a_sound_program_is_filmed_now_and_then_and_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     watch, run = watching(tmp_path / "code"), Training_(success=True)
     assert not any(watch.after(run.next(20, 20)) for _ in range(9))
-    assert [number for number, _ in run.films] == [4, 8]
+    assert [number for number, _ in run.films] == [1, 3, 7], "early, and then every fourth iteration"
     assert not caplog.records
     assert summed(looks(tmp_path / "code"))["standing"] == []
     nothing_completed = Training_()
     watch = watching(tmp_path / "other")
     assert not any(watch.after(nothing_completed.next(0, 0)) for _ in range(9))
-    assert nothing_completed.films == [(4, 5), (8, 5)], "briefly, for what it is paid in part"
+    assert nothing_completed.films == [(1, 5), (3, 5), (7, 5)], "briefly, for what it is paid in part"
     off = watching(tmp_path / "off", every=0)
     assert off.after(run.next()) is None
     assert not (tmp_path / "off" / WATCH).exists()
@@ -126,11 +126,11 @@ def test_it_goes_on_after_a_stop_with_what_it_knew(tmp_path: Path) -> None:
         watch.after(run.next(20, 20))
     run.number = 5  # of the checkpoint
     watching(folder, anneal=False).after(run.next(20, 20))
-    assert [look["iterations"] for look in looks(folder)] == [4, 6]
+    assert [look["iterations"] for look in looks(folder)] == [1, 3, 6]
 
 
 def test_alarms_of_the_curve_are_raised_with_each_new_point(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    watch, run = watching(tmp_path / "code", anneal=False), Training_(success=True)
+    watch, run = watching(tmp_path / "code", every=100, anneal=False), Training_(success=True)
     paid = [Outcome(False, 20, 1.0, 0, shown=(1.0,))] * 32
     for number in range(4):
         assert watch.after(run.next(0, 0, point=number, outcomes=paid if number else ())) is None
