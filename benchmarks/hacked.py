@@ -59,7 +59,7 @@ PROGRAMS = {
     "capped": Misleading(
         CAPPED, "LavaGapS7", 60_000, {"unanswered": WatchConfig(anneal=False), "annealed": WatchConfig()}
     ),
-    "milestones": Misleading(MILESTONES, "KeyCorridorS3R1", 150_000, {"annealed": WatchConfig()}, baselines=True),
+    "milestones": Misleading(MILESTONES, "KeyCorridorS3R1", 120_000, {"annealed": WatchConfig()}, baselines=True),
 }
 
 

@@ -180,6 +180,9 @@ class CompletedUnsolved(Rule):
 
     name = "completed_unsolved"
     needs = frozenset({Evidence.POLICY})
+    until = f"only_solved_{Evidence.POLICY}"
+    """The gate's rule on films by which a raised alarm is over once it passes: that few episodes prove nothing any more
+    is not enough."""
 
     def __init__(self, grace: int, completed: int = 0, succeeded: int = 0) -> None:
         self._grace, self._training = grace, (completed, succeeded)
@@ -225,6 +228,9 @@ class PaidForNothing(ForNothing):
     exact lower bound of the share of episodes that earned ``SOME`` of a sub-task without getting it done has to exceed
     ``MAX_UNSOLVED`` as well.
     """
+
+    until = f"for_nothing_{Evidence.POLICY}"
+    """As of CompletedUnsolved."""
 
     def __init__(self, limit: float) -> None:
         super().__init__(Evidence.POLICY, limit)

@@ -168,10 +168,11 @@ class Watch:
         self._film = iteration.film(self._settings.episodes, cut)
         own = (CompletedUnsolved(longest or 0, *self._counted), PaidForNothing(verify.max_part))
         checks = self._gate.judge(program, self._film, own)
-        failed, names = [check for check in checks if not check.passed], {rule.name for rule in own}
+        failed = {check.name for check in checks if not check.passed}
+        stand = {one.name for one in own if one.name in failed or (one.name in self._rules and one.until in failed)}
         self._patience, self._pace = 2 * self._patience, 2 * self._pace
-        self._of_film = [Alarm(check.name, check.message) for check in failed if check.name in names]
-        self._warn([check for check in failed if check.name not in names])
+        self._of_film = [Alarm(check.name, check.message) for check in checks if check.name in stand]
+        self._warn([check for check in checks if check.name in failed - {rule.name for rule in own}])
         return tuple(checks), time.monotonic() - started
 
     def _warn(self, failed: Sequence[Check]) -> None:

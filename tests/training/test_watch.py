@@ -139,6 +139,20 @@ def test_alarms_of_the_curve_are_raised_with_each_new_point(tmp_path: Path, capl
     assert caplog.text.count("earns 100% of all that the program pays") == 1
 
 
+def test_an_alarm_stands_until_the_gate_finds_nothing_in_a_film(tmp_path: Path) -> None:
+    watch, run = watching(tmp_path / "code", anneal=False), Training_()
+    watch.after(run.next())
+    some = [episode(seed, success=seed > 0) for seed in range(8)]
+    run.film = lambda *_: some
+    for _ in range(2):
+        watch.after(run.next(20, 20))
+    assert looks(tmp_path / "code")[-1]["alarms"][0]["message"].startswith("1 of 8 filmed episodes")
+    some[0] = episode(0, success=True)
+    for _ in range(2):
+        watch.after(run.next(20, 20))
+    assert [len(look["alarms"]) for look in looks(tmp_path / "code")] == [1, 1, 0]
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_timer_loses_its_weight_while_training_goes_on_and_a_stop_changes_nothing(tmp_path: Path) -> None:
     small = {"training": {"train_batch_size_per_learner": 512, "minibatch_size": 256}}
