@@ -70,6 +70,11 @@ class Seen:
             begins=None if first is None else np.bincount(first, minlength=COLOURS),
         )
 
+    @property
+    def film(self) -> tuple[bytes, bytes]:
+        """What episodes that show the same frames in the same order have in common."""
+        return self.keys.tobytes(), self.lengths.tobytes()
+
     def frame(self, run: int, expected: str, got: str) -> FrameRef:
         """A reference to the first frame of a run."""
         step = int(self.starts[run])

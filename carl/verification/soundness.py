@@ -95,6 +95,7 @@ class Soundness:
             found.append(told)
         figures: dict[str, Figure] = {
             "experts": len(experts),
+            "distinct": len({one.film for one in experts}),
             "excluded": exact_bound(0, len(experts)),
             "contradicted": contradictions.share,
             "at_least": contradictions.at_least,

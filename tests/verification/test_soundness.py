@@ -29,6 +29,7 @@ def test_sound_episodes_pass_and_what_they_leave_open_is_said() -> None:
     (check,) = judged(EXPERTS)
     assert check.passed
     assert check.figures["excluded"] == pytest.approx(exact_bound(0, 8))
+    assert (check.figures["experts"], check.figures["distinct"]) == (8, 3), "they hesitate in three ways"
     assert "cannot exclude a fault in 31.2 % of the seeds (8 expert episodes), 4.9 %" in check.message
 
 

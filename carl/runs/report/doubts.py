@@ -23,6 +23,9 @@ SAID: Mapping[str, str] = {
 }
 """What a program does wrong that fails a check, by the check's name."""
 
+SOUND = "sound_evidence"
+"""The check on the episodes themselves."""
+
 IN_PART = "for_nothing_"
 """Begins the names of checks on what is paid in part."""
 
@@ -53,7 +56,8 @@ def doubts(run: Run, report: Record) -> list[str]:
 
 def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
     """A sentence for each share of episodes with a bound, the loosest first."""
-    bounds = {name: _bound(name, figures) for name, figures in by_name.items() if not name.startswith(IN_PART)}
+    told = (name for name in by_name if not name.startswith((IN_PART, SOUND)))
+    bounds = {name: _bound(name, by_name[name]) for name in told}
     found = [(bound, said_of(name)) for name, bound in bounds.items() if bound is not None]
     for bound, said in sorted(found, reverse=True):
         yield f"{said[:1].upper()}{said[1:]}: in up to {words.percent(bound)} of such episodes (95\u00a0% confidence)."
@@ -71,10 +75,20 @@ def _bound(name: str, figures: Record) -> float | None:
 
 def _open(by_name: Mapping[str, Record]) -> Iterator[str]:
     """What the number of episodes leaves open."""
-    figures = by_name.get("sound_evidence", {})
+    figures = by_name.get(SOUND, {})
     excluded, experts = number(figures.get("excluded")), number(figures.get("experts"))
     if excluded is not None and experts:
         yield f"A fault in up to {words.percent(excluded)} of the seeds may not show in {words.count(experts)} experts."
+    distinct = number(figures.get("distinct"))
+    if distinct and experts and distinct < experts:
+        some = "is distinct: the others repeat it" if distinct == 1 else "are distinct: the others repeat them"
+        yield f"Of the {words.count(experts)} expert episodes only {words.count(distinct)} {some} frame by frame."
+    bound, solved = number(figures.get("bound")), number(figures.get("comparable"))
+    if bound is not None and solved:
+        against = words.count((number(figures.get("contradicted")) or 0.0) * solved)
+        compared = f"{against} of {words.count(solved)} that could be compared are contradicted by another"
+        most = words.percent(bound)
+        yield f"Success that no frame shows: in up to {most} of episodes ({compared}; 95\u00a0% confidence)."
 
 
 def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:

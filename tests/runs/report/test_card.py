@@ -62,11 +62,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample run, with a verdict of more rules, a search that spent something, and an approval."""
     directory = write_run(tmp_path_factory.mktemp("card"))
     figures = {"share": 0.015, "interval": [0.005, 0.043], "bound": 0.038, "episodes": 200, "limit": 0.1}
+    sound = {
+        "experts": 60,
+        "distinct": 1,
+        "excluded": 0.0487,
+        "contradicted": 1 / 90,
+        "comparable": 90,
+        "bound": 0.0517,
+    }
     checks = [
         {"name": "experts_complete", "passed": True, "figures": {"completed": 60, "episodes": 60}},
         {"name": "random_completion", "passed": True, "figures": figures | {"done_per_subtask": [31.0, 8.0, 3.0]}},
         {"name": "for_nothing_mixed", "passed": True, "figures": {"share": 0.01, "shares": [0.04, 0.0, 0.0]}},
-        {"name": "sound_evidence", "passed": True, "figures": {"experts": 60, "excluded": 0.0487}},
+        {"name": "sound_evidence", "passed": True, "figures": sound},
         {"name": "needed", "passed": True, "figures": {"ornaments": [2.0]}},
         {"name": "lasting", "passed": True, "figures": {"limit": 1.0, "undone": [0.0, 0.9, 0.0]}},
         {"name": "cost", "passed": True, "figures": {"ms_per_frame": 0.21, "limit_ms": 10.0}},
@@ -119,6 +127,8 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     assert "Not judged: completed without solving the task, in cut episodes, since no episodes can be cut." in doubts
     assert "Paid for nothing, in mixed episodes: 1\u00a0% of the return on average." in doubts
     assert "A fault in up to 4.9\u00a0% of the seeds may not show in 60 experts." in doubts
+    assert "Of the 60 expert episodes only 1 is distinct: the others repeat it frame by frame." in doubts
+    assert "Success that no frame shows: in up to 5.2\u00a0% of episodes (1 of 90 that could be compared" in doubts
     assert "Sub-task 2 may be an ornament" in doubts
     assert "Not judged: undone again by moving on, since the settings allow it in every episode." in doubts
     assert doubts.index("4.9") < doubts.index("3.8"), "the loosest bound first"
