@@ -152,7 +152,7 @@ def _ahead(episode: Episode) -> int:
 
 
 class OnlySolved(Rule):
-    """What completes the program has solved the task, whoever plays: at most ``limit`` (a share) has not.
+    """What completes the program has solved the task by then, whoever plays: at most ``limit`` (a share) has not.
 
     An episode that ends sooner than ``SLACK`` of its steps later is not counted: the program may be so much ahead.
     """
@@ -173,7 +173,9 @@ class OnlySolved(Rule):
             "bound": exact_bound(count, total),
             "limit": self._limit,
         }
-        message = f"{count} of {total} {self._kind} episodes complete every sub-task without solving the task"
+        message = (
+            f"{count} of {total} {self._kind} episodes complete every sub-task without solving the task, or before"
+        )
         if count <= self._limit * total:
             return [self.passed(message, figures)]
         last = len(case.program.subtasks) - 1
@@ -187,4 +189,5 @@ class OnlySolved(Rule):
 
 def _unsolved(episode: Episode) -> bool:
     """Whether it completed the program, went on for ``SLACK`` of its steps, and had not solved the task by then."""
-    return episode.completed and not episode.solved and _ahead(episode) >= floor(SLACK * episode.steps)
+    slack = floor(SLACK * episode.steps)
+    return episode.completed and _ahead(episode) >= (slack + 1 if episode.solved else slack)

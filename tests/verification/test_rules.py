@@ -291,9 +291,11 @@ def test_progress_that_tells_who_is_nearer_is_paid_no_more_for_nothing():
 def test_an_episode_that_ends_as_it_completes_may_have_been_about_to_solve_the_task():
     """A hundred steps leave a program one frame; of twenty it has to see the very one."""
     rule, alone = OnlySolved(Evidence.CUT, 0.0), program(GOAL)
-    for steps, ahead, passes in ((120, 0, True), (120, 1, False), (20, 0, False)):
-        done = played(Track(0, (0.0,) * (steps - ahead) + (1.0,)), steps=steps, source="cut")
-        assert rule.judge(Case(alone, {Evidence.CUT: [done]}))[0].passed == passes, (steps, ahead)
+    unsolved = [(120, 0, False, True), (120, 1, False, False), (20, 0, False, False)]
+    solved = [(20, 0, True, True), (20, 1, True, False), (120, 1, True, True)]
+    for steps, ahead, success, passes in (*unsolved, *solved):
+        done = played(Track(0, (0.0,) * (steps - ahead) + (1.0,)), steps=steps, source="cut", solved=success)
+        assert rule.judge(Case(alone, {Evidence.CUT: [done]}))[0].passed == passes, (steps, ahead, success)
 
 
 def test_what_every_expert_undoes_may_be_allowed_to_experts_alone():
