@@ -14,6 +14,10 @@ SLACK = 0.01
 """Share of an expert's steps that the program may be ahead of the task's end. An episode of a hundred physical steps
 crosses its line within one; of discrete steps there are fewer."""
 
+SLOWER, MOST_AHEAD = 3, 3
+"""So many times as much ahead may it be in other play, and at most so many frames: a car that rolls up to its flag
+slowly seems to be there, for a few pixels, two frames before it is."""
+
 
 class ExpertsComplete(Rule):
     """Every expert episode completes every sub-task in order (the paper's 100 %)."""
@@ -154,7 +158,8 @@ def _ahead(episode: Episode) -> int:
 class OnlySolved(Rule):
     """What completes the program has solved the task by then, whoever plays: at most ``limit`` (a share) has not.
 
-    An episode that ends sooner than ``SLACK`` of its steps later is not counted: the program may be so much ahead.
+    An episode that ends, solved or not, within ``SLOWER`` times ``SLACK`` of its steps is not counted: the program may
+    be so much ahead.
     """
 
     def __init__(self, kind: Evidence, limit: float) -> None:
@@ -188,6 +193,6 @@ class OnlySolved(Rule):
 
 
 def _unsolved(episode: Episode) -> bool:
-    """Whether it completed the program, went on for ``SLACK`` of its steps, and had not solved the task by then."""
-    slack = floor(SLACK * episode.steps)
+    """Whether it completed the program, went on, and did not solve the task, or well after that."""
+    slack = min(floor(SLOWER * SLACK * episode.steps), MOST_AHEAD)
     return episode.completed and _ahead(episode) >= (slack + 1 if episode.solved else slack)

@@ -289,10 +289,10 @@ def test_progress_that_tells_who_is_nearer_is_paid_no_more_for_nothing():
 
 
 def test_an_episode_that_ends_as_it_completes_may_have_been_about_to_solve_the_task():
-    """A hundred steps leave a program one frame; of twenty it has to see the very one."""
+    """A hundred steps leave a program three frames; of twenty it has to see the very one."""
     rule, alone = OnlySolved(Evidence.CUT, 0.0), program(GOAL)
-    unsolved = [(120, 0, False, True), (120, 1, False, False), (20, 0, False, False)]
-    solved = [(20, 0, True, True), (20, 1, True, False), (120, 1, True, True)]
+    unsolved = [(120, 2, False, True), (120, 3, False, False), (20, 0, False, False)]
+    solved = [(20, 0, True, True), (20, 1, True, False), (120, 3, True, True), (120, 4, True, False)]
     for steps, ahead, success, passes in (*unsolved, *solved):
         done = played(Track(0, (0.0,) * (steps - ahead) + (1.0,)), steps=steps, source="cut", solved=success)
         assert rule.judge(Case(alone, {Evidence.CUT: [done]}))[0].passed == passes, (steps, ahead, success)
