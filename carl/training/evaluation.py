@@ -45,6 +45,9 @@ SLOTS = 16
 ROUND = 2 * SLOTS
 """Episodes that a process plays before it reports."""
 
+FILMED = 8
+"""Episodes of a film below which another process costs more than it brings."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -316,7 +319,7 @@ class Evaluator:
     def film(self, exam: Exam, policy: Policy, number: int, episodes: int, cut: int | None = None) -> list[Trajectory]:
         """Episodes of the sampled policy with their frames, on seeds that nothing else uses: those of film ``number``.
 
-        Each is cut after ``cut`` steps, if given.
+        Each is cut after ``cut`` steps, if given. A process plays ``FILMED`` of them or more.
         """
         self._enroll(exam.channel)
         seeds = seeds_of(exam.run_seed, Role.WATCH, episodes, number)
@@ -324,10 +327,10 @@ class Evaluator:
         if not self._workers:
             return film(policy, exam, seeds, cut=cut, sampling_seed=draw(0), name=self._names[0])
         shared = ray.put((policy, exam))
-        shares = [seeds[index :: len(self._workers)] for index in range(min(episodes, len(self._workers)))]
+        busy = self._workers[: -(-episodes // FILMED)]
         self._asked = [
-            worker.film.remote(shared, share, cut=cut, sampling_seed=draw(index))
-            for index, (worker, share) in enumerate(zip(self._workers, shares, strict=False))
+            worker.film.remote(shared, seeds[index :: len(busy)], cut=cut, sampling_seed=draw(index))
+            for index, worker in enumerate(busy)
         ]
         with clearly():
             filmed = [trajectory for result in self._asked for trajectory in ray.get(result)]

@@ -18,8 +18,8 @@ BESIDE = (Evidence.EXPERTS, Evidence.MIXED)
 """Kinds of recorded episodes that rules compare a policy's with: experts say what is usual and what lasts, and both
 together whether partial progress tells who is nearer."""
 
-COMPARED = 30
-"""Recorded episodes of a kind that a program is shown: 20 experts already make some hundred pairs to compare."""
+COMPARED = 20
+"""Recorded episodes of a kind that a program is shown: so many experts make some hundred pairs to compare."""
 
 Recorded = Mapping[Evidence, Iterable[Trajectory]]
 
