@@ -87,7 +87,7 @@ def precision(
             if f"precision/{key}" not in kept.found and held is None:
                 held = held_out(task)
             program = RewardProgram.model_validate_json(made["program"])
-            figures = partial(measured, program, held or {}, bool(task.env_reward_reason))
+            figures = partial(measured, program, held or {}, "verify.max_unsolved" in task.defaults)
             found[key] = {**kept.get(f"precision/{key}", figures), "seconds": made["seconds"]}
     counting = [
         part

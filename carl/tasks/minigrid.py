@@ -79,6 +79,10 @@ _BROKEN_BOX = (
     "A box that is toggled vanishes exactly as one that is picked up, so no program on frames can tell "
     "them apart; only the environment's own reward decides. It weighs as much as four sub-tasks together."
 )
+_IN_ORDER = (
+    "A frame with both doors open does not tell which one was opened first, and only red before blue solves the level. "
+    "The environment's own reward, which weighs as much as two sub-tasks, tells a policy."
+)
 _RED_BLUE = "Open the red door first and the blue door after it."
 _BOTH_EVENTS = ("red door open", "both doors open")
 """RedBlueDoors is lost where the red door is closed again when the blue one is opened."""
@@ -120,7 +124,7 @@ TASKS = (
         ("gap reached", "goal reached"),
         200_000,
     ),
-    _room("RedBlueDoors-6x6", _RED_BLUE, _BOTH_EVENTS, 300_000, expert=partial(Planner, aim=red_then_blue)),
+    _room("RedBlueDoors-6x6", _RED_BLUE, _BOTH_EVENTS, 200_000, expert=partial(Planner, aim=red_then_blue)),
     _room("RedBlueDoors-8x8", _RED_BLUE, _BOTH_EVENTS, 600_000, expert=partial(Planner, aim=red_then_blue)),
     _room(
         "BlockedUnlockPickup",
@@ -150,7 +154,15 @@ TASKS = (
     ),
     _level("GoToRedBall", "GoToRedBall", "Go to a red ball and face it.", ("red ball faced",), 300_000, idle=()),
     _level("OpenRedDoor", "OpenRedDoor", "Open the red door.", ("red door open",), 100_000),
-    _level("OpenTwoDoors", "OpenRedBlueDoors", _RED_BLUE, ("red door open", "blue door open"), 400_000),
+    _level(
+        "OpenTwoDoors",
+        "OpenRedBlueDoors",
+        _RED_BLUE,
+        ("red door open", "blue door open"),
+        200_000,
+        reason=_IN_ORDER,
+        reward__env_reward_weight=2.0,
+    ),
     _level(
         "UnlockLocal",
         "UnlockLocal",
