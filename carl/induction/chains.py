@@ -86,15 +86,15 @@ def chains(table: Table, milestones: Sequence[Milestone], finals: Sequence[Final
     return _Search.of(table, steps, [final.milestone for final in finals]).run() if finals else []
 
 
-def reranked(table: Table, found: Sequence[Chain]) -> list[Chain]:
-    """Those that err in the smallest share of the episodes of a table first, in their order among equals.
+def errors(table: Table, found: Sequence[Chain]) -> list[float]:
+    """In which share of the experts' episodes of a table, plus that of the others, chains err.
 
     An expert that does not reach the milestones one after the other is an error, as is one that reaches the last before
     the end or undoes one before the next, and another episode that reaches the last and is not solved, or does not and
     is. Chains are to be found in other episodes than these.
     """
     nexts = {each: _nexts(table, each.holds(table)[None])[0] for chain in found for each in chain.milestones}
-    return sorted(found, key=lambda chain: _errors(table, [nexts[each] for each in chain.milestones]))
+    return [_errors(table, [nexts[each] for each in chain.milestones]) for chain in found]
 
 
 def _errors(table: Table, nexts: Sequence[Steps]) -> float:

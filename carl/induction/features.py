@@ -191,12 +191,13 @@ class Distance:
 
 AHEAD = """def ahead(mask, moved):
     # boxes as large as things that have moved, next to them on the side that they point to: where there is less of them
-    found = np.zeros_like(mask)
+    found, moved = np.zeros_like(mask), moved & mask
     for b in vision.blobs(mask, 4):
-        thing = mask[b.y : b.y + b.h, b.x : b.x + b.w]
-        x, y = vision.centre(thing)
+        if not moved[b.y : b.y + b.h, b.x : b.x + b.w].any():
+            continue
+        x, y = vision.centre(mask[b.y : b.y + b.h, b.x : b.x + b.w])
         x, y = 0.5 - (x + 0.5) / b.w, 0.5 - (y + 0.5) / b.h
-        if (moved & mask)[b.y : b.y + b.h, b.x : b.x + b.w].any() and max(abs(x), abs(y)) > 0.06:
+        if max(abs(x), abs(y)) > 0.06:
             left = b.x + b.w * int(np.sign(x)) * (abs(x) > abs(y))
             top = b.y + b.h * int(np.sign(y)) * (abs(x) <= abs(y))
             found[max(top, 0) : max(top + b.h, 0), max(left, 0) : max(left + b.w, 0)] = True

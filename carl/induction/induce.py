@@ -7,7 +7,7 @@ from typing import overload
 from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
-from carl.induction.chains import chains, reranked
+from carl.induction.chains import Chain, chains, errors
 from carl.induction.emission import program
 from carl.induction.grading import grades
 from carl.induction.milestones import Final, Goal, Milestone, finals, intermediate
@@ -16,6 +16,9 @@ from carl.program import RewardProgram
 
 FEWEST = 2
 """Expert episodes."""
+
+PREVIEW = 10
+"""Expert episodes that tell whether to look closer from the start."""
 
 MOST_EARLY = 0.1
 """Success cannot be seen in a frame if what is true of every last frame comes earlier in a larger share of episodes."""
@@ -66,18 +69,22 @@ def induce(
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
     rest, room = mingled([*others], [*randoms]), settings.frames * 2 // 3 if unseen else settings.frames
-    for closer in (False, True):
+    few = table(solved[:PREVIEW], [], room)
+    for closer in (True,) if _refusal(finals(few, Goal.success(few))) else (False, True):
         measured = table(solved, rest, room, progress, closer=closer)
         candidates = finals(measured, Goal.success(measured))
-        if not (refusal := _refusal(candidates)):
-            break
+        if refusal := _refusal(candidates):
+            continue
+        progress("ranking programs", 0)
+        ranked = chains(measured, intermediate(measured), candidates)
+        if unseen and unseen.experts:
+            other = table(unseen.experts, unseen.others, settings.frames - room, progress, like=measured)
+            ranked, erring = _reranked(other, ranked)
+            if erring > MOST_EARLY and not closer:
+                continue
+        break
     else:
         return Induced(refusal=refusal)
-    progress("ranking programs", 0)
-    ranked = chains(measured, intermediate(measured), candidates)
-    if unseen and unseen.experts:
-        other = table(unseen.experts, unseen.others, settings.frames - room, progress, like=measured)
-        ranked = reranked(other, ranked)
     progress("ranking programs", len(ranked), len(ranked))
     return Induced(_Written(measured, [chain.milestones for chain in ranked], settings.programs))
 
@@ -98,6 +105,13 @@ def induce_step(
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
     return Induced(_Written(measured, [(final.milestone,) for final in candidates], settings.programs))
+
+
+def _reranked(table: Table, found: Sequence[Chain]) -> tuple[list[Chain], float]:
+    """Chains, those first that err least in the episodes of a table, in their order among equals; and how the first
+    errs."""
+    rated = sorted(zip(errors(table, found), found, strict=True), key=lambda pair: pair[0])
+    return [chain for _, chain in rated], rated[0][0] if rated else 0.0
 
 
 def mingled(*groups: Sequence[Trajectory]) -> list[Trajectory]:

@@ -23,7 +23,7 @@ LOOKED_AT = 100
 """Episodes in whose initial frames regions are looked for."""
 
 PIXELS_AT_ONCE = 1 << 20
-PIXELS, FEWEST = 300_000_000, 10
+PIXELS, FEWEST = 200_000_000, 10
 """Most pixels of all frames of a table, and the episodes that are measured in any case."""
 
 

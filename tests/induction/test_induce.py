@@ -11,7 +11,7 @@ import pytest
 from carl.config import InductionConfig, VerifyConfig
 from carl.episodes.trajectory import Trajectory
 from carl.induction import Induced, Unseen, induce, induce_step, mingled
-from carl.induction.chains import chains, reranked
+from carl.induction.chains import chains, errors
 from carl.induction.milestones import Goal, finals, intermediate
 from carl.induction.table import table
 from carl.program import DONE, RewardProgram
@@ -77,13 +77,13 @@ def test_processes_that_hash_otherwise_find_the_same_programs():
     assert len(found[0].split()) == 40
 
 
-def test_chains_that_err_in_unseen_episodes_come_last():
+def test_a_chain_whose_order_no_expert_keeps_errs_in_all_unseen_episodes():
     measured = table(strip.experts(6), strip.randoms(8))
     right = chains(measured, intermediate(measured), finals(measured, Goal.success(measured)))[0]
     reversed_ = replace(right, milestones=right.milestones[::-1])
     unseen = table(strip.experts(12)[6:], strip.randoms(4), like=measured)
-    assert reranked(unseen, [reversed_, right]) == [right, reversed_]
-    assert reranked(unseen, [right, right]) == [right, right]
+    assert errors(unseen, [right]) == [0.0]
+    assert errors(unseen, [reversed_]) >= [1.0]
 
 
 def test_what_it_writes_is_allowed_and_short(induced):
