@@ -35,7 +35,7 @@ from carl.rewards.vector import PaidVectorEnv
 from carl.seeding import Role, seed_of, seeds_of
 from carl.statistics import wilson_interval
 from carl.task import Environment, Task, blaming
-from carl.training.film import film
+from carl.training.film import FILMED, film
 from carl.training.policy import Policy
 from carl.training.rllib.runner import one_thread
 
@@ -44,9 +44,6 @@ SLOTS = 16
 
 ROUND = 2 * SLOTS
 """Episodes that a process plays before it reports."""
-
-FILMED = 8
-"""Episodes of a film below which another process costs more than it brings."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROLE = "policy"
 """Of the trajectories."""
 
+FILMED = 8
+"""Episodes of a film below which another process costs more than it brings."""
+
 
 def film(
     policy: "Policy", exam: "Exam", seeds: Sequence[int], *, cut: int | None, sampling_seed: int, name: str
