@@ -137,7 +137,7 @@ TASKS = (
         verify__max_contradicted=0.2,
     ),
     _room("KeyCorridorS3R1", _CORRIDOR, _CORRIDOR_EVENTS, 300_000),
-    _room("KeyCorridorS3R2", _CORRIDOR, _CORRIDOR_EVENTS, 600_000),
+    _room("KeyCorridorS3R2", _CORRIDOR, _CORRIDOR_EVENTS, 300_000),
     _room("KeyCorridorS3R3", _CORRIDOR, _CORRIDOR_EVENTS, 1_000_000),
     _room(
         "ObstructedMaze-1Dl",
