@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carl.artefacts import WATCH, WATCHED
@@ -22,7 +22,6 @@ from carl.training.alarms import (
     Point,
     alarms_of,
     at_least,
-    at_most,
     completions_unsolved,
 )
 from carl.training.answers import Answers, Watching, parts
@@ -90,7 +89,7 @@ class Watch:
             return None
         self._follow(iteration, reward.program.id)
         news = self._note(iteration, reward.program, weight)
-        if ended := self._answers.found(reward, needed=self._success(at_least) < LOW):
+        if ended := self._answers.found(reward, needed=not self._solves):
             repaired, repair = ended
             self._keep(iteration, reward, weight, () if repaired else None, source=repaired, repair=repair)
             return self._afresh(repaired) if repaired else None
@@ -201,12 +200,14 @@ class Watch:
         record("carl_watch_alarm", len(alarms), arm=self._arm)
 
     def _afresh(self, source: RewardSource) -> RewardSource | Anew:
-        """``source``, under which the policy begins anew unless it may solve half of the episodes."""
-        return Anew(source) if not self._points or self._success(at_most) < LOW else source
+        """``source``, under which the policy begins anew unless it solved half of the newest point's episodes."""
+        solves = bool(self._points) and self._points[-1].succeeded >= LOW * self._points[-1].episodes
+        return source if solves else Anew(source)
 
-    def _success(self, bound: Callable[[int, int], float]) -> float:
-        """A bound of the success rate at the newest point of the curve; 0 without one."""
-        return bound(self._points[-1].succeeded, self._points[-1].episodes) if self._points else 0.0
+    @property
+    def _solves(self) -> bool:
+        """Whether the newest point of the curve proves that half of the episodes are solved."""
+        return bool(self._points) and at_least(self._points[-1].succeeded, self._points[-1].episodes) >= LOW
 
     def _keep(
         self,
