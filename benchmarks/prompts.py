@@ -39,6 +39,7 @@ from carl.task import Task
 from carl.tasks import get_task
 from carl.verification import verify
 from carl.verification.rule import Evidence
+from carl.vlm import prompts
 from carl.vlm.client import VlmClient, connect
 from carl.vlm.exchange import Draw, Exchange, Question, Recording
 from carl.vlm.live import Answered
@@ -46,6 +47,7 @@ from carl.vlm.prompts import NAMES, PromptFile
 
 FIRST = Path(__file__).parent / "prompts_v1"
 PAIRS = 2
+TODAY = int(prompts.load(NAMES[0]).id.partition("/")[2])
 
 
 class InOrder:
@@ -156,7 +158,7 @@ def main(
     samples: Annotated[int, typer.Option(help="Answers to a request.")] = 1,
     experts: Annotated[int, typer.Option(help="Expert episodes, and as many held out.")] = 20,
     randoms: Annotated[int, typer.Option(help="Random episodes, and as many held out.")] = 100,
-    version: Annotated[list[int] | None, typer.Option(help="Versions of the prompts, else 1 and 2.")] = None,
+    version: Annotated[list[int] | None, typer.Option(help="Versions of the prompts, else 1 and today's.")] = None,
 ) -> None:
     """Run the searches and print what they took."""
     if recording and len(tasks) > 1:
@@ -170,7 +172,7 @@ def main(
             first, second = (episodes(task, role, experts, randoms, progress) for role in roles)
             results[name] = {
                 f"version {number}": compared(task, number, config, recording, (first, second), samples)
-                for number in version or ([InOrder(recording).version] if recording else [1, 2])
+                for number in version or ([InOrder(recording).version] if recording else [1, TODAY])
             }
     who = str(recording) if recording else model
     setting = {"answers": who, "samples": samples, "experts": experts, "randoms": randoms}

@@ -9,11 +9,12 @@ from typing import TypeVar
 from carl.config import SynthesisConfig
 from carl.console.progress import Progress
 from carl.program import MAX_SUBTASKS
+from carl.sandbox.names import BUILTINS
 from carl.seeding import Role, seed_of
 from carl.synthesis.colours import colour_table
 from carl.synthesis.failures import NONE, Findings
-from carl.synthesis.parse import MAX_HOLD, Plan, Unusable, parse_code, parse_codes, parse_plan
-from carl.synthesis.shown import Examples
+from carl.synthesis.parse import MAX_HOLD, UNFIT, Plan, Unusable, parse_code, parse_codes, parse_plan
+from carl.synthesis.shown import WHERE_FAILED, Examples, Picture
 from carl.synthesis.tried import Rejection, Tried
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient
@@ -39,9 +40,11 @@ PICTURES = """\
 - "initial frame" and "goal frame": the first and the last frame of an expert episode.
 - Other frames of expert episodes lie between these two. The one before the goal frame is not the goal yet.
 - "near miss": an episode that did not solve the task, though its last frame may look much like success. No program may
-  call the task solved there.
-- "where it failed": a frame at which an earlier answer was wrong, with what was expected of it and what it gave."""
+  call the task solved there."""
 """What the captions mean."""
+
+FAILED = """
+- "where it failed": a frame at which an earlier answer was wrong, with what was expected of it and what it gave."""
 
 SIZE = "Frames are {height} pixels high and {width} wide, and so do your functions get them. "
 ENLARGED = """\
@@ -74,7 +77,7 @@ class Author:
         self._examples, self._client, self._config, self._seed = examples, client, config, seed
         self._progress, self._tried = progress, tried
         self._files = files or {name: prompts.load(name) for name in prompts.NAMES}
-        self._words = {"description": description, **_look_of(examples, client)}
+        self._description = description
         self.requests = 0
 
     def plans(self, rejected: str = "", findings: Findings = NONE) -> list[Plan]:
@@ -123,14 +126,21 @@ class Author:
             "previous": LATER.format(index=index, name=before) if index else FIRST,
             "vision": prompts.vision_reference(),
             "max_hold": MAX_HOLD,
+            "builtins": ", ".join(sorted(BUILTINS)),
             **values,
         }
         return self._ask(self._files["write"], parse, values, findings)
 
     def complaints(self) -> str:
         """Why answers to the latest request could not be used, each reason once."""
-        latest = (each.reason for each in self._tried.rejections if each.request == self._tried.spent.calls)
-        return "\n".join(dict.fromkeys(latest))
+        return "\n".join(dict.fromkeys(each.reason for each in self._latest()))
+
+    def unfit(self) -> str:
+        """What answers to the latest request say that no frame shows; empty where none says so."""
+        return "\n".join(dict.fromkeys(each.reason for each in self._latest() if each.kind == UNFIT))
+
+    def _latest(self) -> list[Rejection]:
+        return [each for each in self._tried.rejections if each.request == self._tried.spent.calls]
 
     def _ask(
         self, prompt: PromptFile, parse: Callable[[str], T], values: Mapping[str, object], findings: Findings
@@ -138,7 +148,11 @@ class Author:
         budget, made = self._tried.budget.calls, self._tried.spent.calls
         self._tried.spend()
         pictures = self._examples.pictures(self._config.pictures, findings.cases)
-        values = {**self._words, "images": len(pictures), **values}
+        values = {
+            "description": self._description,
+            **_look_of(pictures, len(self._examples.pairs), self._client),
+            **values,
+        }
         frames, captions = (
             tuple(column) for column in zip(*((each.frame, each.caption) for each in pictures), strict=True)
         )
@@ -179,17 +193,19 @@ def ranked(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
     return [group[0] for group in sorted(groups.values(), key=len, reverse=True)]
 
 
-def _look_of(examples: Examples, client: VlmClient) -> dict[str, object]:
+def _look_of(pictures: Sequence[Picture], pairs: int, client: VlmClient) -> dict[str, object]:
     """What prompts say of the pictures, whatever is asked."""
-    frames = [frame for pair in examples.pairs for frame in pair]
+    frames = [each.frame for each in pictures]
+    failed = any(each.caption.startswith(WHERE_FAILED) for each in pictures)
     height, width = frames[0].shape[:2]
     factor = client.scale(frames[0])
     size = SIZE.format(height=height, width=width)
     return {
-        "pairs": len(examples.experts),
+        "images": len(pictures),
+        "pairs": pairs,
         "height": height,
         "width": width,
-        "pictures": PICTURES,
+        "pictures": PICTURES + (FAILED if failed else ""),
         "size": size + (ENLARGED.format(factor=factor) if factor > 1 else AS_THEY_ARE),
         "colours": colour_table(frames),
     }

@@ -11,6 +11,10 @@ from carl.task import Frame
 ROWS = 24
 """Colours of a table, those with the most pixels."""
 
+NEAR, LOOKED_AT = 12, 2_000
+"""A colour whose channels each differ by at most ``NEAR`` levels from a more frequent one's is counted there, as at the
+edges of drawn things; the most frequent ``LOOKED_AT`` are."""
+
 PICTURES, BOXES = 4, 2
 """Of a colour the largest boxes in the first pictures are listed."""
 
@@ -20,17 +24,33 @@ NAMES = (*vision.HUES, "white", "black", "grey")
 def colour_table(frames: Sequence[Frame]) -> str:
     """A line for each of the most frequent colours of ``frames``, numbered from 1: RGB, name, share, and boxes.
 
-    A box is left,top,width,height of a region of exactly that colour, whose pixels touch at sides or corners.
+    A share includes what is ``NEAR`` the colour. A box is left,top,width,height of a region of exactly that colour,
+    whose pixels touch at sides or corners.
     """
     packed = [_packed(frame) for frame in frames]
     colours, counts = np.unique(np.concatenate([each.ravel() for each in packed]), return_counts=True)
     order = np.argsort(-counts, kind="stable")
     total = int(counts.sum())
-    lines = [_line(int(colours[at]), counts[at] / total, packed) for at in order[:ROWS]]
-    rest = order[ROWS:]
-    if rest.size:
-        lines.append(f"and {rest.size} further colours, {_share(counts[rest].sum() / total)} together")
+    found = _grouped(colours[order], counts[order])
+    rows = sorted(found.items(), key=lambda item: -item[1])[:ROWS]
+    lines = [_line(colour, count / total, packed) for colour, count in rows]
+    if len(found) > ROWS:
+        rest = total - sum(count for _, count in rows)
+        lines.append(f"and {len(found) - ROWS} further colours, {_share(rest / total)} together")
     return "\n".join(lines)
+
+
+def _grouped(colours: NDArray[np.uint32], counts: NDArray[np.intp]) -> dict[int, int]:
+    """Pixels by colour, from the most frequent one on, each with those near it."""
+    channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(int)
+    left = np.arange(len(colours)) < LOOKED_AT
+    found: dict[int, int] = {}
+    for at in range(min(len(colours), LOOKED_AT)):
+        if left[at]:
+            near = left & (np.abs(channels - channels[at]) <= NEAR).all(axis=1)
+            found[int(colours[at])] = int(counts[near].sum())
+            left &= ~near
+    return found
 
 
 def _packed(frame: Frame) -> NDArray[np.uint32]:

@@ -158,10 +158,7 @@ class Drafts:
         """What was found against a draft, and that random play hardly reaches its first sub-task, if so."""
         best = self._best(draft)
         weak = weakness(best.verdict) or weakness(best.report) if best else ""
-        if not weak:
-            return draft.findings
-        text = "\n".join(filter(None, [draft.findings.text, f"{WEAK.capitalize()}: {weak}"]))
-        return Findings(text, draft.findings.cases)
+        return draft.findings.beside(f"{WEAK.capitalize()}: {weak}" if weak else "")
 
     def _best(self, draft: _Draft) -> Candidate | None:
         """The candidate with the sub-tasks of a draft that got furthest, whoever proposed it."""
@@ -219,6 +216,7 @@ class Drafts:
             yield from self._try(draft)
         else:
             draft.closed = True
+            draft.findings = draft.findings.beside(self.author.unfit())
 
     def _shelf(self, plan: Plan, index: int, earlier: Sequence[str]) -> _Shelf:
         """Codes for one step, asked for once: plans that name the same step at the same place share them."""
@@ -232,7 +230,8 @@ class Drafts:
         return self._shelves[key]
 
     def _repaired(self, draft: _Draft, index: int) -> bool:
-        """Ask for better code, of all steps that fail for one reason; False if the model answers nothing new."""
+        """Ask for better code, of all steps that fail for one reason; False if the model answers nothing new, or that
+        there can be none."""
         shelf = draft.shelves[index]
         while shelf.repairs < MAX_REPAIRS:
             shelf.repairs += 1
@@ -242,7 +241,7 @@ class Drafts:
                 codes = [answer[step] for answer in answers if step in answer]
                 self._offer(draft.plan, step, codes)
                 new |= each.restock(codes)
-            if new or answers:
+            if new or answers or self.author.unfit():
                 return new
         return False
 

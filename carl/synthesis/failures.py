@@ -55,6 +55,10 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self.text)
 
+    def beside(self, text: str) -> "Findings":
+        """These and a further text, which may be empty."""
+        return Findings("\n".join(filter(None, [self.text, text])), self.cases)
+
     @classmethod
     def of(cls, report: VerificationReport) -> Self:
         """Every check that failed; of each the frame that comes first in its episode, then the second ones, ..."""

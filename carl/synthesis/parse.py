@@ -2,6 +2,17 @@
 
 from carl.synthesis.bare import Unusable
 from carl.synthesis.plan import Plan, Step, parse_plan
-from carl.synthesis.python import HOLD, MAX_HOLD, hold_of, parse_code, parse_codes
+from carl.synthesis.python import HOLD, MAX_HOLD, UNFIT, hold_of, parse_code, parse_codes
 
-__all__ = ["HOLD", "MAX_HOLD", "Plan", "Step", "Unusable", "hold_of", "parse_code", "parse_codes", "parse_plan"]
+__all__ = [
+    "HOLD",
+    "MAX_HOLD",
+    "UNFIT",
+    "Plan",
+    "Step",
+    "Unusable",
+    "hold_of",
+    "parse_code",
+    "parse_codes",
+    "parse_plan",
+]

@@ -28,6 +28,11 @@ HOLD = "HOLD"
 
 MAX_HOLD = 100
 
+UNFIT = "the model says that no frame shows whether this sub-task is done"
+"""The kind of an answer that says so, on a line that begins with UNFIT, instead of code."""
+
+_UNFIT = re.compile(r"^\W*UNFIT\b\W*(.*)", re.MULTILINE)
+
 CUT_OFF = "the answer was cut off"
 """What rejections of answers that did not end begin with."""
 
@@ -53,11 +58,14 @@ def parse_codes(answer: str, index: int, count: int) -> dict[int, str]:
     """Code by sub-task (from 0, of ``count``) in an answer that mends one or several functions.
 
     A block says in a comment above its code which sub-task it is of. Without such comments the answer is as for
-    ``parse_code``, and of sub-task ``index``. Raises Unusable, a ProgramError.
+    ``parse_code``, and of sub-task ``index``. Raises Unusable, a ProgramError; of the kind UNFIT if the answer says
+    instead that there can be no such code.
     """
     blocks = [code for _, code in _blocks(bare(answer)) if _DEFINES.search(code)]
     labels = [_LABEL.search(_DEFINES.split(code)[0]) for code in blocks]
     labelled = {int(label[1]) - 1: code for label, code in zip(labels, blocks, strict=True) if label}
+    if not blocks and (unfit := _UNFIT.search(bare(answer))):
+        raise Unusable(UNFIT, excerpt(unfit[1]))
     if not labelled:
         return {index: parse_code(answer)}
     if stray := [number + 1 for number in labelled if not 0 <= number < count]:

@@ -24,6 +24,9 @@ LOOKED_AT = 100
 MIDDLES, MISSES = 2, 2
 """Frames from the middle of each episode that is shown, and episodes that missed."""
 
+WHERE_FAILED = "where it failed"
+"""What captions of failing frames begin with."""
+
 _PACE = 0.1
 """How far an episode's first and last frame are apart for their time alone, which spreads frames that look alike."""
 
@@ -88,7 +91,7 @@ class Examples:
         episode = self._episode(ref.source, ref.seed)
         if episode is None or ref.step >= len(episode.frames):
             return []
-        name = f"where it failed, {ref.source} episode {ref.seed}"
+        name = f"{WHERE_FAILED}, {ref.source} episode {ref.seed}"
         initial = [Picture(np.array(episode.frames[0]), f"{name}, its initial frame")] if ref.step else []
         return [*initial, Picture(np.array(episode.frames[ref.step]), f"{name}, frame {ref.step}: {case}")]
 

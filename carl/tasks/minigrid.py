@@ -35,6 +35,14 @@ def red_then_blue(world: Any) -> Aim:
     return aim_at(world, world.blue_door if world.red_door.is_open else world.red_door, TOGGLE)
 
 
+WORLD = (
+    "A grid world seen from above, in cells of 8 x 8 pixels; the red triangle is the agent. It turns, walks a cell "
+    "ahead where that is free, and takes, puts down, opens or closes what is in the cell ahead; it carries one thing "
+    "at a time, which is not drawn."
+)
+"""What descriptions begin with: the rules that the pictures do not show."""
+
+
 def _task(
     name: str,
     words: str,
@@ -49,7 +57,7 @@ def _task(
 ) -> Task:
     return Task(
         name=name,
-        description=f"A grid world seen from above; the red triangle is the agent. {words}",
+        description=f"{WORLD} {words}",
         make=make,
         expert=expert,
         oracle=partial(oracle, events),

@@ -64,8 +64,9 @@ class Lasting(Rule):
     ) -> Check:
         who, limit = by
         message = (
-            f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {total} {who}, so it was "
-            "about to happen and had not happened. Show 1 for what has changed and stays so, not for where the agent is"
+            f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {total} {who}, so either "
+            "it had not happened yet, or the later frame is misread. Show 1 for what has changed and stays so, not for "
+            "where the agent is"
         )
         figures: dict[str, Figure] = {
             "undone": len(undone),

@@ -126,7 +126,7 @@ class ForNothing(Rule):
         """The frames that paid most."""
         found = [(one, one.tracks[index]) for one in case.episodes[self._kind] if not one.tracks[index].done]
         for episode, track in sorted(found, key=lambda pair: -pair[1].part):
-            expected = f"about {track.shown[0]:.4g} as at frame {track.active_at}" if track.shown else ""
+            expected = f"little more than the {track.shown[0]:.4g} of frame {track.active_at}" if track.shown else ""
             if track.part > 0:
                 yield deciding(episode, track.best_at, index, expected, f"{track.best:.4g}, and never done")
 

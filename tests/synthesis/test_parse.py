@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carl.errors import ProgramError
-from carl.synthesis.parse import Step, Unusable, hold_of, parse_code, parse_codes, parse_plan
+from carl.synthesis.parse import UNFIT, Step, Unusable, hold_of, parse_code, parse_codes, parse_plan
 
 GOOD = "def progress(frame, initial):\n    return 1.0\n"
 
@@ -168,6 +168,15 @@ def test_an_answer_may_mend_several_functions() -> None:
         parse_codes(f"```python\n# sub-task 4\n{ONE}```", 1, 3)
     with pytest.raises(Unusable, match="no Python program"):
         parse_codes("It is fine.", 1, 3)
+
+
+def test_an_answer_may_say_that_a_sub_task_cannot_be_seen() -> None:
+    with pytest.raises(
+        Unusable, match="no frame shows whether this sub-task is done: 'what is carried is not drawn'"
+    ) as told:
+        parse_codes("**UNFIT:** what is carried is not drawn", 1, 3)
+    assert told.value.kind == UNFIT
+    assert parse_codes(f"UNFIT: no, it can be\n```python\n{ONE}```", 1, 3) == {1: ONE}
 
 
 def test_code_may_ask_to_be_held() -> None:

@@ -1,4 +1,4 @@
-"""The embedded model's recorded answers, replayed: whatever changes a request shows here."""
+"""Models' recorded answers, replayed: whatever changes a request shows here."""
 
 import json
 from pathlib import Path
@@ -9,30 +9,29 @@ import pytest
 from carl.artefacts import JOURNAL
 from carl.errors import StoreError, VlmError
 from carl.methods.code import CodeConfig, check_model
-from carl.tasks.minigrid import TASKS as MINIGRID
+from carl.tasks import BUILT_IN
 from carl.vlm import prompts
 from carl.vlm.client import VlmClient, check_recording
 from carl.vlm.exchange import Question, Recording
-from tests.recordings import FOLDER, TASKS, VLM, first_of
+from tests.recordings import FOLDER, SERVED, TASKS, VLM, found_of, settings_of
 
 ANEW = "run `python benchmarks/record_exchanges.py`, and look at what changed"
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, *SERVED])
 def test_recorded_answers_give_a_program_that_is_accepted(task: str, tmp_path: Path) -> None:
     recording = Recording.existing(FOLDER / task / JOURNAL)
-    client = VlmClient(VLM, Recording(tmp_path / JOURNAL), replay=recording)
+    client = VlmClient(settings_of(task), Recording(tmp_path / JOURNAL), replay=recording)
     try:
-        program, report = first_of(task, client)
+        program, report = found_of(task, client)
     except VlmError as error:
         raise AssertionError(f"{error}; if that is intended, {ANEW}") from error
     assert report.accepted, report.evidence()
-    assert client.usage.calls == 1 + len(program.subtasks) == len(recording.path.read_text().splitlines())
+    assert client.usage.calls == len(recording.path.read_text().splitlines()) >= 1 + len(program.subtasks)
 
 
-def test_there_is_a_recording_for_each_built_in_task_that_the_embedded_model_knows() -> None:
-    assert {path.parent.name for path in FOLDER.glob(f"*/{JOURNAL}")} == set(TASKS)
-    assert set(TASKS) <= {task.name for task in MINIGRID}
+def test_there_is_a_recording_for_each_built_in_task() -> None:
+    assert {path.parent.name for path in FOLDER.glob(f"*/{JOURNAL}")} == {task.name for task in BUILT_IN}
 
 
 def old(tmp_path: Path, task: str = "Empty-8x8") -> Path:
@@ -63,4 +62,4 @@ def test_a_request_that_a_recording_lacks_is_named_with_what_it_has(tmp_path: Pa
     client = VlmClient(VLM, Recording(tmp_path / "x"), replay=Recording(FOLDER / "Unlock" / JOURNAL))
     ids = ", ".join(prompts.load(name).id for name in prompts.NAMES)
     with pytest.raises(VlmError, match=f"request .decompose/.* which answers {ids}; it was made with other frames"):
-        first_of("Empty-8x8", client)
+        found_of("Empty-8x8", client)

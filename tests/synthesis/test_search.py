@@ -187,6 +187,22 @@ def test_functions_that_fail_for_one_reason_are_mended_in_one_request(run: Calla
     assert done.tasks[4:] == ["Task: write the program for sub-task 1 of 3: a."]
 
 
+def test_other_sub_tasks_are_asked_for_where_the_model_says_that_one_cannot_be_seen(run: Callable[..., Run]) -> None:
+    def script(asked: Asked) -> list[str]:
+        if "What was found when it was checked" in asked.text:
+            return ["UNFIT: it looks the same before and after"]
+        if asked.task == NAME:
+            return [
+                "1. b" if "no frame shows whether this sub-task is done: 'it looks the same" in asked.text else "1. a"
+            ]
+        return [fenced("0.5" if asked.task.endswith("a.") else "0.75")]
+
+    done = run(script, wants("0.75"), samples=1)
+    write = "Task: write the program for sub-task 1 of 1: "
+    assert done.tasks == [NAME, f"{write}a.", f"{write}a.", NAME, f"{write}b."]
+    assert done.result.program is not None
+
+
 def test_later_functions_see_earlier_ones_and_may_ask_to_be_held(run: Callable[..., Run]) -> None:
     def script(asked: Asked) -> list[str]:
         if asked.task == NAME:

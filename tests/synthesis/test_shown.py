@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from carl.synthesis.colours import ROWS, colour_table
+from carl.synthesis.colours import NEAR, ROWS, colour_table
 from carl.synthesis.failures import CASES, Case, Findings
 from carl.synthesis.shown import MIDDLES, MISSES, Examples
 from carl.verification import Check, FrameRef, VerificationReport
@@ -150,8 +150,18 @@ def test_the_table_of_colours_has_shares_and_boxes() -> None:
     ]
 
 
+def test_the_shades_at_the_edge_of_a_thing_are_counted_with_its_colour() -> None:
+    drawn = frame((4, 4, YELLOW))
+    drawn[4, 4], drawn[7, 7] = (250, 243, 12), (250, 242, 0)
+    assert [line.partition(";")[0] for line in colour_table([drawn]).splitlines()] == [
+        "(0, 0, 0) black, 96.1%",
+        "(255, 255, 0) yellow, 3.5%",
+        "(250, 242, 0) yellow, 0.4%",
+    ]
+
+
 def test_the_table_of_many_colours_ends_somewhere() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
-    lines = colour_table([noise]).splitlines()
+    rows, columns = np.indices((20, 20)) * (NEAR + 1)
+    lines = colour_table([np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8)]).splitlines()
     assert len(lines) == ROWS + 1
     assert lines[-1] == f"and {400 - ROWS} further colours, {(400 - ROWS) / 400:.1%} together"

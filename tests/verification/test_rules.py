@@ -85,7 +85,7 @@ def test_a_dropped_last_sub_task_is_done_before_the_task():
 def test_standing_before_the_door_is_not_having_opened_it():
     check = rejected_by_it_alone("lasting", three(door=zoo.facing("door")), evidence("DoorKey-6x6"))
     assert check.subtask == 1
-    assert "it was about to happen and had not happened" in check.message
+    assert "it had not happened yet, or the later frame is misread" in check.message
     assert check.figures["undone"] > 0.8 * check.figures["episodes"]
 
 

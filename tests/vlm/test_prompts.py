@@ -76,7 +76,7 @@ def test_the_frames_come_in_pairs_with_captions_and_the_text_tells_their_size(
     assert "4 frames of one task" in question.user
     assert "48 pixels high and 64 wide" in question.user
     assert "shown in that size" in question.user
-    assert "(3, 3, 3) black, 25.0%; picture 4: 0,0,64,48" in question.user
+    assert "(0, 0, 0) black, 100.0%; picture 1: 0,0,64,48" in question.user
     content = question.messages()[1]["content"]
     assert [part["type"] for part in content] == ["text", "image"] * 4 + ["text"]
     assert content[2]["text"] == "Picture 2: expert episode 0, goal frame"
@@ -110,7 +110,7 @@ def test_what_a_request_to_mend_says(author: Author, listener: Listener) -> None
         "frame 7 of episode 3: expected 1, got 0.5",
     ):
         assert text in question.user
-    assert question.prompt == "write/2"
+    assert question.prompt == "write/3"
     assert "\n\n\n" not in question.user
 
 
