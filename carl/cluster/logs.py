@@ -80,10 +80,14 @@ QUIET = {
 }
 """Environment variables that silence libraries, also in the processes that a driver starts."""
 
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+"""Environment variables that name a screen. Without one, pygame would look for it in every process, and complain."""
+
 
 def quiet() -> None:
     """Set up a process that drives a run: of ray, transformers and gymnasium only errors are logged."""
-    for name, value in QUIET.items():
+    off_screen = {} if any(map(os.environ.get, DISPLAYS)) else {"SDL_VIDEODRIVER": "dummy"}
+    for name, value in {**QUIET, **off_screen}.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
     set_up()

@@ -112,3 +112,10 @@ def test_a_record_does_not_steer_the_terminal():
         {"msg": "%s is refused", "args": ("\x1b[2Jtake\u202e",), "levelname": "WARNING", "name": "carl"}
     )
     assert logs.Lines(logs.PLAIN).format(record) == "WARNING carl: take is refused"
+
+
+@pytest.mark.parametrize(("screen", "driver"), [(None, "dummy"), ("WAYLAND_DISPLAY", None)])
+def test_pygame_draws_to_memory_only_where_there_is_no_screen(screen, driver, monkeypatch):
+    monkeypatch.setattr(logs.os, "environ", {screen: "wayland-0"} if screen else {})
+    logs.quiet()
+    assert logs.os.environ.get("SDL_VIDEODRIVER") == driver
