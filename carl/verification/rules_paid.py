@@ -92,9 +92,9 @@ class ForNothing(Rule):
         figures |= {"episodes": episodes, "paid_at_all": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
         what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
         worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
-        within = min(limit / max(total, 1e-9), EACH * limit / max(*shares, 1e-9))
-        if within >= 1:
+        if total <= limit and max(shares) <= EACH * limit:
             return [self.passed(f"{self._kind} play earns {what}", figures)]
+        within = min(limit / max(total, 1e-9), EACH * limit / max(*shares, 1e-9))
         message = (
             f"paid for nothing: {self._kind} play earns {what}, where {limit:.1%} may be; {case.named(worst)} "
             f"pays {shares[worst]:.1%} of its weight. Pay only for what brings it nearer to being done, and at most "

@@ -26,7 +26,6 @@ STRANGE = 0.05
 """An expert's last frame is of another task if at most this share of its pixels has a colour that occurs in its own
 initial frame, or in the initial or last frame of another expert."""
 
-
 CHANCE = 0.001
 """Experts are of another task if some colour tells their initial frames from those of random play, and if one would in
 less than this share of draws of both from the same task."""
@@ -186,7 +185,8 @@ def _elsewhere(experts: Sequence[Seen], randoms: Sequence[Seen]) -> Iterator[Fin
     seeds = [len({one.seed for one in several}) for several in (experts, randoms)]
     more, less = ours.min(axis=0) > theirs.max(axis=0), ours.max(axis=0) < theirs.min(axis=0)
     colours = int((ours.any(axis=0) | theirs.any(axis=0)).sum())
-    telling = np.flatnonzero((more | less) & (2 * colours <= CHANCE * comb(sum(seeds), seeds[0])))
+    # an int by an int: as a float the number of draws of a thousand episodes is infinite
+    telling = np.flatnonzero((more | less) & (2 * colours / comb(sum(seeds), seeds[0]) <= CHANCE))
     if telling.size:
         one, other = ours[:, telling].mean(axis=0), theirs[:, telling].mean(axis=0)
         colour = int(telling[np.argmax(np.abs(one - other) / (one + other))])

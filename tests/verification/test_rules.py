@@ -288,6 +288,12 @@ def test_progress_that_tells_who_is_nearer_is_paid_no_more_for_nothing():
     assert "Pay only for what brings it nearer to being done, and at most" in check.message
 
 
+def test_where_nothing_may_be_paid_in_part_a_program_that_pays_nothing_passes():
+    for shown, passes in (((0.0, 0.0), True), ((0.0, 0.1), False)):
+        case = Case(program(GOAL), {Evidence.RANDOMS: [played(Track(0, shown))]})
+        assert ForNothing(Evidence.RANDOMS, 0.0).judge(case)[0].passed == passes
+
+
 def test_an_episode_that_ends_as_it_completes_may_have_been_about_to_solve_the_task():
     """A hundred steps leave a program three frames; of twenty it has to see the very one."""
     rule, alone = OnlySolved(Evidence.CUT, 0.0), program(GOAL)

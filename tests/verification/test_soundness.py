@@ -9,7 +9,8 @@ from carl.config import VerifyConfig
 from carl.episodes.trajectory import Trajectory
 from carl.statistics import exact_bound, trials_to_exclude
 from carl.verification import Check, Evidence
-from carl.verification.soundness import sound
+from carl.verification.seen import Seen
+from carl.verification.soundness import _elsewhere, sound
 from tests.verification.episodes import experts, kinds, randoms
 
 EXPERTS, RANDOMS = experts(), randoms()
@@ -72,6 +73,14 @@ def test_demonstrations_of_another_task() -> None:
     assert judged(other[:1] * 8, scenes)[0].passed, "one start, however often, may be chance"
     same = [replace(one, frames=np.maximum(one.frames, np.uint8(16 + one.seed))) for one in EXPERTS]
     assert judged(same, scenes)[0].passed, "other frames, of the same colours"
+
+
+def test_more_demonstrations_of_another_task_than_draws_can_be_counted_as_floats() -> None:
+    turned = replace(EXPERTS[0], frames=np.maximum(EXPERTS[0].frames, np.uint8(200)))
+    ours, theirs = Seen.of(Evidence.EXPERTS, turned), Seen.of(Evidence.RANDOMS, RANDOMS[0])
+    several = ([replace(one, seed=seed) for seed in range(600)] for one in (ours, theirs))
+    (finding,) = _elsewhere(*several)
+    assert "of the 600 expert episodes and of the 600 of random play have nothing in common" in finding.message
 
 
 def test_demonstrations_that_begin_otherwise_than_a_task_that_always_begins_alike() -> None:
