@@ -147,8 +147,9 @@ def blaming(task: Task, doing: str) -> Iterator[None]:
     except CarlError:
         raise
     except Exception as error:  # a user's code may raise anything
+        said = f": {message}" if (message := " ".join(str(error).split())) else ""
         raise TaskError(
-            f"task {task.name!r}: its code raised {type(error).__name__} in {doing}: {error} ({place_of(error)})"
+            f"task {task.name!r}: its code raised {type(error).__name__} in {doing}{said} ({place_of(error)})"
         ) from error
 
 

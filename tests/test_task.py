@@ -11,7 +11,7 @@ import pytest
 import carl.tasks.registry
 from carl.episodes.play import rollout
 from carl.errors import TaskError
-from carl.task import rewarded_end
+from carl.task import blaming, rewarded_end
 from carl.tasks import get_task, tasks
 from carl.testing import TaskContract
 
@@ -122,6 +122,18 @@ def test_a_task_whose_module_raises_is_named_with_what_it_raised(
     installed.append(EntryPoint("before", "of_before:TASK", "carl.tasks"))
     with pytest.raises(TaskError, match=r"the tasks of of_before:TASK, .*: TypeError: .*'env_steps'"):
         tasks()
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (IndexError("no way\n  left"), r"IndexError in a step: no way left \(.*test_task\.py:\d+, in "),
+        (StopIteration(), r"StopIteration in a step \(.*test_task\.py:\d+, in "),
+    ],
+)
+def test_what_a_tasks_code_raises_is_one_sentence_with_or_without_a_message(raised: Exception, said: str) -> None:
+    with pytest.raises(TaskError, match=f"^task 'FrozenLake': its code raised {said}"), blaming(FROZEN_LAKE, "a step"):
+        raise raised
 
 
 def test_a_task_is_frozen() -> None:
