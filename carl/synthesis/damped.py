@@ -1,8 +1,9 @@
 """Programs that pay too much for coming near, with less of the same."""
 
 import re
+from itertools import chain, count
 
-from carl.program import RewardProgram, SubTask
+from carl.program import DONE, RewardProgram, SubTask
 from carl.synthesis.tried import Candidate
 from carl.verification.report import Check
 
@@ -16,7 +17,7 @@ LESS = """
 def progress(frame, initial):
     shown = {name}(frame, initial)
     # done or not is as it was; random play comes near by chance
-    return shown if shown >= 1.0 else {factor} * shown
+    return shown if shown >= {done} else {factor} * shown
 """
 
 
@@ -48,8 +49,8 @@ def _shares(check: Check) -> list[float]:
 
 def _less(subtask: SubTask, factor: float) -> SubTask:
     """A sub-task with partial progress times ``factor``, in a function of its own beside what was written."""
-    name = next(
-        name for name in ("nearness", "as_written", "before_less") if not re.search(rf"\b{name}\b", subtask.code)
-    )
-    code = FUNCTION.sub(f"def {name}(", subtask.code).rstrip() + LESS.format(name=name, factor=f"{factor:.2g}")
+    names = chain(["nearness"], (f"nearness_{number}" for number in count(2)))
+    name = next(name for name in names if not re.search(rf"\b{name}\b", subtask.code))
+    less = LESS.format(name=name, done=DONE, factor=f"{factor:.2g}")
+    code = FUNCTION.sub(f"def {name}(", subtask.code).rstrip() + less
     return subtask.model_copy(update={"code": code})

@@ -1,6 +1,7 @@
 """What is done about a program that is not to be trusted: it pays less, and another one is searched for."""
 
 import logging
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -160,9 +161,10 @@ class Answers:
     def _wait(self, program: RewardProgram, folder: Path) -> dict[str, Any]:
         """Have the program wait for somebody's approval; returns its record."""
         self._waiting = Waiting(folder / PROGRAM)
+        there = shlex.quote(str(folder))
         why = (
-            f"it found {program.id}; read it with `carl program show {folder}` and approve it with "
-            f"`carl program approve {folder}`, and it pays from the next iteration on"
+            f"it found {program.id}; read it with `carl program show {there}` and approve it with "
+            f"`carl program approve {there}`, and it pays from the next iteration on"
         )
         _log.warning("%s: repair %d waits for approval: %s", self._arm, self._last, why)
         return self._record(WAITS, why=why)

@@ -316,7 +316,8 @@ class Evaluator:
     def film(self, exam: Exam, policy: Policy, number: int, episodes: int, cut: int | None = None) -> list[Trajectory]:
         """Episodes of the sampled policy with their frames, on seeds that nothing else uses: those of film ``number``.
 
-        Each is cut after ``cut`` steps, if given. A process plays ``FILMED`` of them or more.
+        Each is cut after ``cut`` steps, if given. The first process plays any number of them, a further one ``FILMED``
+        or more.
         """
         self._enroll(exam.channel)
         seeds = seeds_of(exam.run_seed, Role.WATCH, episodes, number)
@@ -324,7 +325,7 @@ class Evaluator:
         if not self._workers:
             return film(policy, exam, seeds, cut=cut, sampling_seed=draw(0), name=self._names[0])
         shared = ray.put((policy, exam))
-        busy = self._workers[: -(-episodes // FILMED)]
+        busy = self._workers[: max(1, episodes // FILMED)]
         self._asked = [
             worker.film.remote(shared, seeds[index :: len(busy)], cut=cut, sampling_seed=draw(index))
             for index, worker in enumerate(busy)

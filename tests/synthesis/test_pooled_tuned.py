@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from carl.config import VerifyConfig
-from carl.program import RewardProgram, SubTask
+from carl.program import DONE, RewardProgram, SubTask
+from carl.synthesis.damped import damped
 from carl.synthesis.numbers import numbers, replaced
 from carl.synthesis.pooled import Pooled
 from carl.synthesis.search import Found, HeldOutGate, SearchGate, search
-from carl.synthesis.tried import Budget, BudgetSpentError, Proposal, Proposer, Tried
+from carl.synthesis.tried import Budget, BudgetSpentError, Candidate, Proposal, Proposer, Tried
 from carl.synthesis.tuned import Tuned
 from carl.verification import verify
 from carl.verification.sample import Sample
@@ -97,6 +99,19 @@ def test_what_pays_too_much_for_coming_near_pays_less_without_a_request(sample: 
     (check,) = (check for check in judge(result.program).checks if check.name == "for_nothing_random")
     assert 0 < check.figures["share"] < 0.02
     assert result.program.subtasks[0].code == KEY_GONE, "what pays nothing in part stays as it is"
+
+
+def test_what_is_paid_less_again_and_again_is_done_where_it_was() -> None:
+    report = judge(of(key=KEY_GONE, goal=REACH_GOAL))
+    program = of(key=KEY_GONE, goal="def progress(frame, initial):\n    return frame\n")
+    for _ in range(5):
+        less = damped(Candidate(1, program, report))
+        assert less is not None
+        program = less
+    names: dict[str, Any] = {}
+    exec(program.subtasks[1].code, names)
+    assert [names["progress"](shown, None) for shown in (DONE, 1.0)] == [DONE, 1.0]
+    assert 0 < names["progress"](0.99, None) < 0.02
 
 
 def test_a_number_that_was_wrong_in_every_sample_is_found(sample: Sample) -> None:

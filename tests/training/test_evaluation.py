@@ -253,6 +253,25 @@ def test_processes_beside_the_training_answer_the_same(beside):
     assert apart == Evaluator(workers=0).evaluate(exam, Always(1), Role.SELECTION, 21, greedy=False)
 
 
+class Filming:
+    """Stands in for a process that films; its answer is how many episodes it was asked for."""
+
+    def __init__(self):
+        self.film = self
+
+    def remote(self, _, seeds, **__):
+        return [len(seeds)]
+
+
+@pytest.mark.parametrize(("episodes", "shares"), [(1, [1]), (8, [8]), (15, [15]), (17, [9, 8]), (40, [20, 20])])
+def test_a_film_is_shared_where_each_process_has_enough_of_it(episodes, shares, monkeypatch):
+    monkeypatch.setattr("carl.training.evaluation.ray.put", lambda what: what)
+    monkeypatch.setattr("carl.training.evaluation.ray.get", lambda what: what)
+    evaluator = Evaluator(workers=0)
+    evaluator._workers = [Filming(), Filming()]
+    assert evaluator.film(Exam(CORRIDOR, SPARSE, None, 0), Always(1), 0, episodes) == shares
+
+
 class Asleep(Always):
     def act(self, observations, *, greedy):
         time.sleep(60)
