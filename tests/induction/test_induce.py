@@ -86,6 +86,21 @@ def test_a_chain_whose_order_no_expert_keeps_errs_in_all_unseen_episodes():
     assert errors(unseen, [reversed_]) >= [1.0]
 
 
+def test_what_looking_closer_does_not_better_is_kept(monkeypatch):
+    module, looked = sys.modules["carl.induction.induce"], []
+
+    def measured(*episodes, closer=False, **more):
+        looked.append(closer)
+        return table(*episodes, closer=closer, **more)
+
+    monkeypatch.setattr(module, "table", measured)
+    monkeypatch.setattr(module, "_refusal", lambda _: "nothing" if looked[-1] else "")
+    monkeypatch.setattr(module, "errors", lambda _, found: [1.0] * len(found))
+    kept = induce(strip.experts(6), strip.randoms(8), unseen=Unseen(strip.experts(8)[6:], strip.randoms(4)))
+    assert looked[-1], "the best chain errs"
+    assert (kept.refusal, bool(kept.programs)) == ("", True)
+
+
 def test_what_it_writes_is_allowed_and_short(induced):
     assert 2 <= len(induced.programs) <= 200
     for program in induced.programs[:40]:
