@@ -38,6 +38,7 @@ class Lasting(Rule):
         usual = usual_actions(case.experts)
         others = [one for kind, played in case.episodes.items() if kind is not Evidence.EXPERTS for one in played]
         failed, shares, bounds = [], [], []
+        followed = [_followed(case, index) for index in range(len(case.program.subtasks))]
         for index in range(len(case.program.subtasks)):
             by_experts = [(one, _undone(one, index)) for one in case.experts if one.tracks[index].done]
             by_others = [(one, _moved_on(one, index, usual)) for one in others if one.tracks[index].done]
@@ -52,7 +53,8 @@ class Lasting(Rule):
                     failed.append(self._refused(case, index, undone, len(played), (who, limit)))
                     break
         figures: dict[str, Figure] = {"limit": self._limit, "limit_experts": self._by_experts}
-        return failed or [self.passed("what got done stays done", figures | {"undone": shares, "bounds": bounds})]
+        figures |= {"undone": shares, "bounds": bounds, "followed": followed}
+        return failed or [self.passed(_lasted(followed), figures)]
 
     def _refused(
         self,
@@ -85,6 +87,19 @@ class Lasting(Rule):
             for episode, step in undone
         ]
         return self.failed(message, figures, index, refs)
+
+
+def _followed(case: Case, subtask: int) -> float:
+    """In how many episodes frames were judged after a sub-task got done: others cannot show that it lasts."""
+    return float(sum(one.tracks[subtask].done and bool(one.tracks[subtask].after) for one in case.everything))
+
+
+def _lasted(followed: Sequence[float]) -> str:
+    """What episodes show of lasting; ``followed``: for each sub-task, how many of them go on after it got done."""
+    if not any(followed):
+        return "no episode goes on after what got done, so none shows whether it lasts"
+    counts = (f"sub-task {index} in {count:.0f}" for index, count in enumerate(followed, 1))
+    return f"what got done stays done, where episodes go on after it: {', '.join(counts)}"
 
 
 def usual_actions(episodes: Sequence[Episode]) -> frozenset[int]:

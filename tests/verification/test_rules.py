@@ -314,3 +314,13 @@ def test_what_every_expert_undoes_may_be_allowed_to_experts_alone():
     others = [replace(played(climbs), actions=steps)] * 5
     (check,) = Lasting(0.1, by_experts=1.0).judge(Case(case.program, {**case.episodes, Evidence.RANDOMS: others}))
     assert (check.passed, check.figures["limit"]) == (False, 0.1)
+
+
+def test_where_no_episode_goes_on_after_a_sub_task_it_is_not_said_to_last():
+    ends, goes_on = played(Track(0, (0.0, 1.0))), played(Track(0, (0.0, 1.0), (1.0, 1.0)))
+    for episodes, followed, said in (
+        ([ends] * 2, [0.0], "no episode goes on after what got done, so none shows whether it lasts"),
+        ([ends, goes_on], [1.0], "what got done stays done, where episodes go on after it: sub-task 1 in 1"),
+    ):
+        (check,) = Lasting(0.1).judge(Case(program(GOAL), {Evidence.EXPERTS: episodes}))
+        assert (check.passed, check.figures["followed"], check.message) == (True, followed, said)

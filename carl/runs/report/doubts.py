@@ -18,7 +18,7 @@ SAID: Mapping[str, str] = {
     "already_done": "done from the start",
     "done_with_task": "done before the task is solved",
     "lasting": "undone again by moving on",
-    "random_completion": "completed by random play",
+    "random_completion": "completed by random play with the task unsolved",
     "needed": "a sub-task that nothing needs",
 }
 """What a program does wrong that fails a check, by the check's name."""
@@ -50,7 +50,7 @@ def doubts(run: Run, report: Record) -> list[str]:
     if not report:
         return []
     figures = {str(one.get("name")): as_record(one.get("figures")) for one in report.get("checks") or []}
-    of_checks = (*_open(figures), *_bounds(figures), *_in_part(figures), *_ornaments(figures))
+    of_checks = (*_open(figures), *_bounds(figures), *_in_part(figures), *_ornaments(figures), *_ends(figures))
     return [*of_checks, *_fewer(run, report), *_switched_off(figures), *_unjudged(report), *_unseen(run)]
 
 
@@ -101,6 +101,14 @@ def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:
 def _ornaments(by_name: Mapping[str, Record]) -> Iterator[str]:
     for index in by_name.get("needed", {}).get("ornaments") or ():
         yield f"Sub-task {int(index)} may be an ornament: next to nothing changes without it."
+
+
+def _ends(by_name: Mapping[str, Record]) -> Iterator[str]:
+    """Sub-tasks with which episodes end, so that nothing shows whether they last."""
+    followed = by_name.get("lasting", {}).get("followed")
+    for index, count in enumerate(followed if isinstance(followed, list) else (), 1):
+        if not number(count):
+            yield f"Whether sub-task {index} stays done: no episode goes on after it."
 
 
 def _switched_off(by_name: Mapping[str, Record]) -> Iterator[str]:

@@ -76,7 +76,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "for_nothing_mixed", "passed": True, "figures": {"share": 0.01, "shares": [0.04, 0.0, 0.0]}},
         {"name": "sound_evidence", "passed": True, "figures": sound},
         {"name": "needed", "passed": True, "figures": {"ornaments": [2.0]}},
-        {"name": "lasting", "passed": True, "figures": {"limit": 1.0, "undone": [0.0, 0.9, 0.0]}},
+        {
+            "name": "lasting",
+            "passed": True,
+            "figures": {"limit": 1.0, "undone": [0.0, 0.9, 0.0], "followed": [60.0, 9.0, 0.0]},
+        },
         {"name": "cost", "passed": True, "figures": {"ms_per_frame": 0.21, "limit_ms": 10.0}},
     ]
     report = {
@@ -123,13 +127,16 @@ def test_the_card_says_what_was_tried_what_it_took_and_what_may_be_wrong(run: Pa
     assert dict(found.cost)["to judge a frame"] == "0.21 ms"
     doubts = "\n".join(found.doubts)
     assert "Never done by an expert: in up to 4.9\u00a0% of such episodes" in doubts
-    assert "Completed by random play: in up to 3.8\u00a0%" in doubts
+    assert "Completed by random play with the task unsolved: in up to 3.8\u00a0%" in doubts
     assert "Not judged: completed without solving the task, in cut episodes, since no episodes can be cut." in doubts
     assert "Paid for nothing, in mixed episodes: 1\u00a0% of the return on average." in doubts
     assert "A fault in up to 4.9\u00a0% of the seeds may not show in 60 experts." in doubts
     assert "Of the 60 expert episodes only 1 is distinct: the others repeat it frame by frame." in doubts
     assert "Success that no frame shows: in up to 5.2\u00a0% of episodes (1 of 90 that could be compared" in doubts
     assert "Sub-task 2 may be an ornament" in doubts
+    assert [one for one in found.doubts if "stays done" in one] == [
+        "Whether sub-task 3 stays done: no episode goes on after it."
+    ]
     assert "Not judged: undone again by moving on, since the settings allow it in every episode." in doubts
     assert doubts.index("4.9") < doubts.index("3.8"), "the loosest bound first"
 
@@ -152,7 +159,7 @@ def test_a_refusal_and_a_missing_verdict_are_said(run: Path, tmp_path: Path) -> 
     report["accepted"] = report["checks"][1]["passed"] = False
     (tmp_path / "verification.json").write_text(json.dumps(report))
     refused = card(Run(Files(tmp_path)), traced)
-    assert refused.verdict.endswith("the search had not seen: completed by random play.")
+    assert refused.verdict.endswith("the search had not seen: completed by random play with the task unsolved.")
     (tmp_path / "verification.json").write_text(json.dumps(report | {"program_id": "of another"}))
     assert card(Run(Files(tmp_path)), traced).accepted is None
 
