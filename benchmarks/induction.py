@@ -177,7 +177,7 @@ def figures(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def main(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks, else all built-in ones and four others.")] = None,
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks, else all of MiniGrid and five others.")] = None,
     seeds: Annotated[int, typer.Option(help="Searches of each task.")] = 5,
     experts: Annotated[int | None, typer.Option(help="Expert episodes of the search, else the default.")] = None,
     kept: Annotated[Path | None, typer.Option(help="File that results are added to, and not searched again.")] = None,

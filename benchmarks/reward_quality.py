@@ -112,7 +112,7 @@ def _induction(asked: Asked) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for task in asked.tasks or (*(each.name for each in TASKS), *OTHERS):
-        found |= measured_by("induction.py", asked, "--task", task)
+        found |= measured_by("induction.py", asked, task)
     return found
 
 

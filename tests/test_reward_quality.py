@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from typer import Typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from benchmarks import reward_quality
+from benchmarks import hacked, induction, reward_quality
 from benchmarks.quality import zoo
 from benchmarks.quality.accuracy import Count, completed, counted, in_order, judged, matched, shown
 from benchmarks.quality.held_out import held_out
@@ -142,7 +143,7 @@ def test_results_are_kept_and_the_last_line_has_every_key(tmp_path: Path) -> Non
         "hacked.py --program timer": {"rejected": True, "alarm_at": 0.05, "repaired_success": 0.97, "timer": {}},
         "hacked.py --program capped": {"capped.rejected": True, "capped.alarm_at": 0.4, "capped": {}},
         "hacked.py --program milestones": {"milestones.alarm_at": 0.1},
-        "induction.py --task Unlock": {
+        "induction.py Unlock": {
             "setting": {},
             "induction.Unlock.verified": 5,
             "induction.Unlock.seconds": [20.0],
@@ -245,6 +246,20 @@ def test_a_script_that_fails_does_not_cost_the_other_parts(tmp_path: Path) -> No
     assert list(found) == ["why not no_such_benchmark.py"]
     assert not (tmp_path / "results.json").exists()
     assert reward_quality.headline({"induction": found, "hack": found})["hack.rejected"] is None
+
+
+def test_other_benchmarks_are_asked_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(reward_quality, "measured_by", lambda _, __, *options: asked.append(options) or {})
+    what = reward_quality.Asked(("Unlock",), tmp_path, Kept(tmp_path / "results.json"), silent)
+    for measure, main, takes in (
+        (reward_quality._induction, induction.main, {"tasks": ["Unlock"]}),
+        (reward_quality._hack, hacked.main, {"program": ["milestones"]}),
+    ):
+        measure(what)
+        app = Typer()
+        app.command()(main)
+        assert get_command(app).make_context("it", [*asked[-1]]).params.items() >= takes.items()
 
 
 def test_shares_are_of_what_the_oracle_calls_bad_and_of_known_good(tmp_path: Path) -> None:
