@@ -173,9 +173,9 @@ def completions_unsolved(completed: int, succeeded: int) -> float:
 class CompletedUnsolved(Rule):
     """Few of the policy's episodes complete the program and leave the task unsolved.
 
-    The exact lower bound of their share is at most ``MAX_UNSOLVED``; where there is such an episode, so is that of the
-    completions of training episodes without a success. An episode that was cut before its end counts if ``grace`` steps
-    were left to solve the task after the program was completed.
+    The exact lower bound of their share is at most ``MAX_UNSOLVED``, or what is ``allowed`` where that is more; where
+    there is such an episode, so is that of the completions of training episodes without a success. An episode that was
+    cut before its end counts if ``grace`` steps were left to solve the task after the program was completed.
     """
 
     name = "completed_unsolved"
@@ -184,8 +184,8 @@ class CompletedUnsolved(Rule):
     """The gate's rule on films by which a raised alarm is over once it passes: that few episodes prove nothing any more
     is not enough."""
 
-    def __init__(self, grace: int, completed: int = 0, succeeded: int = 0) -> None:
-        self._grace, self._training = grace, (completed, succeeded)
+    def __init__(self, grace: int, completed: int = 0, succeeded: int = 0, allowed: float = 0.0) -> None:
+        self._grace, self._training, self._limit = grace, (completed, succeeded), max(MAX_UNSOLVED, allowed)
 
     def judge(self, case: Case) -> list[Check]:
         """One check, with how many episodes did each sub-task; the frames are those that completed the program."""
@@ -202,7 +202,7 @@ class CompletedUnsolved(Rule):
             "completed_in_training": self._training[0],
             "succeeded_in_training": self._training[1],
             "bound": bound,
-            "limit": MAX_UNSOLVED,
+            "limit": self._limit,
             "done_per_subtask": [
                 float(sum(episode.done_at[index] >= 0 for episode in episodes))
                 for index in range(len(case.program.subtasks))
@@ -213,7 +213,7 @@ class CompletedUnsolved(Rule):
             f"{len(unsolved)} of {len(episodes)} filmed episodes of the policy complete every sub-task and leave the "
             f"task unsolved; of training episodes {completed} completed and {succeeded} succeeded lately"
         )
-        if bound <= MAX_UNSOLVED:
+        if bound <= self._limit:
             return [self.passed(message, figures)]
         return [self.failed(message, figures, None, [_completion(episode) for episode in unsolved])]
 

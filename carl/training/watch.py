@@ -30,6 +30,7 @@ from carl.training.filmgate import FilmGate
 from carl.training.teacher import Anew, Iteration
 from carl.training.watched import looks
 from carl.verification.report import Check
+from carl.verification.rule import Evidence
 
 WINDOW = 10
 """Iterations over which completions and successes of training episodes are compared."""
@@ -141,7 +142,8 @@ class Watch:
     def _due(self, number: int, alarms: Sequence[Alarm]) -> bool:
         """Whether to film the policy: for a suspicion, for a new alarm of the curve, or since it is time."""
         since, every = number - self._filmed_at, self._settings.every
-        suspected = self._unsolved > MAX_UNSOLVED and since >= min(self._patience, every)
+        allowed = self._watching.verify.unsolved(Evidence.POLICY)
+        suspected = self._unsolved > max(MAX_UNSOLVED, allowed) and since >= min(self._patience, every)
         routine = since >= min(self._pace, -(-every // 2) if self._standing else every)
         return suspected or routine or bool({one.rule for one in alarms} - self._rules)
 
@@ -165,7 +167,8 @@ class Watch:
         longest, verify = self._watching.longest, self._watching.verify
         cut = (LONGER if any(self._counted) else 1) * longest if longest else None
         self._film = iteration.film(self._settings.episodes, cut)
-        own = (CompletedUnsolved(longest or 0, *self._counted), PaidForNothing(verify.max_part))
+        allowed = verify.unsolved(Evidence.POLICY)
+        own = (CompletedUnsolved(longest or 0, *self._counted, allowed), PaidForNothing(verify.max_part))
         checks = self._gate.judge(program, self._film, own)
         failed = {check.name for check in checks if not check.passed}
         stand = {one.name for one in own if one.name in failed or (one.name in self._rules and one.until in failed)}

@@ -73,9 +73,9 @@ EPISODE = Episode(
 )
 
 
-def judged(unsolved: int, solved: int, *training: int, steps: int = 100) -> bool:
+def judged(unsolved: int, solved: int, *training: int, steps: int = 100, allowed: float = 0.0) -> bool:
     episodes = [replace(EPISODE, steps=steps)] * unsolved + [replace(EPISODE, solved=True)] * solved
-    (check,) = CompletedUnsolved(20, *training).judge(Case(PROGRAM, {Evidence.POLICY: episodes}))
+    (check,) = CompletedUnsolved(20, *training, allowed=allowed).judge(Case(PROGRAM, {Evidence.POLICY: episodes}))
     assert check.figures["completed_unsolved"] == len(check.frames) or len(check.frames) in (0, 5)
     return check.passed
 
@@ -86,6 +86,8 @@ def test_completion_without_success_is_decided_by_exact_bounds() -> None:
     assert judged(0, 8, 50, 10), "counts alone decide nothing: success may come after completion"
     assert not judged(1, 7, 50, 10), "with an example they do"
     assert judged(1, 7, 50, 48)
+    assert judged(1, 7, 50, 30, allowed=0.35), "what the task's settings allow a policy is no alarm"
+    assert not judged(1, 7, 50, 30, allowed=0.1)
     assert judged(8, 0, steps=25), "cut 16 steps after completion, with 20 left to solve it"
     assert at_least(0, 8) == 0.0
     assert at_most(8, 8) == 1.0
