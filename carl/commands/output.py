@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from carl.cluster.logs import structured
 from carl.console.progress import LINES, MARK, Progress, silent
@@ -54,12 +55,14 @@ def bars() -> Iterator[Progress]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=Column()),  # of a narrow line, it may break
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     # A descriptor of their own: standard error is hushed while Ray starts.
     with os.fdopen(os.dup(2), "w") as file:
         console = Terminal(file=file)
-        with RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        with RichProgress(*columns, console=console) as progress:
             yield Bars(progress)
