@@ -31,11 +31,11 @@ def test_listing_tasks_imports_no_environment() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_only_where_a_box_may_break_is_the_environments_own_reward_mixed_in() -> None:
+def test_only_where_frames_do_not_tell_success_is_the_environments_own_reward_mixed_in() -> None:
     def weight(task: Task) -> float:
         return by_default(task, CodeConfig).reward.env_reward_weight
 
-    assert [task.name for task in BUILT_IN if weight(task)] == ["UnlockPickup", "BlockedUnlockPickup"]
+    assert [task.name for task in BUILT_IN if weight(task)] == ["UnlockPickup", "BlockedUnlockPickup", "OpenTwoDoors"]
 
 
 # What the contract says of tasks that break it
