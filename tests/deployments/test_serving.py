@@ -42,7 +42,7 @@ def served(models: dict[str, str], ray_cluster: None) -> Iterator[tuple[str, str
     assert ray.available_resources()["CPU"] == free["CPU"]
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "serve"]
     names = [process.name() for process in psutil.Process().children(recursive=True)]
-    assert not [name for name in names if "Serve" in name or "Proxy" in name]
+    assert not [name for name in names if name.startswith(("ray::Serve", "ray::Proxy"))]
     host, port = base_url.split("/")[2].split(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=1)

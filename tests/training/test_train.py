@@ -648,6 +648,10 @@ def test_what_goes_wrong_in_appos_learner_ends_the_training(tmp_path):
     config = TrainConfig(algorithm="appo", env_runners=1, envs_per_runner=8, env_steps=8_000)
     with pytest.raises(TaskError, match="reward of slot 0 is nan in step 1"):
         train(training(tmp_path, task, config, mix=Mix(env=1.0, shows=PROGRESS)))
+    deadline = time.monotonic() + 60
+    while _weight_servers():
+        assert time.monotonic() < deadline, "RLlib's stop leaves it to the garbage collector"
+        time.sleep(0.1)
 
 
 def test_a_learner_in_a_process_of_its_own_learns_and_goes_on_after_a_stop(tmp_path):
@@ -724,6 +728,12 @@ def _stop_in_the_second():
 
 def _weights(runner) -> dict[str, np.ndarray]:
     return runner.module.get_state()
+
+
+def _weight_servers() -> list[psutil.Process]:
+    """Processes of RLlib's from which APPO's env runners fetch weights."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "EnvRunnerStateServer" in process.name()]
 
 
 def _kill_the_runner(channel: ChannelClient) -> None:

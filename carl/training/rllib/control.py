@@ -97,12 +97,17 @@ def living_runners(algorithm: Any) -> int:
 
 
 def stop(algorithm: Any) -> None:
-    """As RLlib's, but without runners that are dead: it would wait until they are back, to stop them."""
+    """As RLlib's, but without runners that are dead: it would wait until they are back, to stop them.
+
+    APPO's actor that hands weights out, which RLlib leaves to the garbage collector, ends as well.
+    """
     group = algorithm.env_runner_group
     manager = group._worker_manager
     for index in set(manager.actor_ids()) - set(manager.healthy_actor_ids()):
         ray.kill(manager.remove_actor(index))
     algorithm.stop()
+    if _asynchronous(algorithm):
+        ray.kill(algorithm._env_runner_state_server)
 
 
 def send_weights_to_the_restarted(algorithm: Any) -> None:
