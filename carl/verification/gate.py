@@ -151,13 +151,14 @@ class _Replays:
     varies: bool
     soundness: Soundness
     known: Known = field(default_factory=dict)
+    starting: list[Future[Box]] = field(default_factory=list)
 
     def of(self, kind: Evidence, trajectories: Iterable[Trajectory]) -> list[Episode]:
         """What the program makes of episodes of one kind, up to the first batch that it abstains in."""
         total = float(len(trajectories)) if isinstance(trajectories, Sized) else None
         episodes: list[Episode] = []
         for batch in batches(trajectories):
-            _ = self._starting
+            self._start()
             self.soundness.add(kind, batch)
             if not self.soundness.one_size:
                 return episodes
@@ -186,16 +187,15 @@ class _Replays:
     def _pool(self) -> ThreadPoolExecutor:
         return self.stack.enter_context(threads(BOXES))
 
-    @cached_property
-    def _starting(self) -> list[Future[Box]]:
-        starting = [self._pool.submit(Box, self.program, self.limits) for _ in range(BOXES)]
-        for future in starting:
+    def _start(self) -> None:
+        """Have the boxes start, unless they did; nobody waits for them here."""
+        while len(self.starting) < BOXES:
+            self.starting.append(future := self._pool.submit(Box, self.program, self.limits))
             self.stack.callback(_close, future)
-        return starting
 
     @cached_property
     def _boxes(self) -> list[Box]:
-        return [future.result() for future in self._starting]
+        return [future.result() for future in self.starting]
 
 
 def _close(starting: Future[Box]) -> None:

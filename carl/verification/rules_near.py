@@ -44,11 +44,6 @@ class Concordance:
     pairs: int
     worst: tuple[tuple[float, tuple[Episode, int], tuple[Episode, int]], ...] = ()
 
-    @property
-    def tells(self) -> bool:
-        """Whether it tells who is nearer."""
-        return self.pairs >= FEWEST and self.share >= CONCORDANT
-
 
 @dataclass(frozen=True)
 class _AtRisk:
@@ -63,6 +58,11 @@ class _AtRisk:
 def graded(case: Case, subtask: int) -> bool:
     """Whether a sub-task has paid partial progress worth looking at."""
     return any(episode.tracks[subtask].part > SLIGHT for episode in case.everything)
+
+
+def least(kind: Evidence) -> float:
+    """The least share of pairs of episodes of a kind in which progress that tells who is nearer is the larger one."""
+    return CONCORDANT_NEAR_MISS if kind in (Evidence.CUT, Evidence.POLICY) else CONCORDANT
 
 
 def concordance(episodes: Sequence[Episode], subtask: int) -> Concordance:
@@ -116,8 +116,7 @@ class Degrees(Rule):
 
     def __init__(self, kind: Evidence) -> None:
         self.name, self.needs = f"degrees_{kind}", frozenset({kind})
-        near_misses = kind in (Evidence.CUT, Evidence.POLICY)
-        self._kind, self._least = kind, CONCORDANT_NEAR_MISS if near_misses else CONCORDANT
+        self._kind, self._least = kind, least(kind)
 
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task whose progress misleads."""

@@ -8,7 +8,7 @@ from carl.verification.episode import Episode
 from carl.verification.report import Check, Figure, FrameRef
 from carl.verification.rule import Case, Evidence, Rule, deciding
 from carl.verification.rules_done import earned
-from carl.verification.rules_near import FEWEST, concordance, graded
+from carl.verification.rules_near import FEWEST, concordance, graded, least
 
 EACH = 2.5
 """A sub-task may pay so many times as large a share of its own weight in part as all together may of the return."""
@@ -116,8 +116,8 @@ class ForNothing(Rule):
         """
         for index in range(len(case.program.subtasks)):
             if graded(case, index):
-                found = [concordance(played, index) for played in case.episodes.values()]
-                said = [one.tells for one in found if one.pairs >= FEWEST]
+                found = {kind: concordance(played, index) for kind, played in case.episodes.items()}
+                said = [one.share >= least(kind) for kind, one in found.items() if one.pairs >= FEWEST]
                 if not all(said) or (not said and Evidence.MIXED in case.episodes):
                     return False
         return True

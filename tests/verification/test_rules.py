@@ -288,6 +288,20 @@ def test_progress_that_tells_who_is_nearer_is_paid_no_more_for_nothing():
     assert "Pay only for what brings it nearer to being done, and at most" in check.message
 
 
+def test_what_degrees_call_nearness_in_a_film_may_pay_the_policy():
+    """A film is compared by the same share of pairs by both rules: 0.55 tells who is nearer, 0.45 does not."""
+    one = RewardProgram(subtasks=three().subtasks[:1])
+    late = [played(Track(0, (0.0, 0.3, *[0.5] * 18)))] * 10
+    for more, tells in ((6, True), (4, False)):
+        soon = [played(Track(0, (0.0, 0.4 if at < more else 0.2, 1.0))) for at in range(10)]
+        case = Case(one, {Evidence.POLICY: [*soon, *late]})
+        (degrees,), (paid,) = (
+            rule.judge(case) for rule in (Degrees(Evidence.POLICY), ForNothing(Evidence.POLICY, 0.02))
+        )
+        assert (degrees.passed, paid.passed) == (tells, tells)
+        assert paid.figures["share"] == pytest.approx(0.25)
+
+
 def test_where_nothing_may_be_paid_in_part_a_program_that_pays_nothing_passes():
     for shown, passes in (((0.0, 0.0), True), ((0.0, 0.1), False)):
         case = Case(program(GOAL), {Evidence.RANDOMS: [played(Track(0, shown))]})
