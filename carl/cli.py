@@ -35,6 +35,12 @@ app.command("diff")(diff)
 _log = logging.getLogger(__name__)
 
 TaskName = Annotated[str, typer.Argument(help="A task of `carl tasks`, or module:attribute for your own.")]
+TaskOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK", help="A task of `carl tasks`, module:attribute for your own, or the directory of a run."
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")]
 RunName = Annotated[str, typer.Argument(help="Directory of a run, or the URI of its storage.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where artefacts go.", show_default="runs/<task>-<seed>")]
@@ -105,7 +111,7 @@ def _options(
 
 def _add_command(name: str, text: str, stages: tuple[str, ...] | None = None) -> None:
     def command(
-        task: TaskName,
+        task: TaskOrRun,
         seed: Seed = None,
         run_dir: RunDir = None,
         config: ConfigFile = None,

@@ -1,11 +1,12 @@
-"""What commands print with: the terminal, standard error, and progress as bars or as lines."""
+"""What commands print with: the terminal, standard error, and progress as bars, as a log or as lines."""
 
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -17,6 +18,9 @@ from carl.console.terminal import Terminal
 
 console = Terminal()
 errors = Terminal(stderr=True)
+
+LOG_S = 30.0
+"""Seconds between two lines of a log about the same work."""
 
 
 class Bars:
@@ -47,9 +51,35 @@ class Lines:
             print(MARK + json.dumps({"label": label, "done": done, "total": total}), flush=True)
 
 
+class Log:
+    """Progress as lines for a log that people read.
+
+    A kind of work has a line as it begins and as it ends for the first time, and then at most one in ``LOG_S``.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._began: dict[str, float] = {}
+        self._said: dict[tuple[str, bool], float] = {}
+
+    def __call__(self, label: str, done: float, total: float | None = None) -> None:
+        """Say how far ``label`` is, and for how long it has gone on, if a line is due."""
+        now, ended = time.monotonic(), total is not None and done >= total
+        began = self._began.setdefault(label, now)
+        if ended:
+            del self._began[label]
+        if now - self._said.get((label, ended), -math.inf) >= LOG_S:
+            self._said[label, ended] = now
+            share = f" {done / total:.0%}" if total else ""
+            self._say(f"{label}:{share} after {int(now - began)} s")
+
+
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress as bars on standard error, or as lines where the environment asks for them; none among JSON."""
+    """Progress on standard error: as bars on a terminal, else as a log; as lines where the environment asks for them.
+
+    None among JSON.
+    """
     if os.environ.get(LINES) or structured():
         yield Lines() if os.environ.get(LINES) else silent
         return
@@ -64,5 +94,8 @@ def bars() -> Iterator[Progress]:
     # A descriptor of their own: standard error is hushed while Ray starts.
     with os.fdopen(os.dup(2), "w") as file:
         console = Terminal(file=file)
+        if not console.is_terminal:
+            yield Log(partial(console.print, highlight=False))
+            return
         with RichProgress(*columns, console=console) as progress:
             yield Bars(progress)

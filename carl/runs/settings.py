@@ -68,10 +68,14 @@ def settings(task: str | None, seed: int | None, run_dir: Path | None, file: Pat
     """The configuration that a command line means; raises ConfigError.
 
     Later wins: the file, ``--set``, then the named options. A directory that already holds a run contributes what the
-    command line leaves open. ``null`` sets a field back to its default, and ``{}`` empties a mapping. What is not given
-    has the library's default here; ``carl.runs.resolve.resolved`` puts the task's in its place when the run is opened.
+    command line leaves open, and may be named in place of the task. ``null`` sets a field back to its default, and
+    ``{}`` empties a mapping. What is not given has the library's default here; ``carl.runs.resolve.resolved`` puts the
+    task's in its place when the run is opened.
     """
     tree = _tree(file, sets)
+    if task is not None and run_dir is None and (Path(task) / CONFIG).is_file():
+        run_dir = Path(task)
+        task = read_json(run_dir / CONFIG, dict).get("task")
     named = {"task": task, "seed": seed, "run_dir": run_dir}
     tree |= {key: value for key, value in named.items() if value is not None}
     where = {key: tree[key] for key in named if key in tree}

@@ -36,7 +36,8 @@ def colour_table(frames: Sequence[Frame]) -> str:
     lines = [_line(colour, count / total, packed) for colour, count in rows]
     if len(found) > ROWS:
         rest = total - sum(count for _, count in rows)
-        lines.append(f"and {len(found) - ROWS} further colours, {_share(rest / total)} together")
+        more = len(found) - ROWS + max(0, len(colours) - LOOKED_AT)
+        lines.append(f"and {more} further colours, {_share(rest / total)} together")
     return "\n".join(lines)
 
 

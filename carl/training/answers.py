@@ -98,10 +98,13 @@ class Answers:
         self._waiting: Waiting | None = None
 
     def go_on(self, looks: Sequence[Mapping[str, Any]]) -> None:
-        """Wait again, after a stop, for the approval that the records ``looks`` say was waited for."""
+        """After a stop, know of the searches in the records ``looks``, and wait again for an approval that was waited
+        for."""
         repairs = [one["repair"] for one in looks if one.get("repair")]
-        if self._repairs and repairs and repairs[-1]["state"] == WAITS:
-            self._last = int(repairs[-1]["number"])
+        if self._repairs is None or not repairs:
+            return
+        self._last = int(repairs[-1]["number"])
+        if repairs[-1]["state"] == WAITS:
             self._waiting = Waiting(self._repairs.folder(self._last) / PROGRAM)
 
     def lower(self, reward: ProgramReward, weight: float, env_steps: int) -> Weighted | None:

@@ -196,6 +196,12 @@ def test_null_and_an_empty_mapping_clear_what_a_directory_holds(tmp_path: Path) 
     assert cleared == CodeConfig(task=TASK, run_dir=tmp_path)
 
 
+def test_the_directory_of_a_run_stands_for_its_task(tmp_path: Path) -> None:
+    first = settings(TASK, 3, tmp_path, None, ["train.env_steps=700"])
+    RunDirectory(first)
+    assert settings(str(tmp_path), None, None, None, []) == first
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [

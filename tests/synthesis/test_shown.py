@@ -162,6 +162,10 @@ def test_the_shades_at_the_edge_of_a_thing_are_counted_with_its_colour() -> None
 
 def test_the_table_of_many_colours_ends_somewhere() -> None:
     rows, columns = np.indices((20, 20)) * (NEAR + 1)
-    lines = colour_table([np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8)]).splitlines()
+    drawn = np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8)
+    lines = colour_table([drawn]).splitlines()
     assert len(lines) == ROWS + 1
     assert lines[-1] == f"and {400 - ROWS} further colours, {(400 - ROWS) / 400:.1%} together"
+    further = [drawn + np.uint8([0, 0, 13 * blue]) for blue in range(8)]
+    lines = colour_table(further).splitlines()
+    assert lines[-1].startswith(f"and {8 * 400 - ROWS} further colours"), "also those beyond LOOKED_AT"

@@ -24,7 +24,7 @@ from carl.training.teacher import Anew, Iteration
 from carl.training.train import train
 from carl.training.training import Training
 from carl.training.watch import Watch
-from carl.training.watched import sentences, summed
+from carl.training.watched import MAX_REPAIRS, sentences, summed
 from tests.fakes.corridor import CORRIDOR
 
 CODE = "def progress(frame, initial):\n    return float(frame[0, 0, 1] >= 3)\n"
@@ -241,6 +241,18 @@ def test_a_repair_is_begun_at_an_alarm_and_swapped_in_when_it_is_found(tmp_path:
     searching.running = True
     watch.close()
     assert not searching.running
+
+
+def test_a_stop_does_not_allow_more_searches(tmp_path: Path) -> None:
+    run, searching = Training_(), Searching()
+    config = WatchConfig(every=1, repair=True, anneal=False)
+    what = Watching(tmp_path / "code", 10_000, 0.0, 5, config, VerifyConfig(), repairs=searching)
+    for _ in range(MAX_REPAIRS + 2):  # each time after a stop
+        searching.running = False
+        watch = Watch(what)
+        for _ in range(2):
+            watch.after(run.next())
+    assert len(searching.begun) == MAX_REPAIRS
 
 
 def test_a_repair_pays_once_it_is_approved_also_after_a_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
