@@ -229,7 +229,7 @@ class VerifyConfig(Section):
         description="Largest share of episodes in which a sub-task may be undone by moving on; 1 where nothing lasts.",
     )
     max_undone_by_experts: float | None = Field(
-        default=None, ge=0, le=1, description="The same share of expert episodes, where the way is one of places."
+        default=None, ge=0, le=1, description="The same share of what experts undo, where the way is one of places."
     )
     max_part: float = Field(
         default=0.02,

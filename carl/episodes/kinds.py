@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from carl.episodes.actions import cast
 from carl.episodes.missing import Unobtainable
 from carl.episodes.play import Astray, acting, at_random, filmed
+from carl.episodes.straying import strays
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
 from carl.task import Actor, Environment, Task
-
-SHARES = (0.1, 0.6)
-"""Between these lies the share of random actions in half-trained play, drawn anew for each episode."""
 
 LAST_STEPS = 3
 """A near miss is cut off so many steps before an event, or fewer."""
@@ -93,18 +91,17 @@ class Mixed:
 
 def _half_trained(task: Task, seed: int, env: Environment) -> Actor:
     expert, chance = acting(task, env), at_random(env, seed)
-    rng = np.random.default_rng(seed)
-    share, turns = rng.uniform(*SHARES), count()
+    turns = zip(count(), strays(seed), strict=False)
 
     def act(observation: Any) -> Any:
-        first = next(turns) == 0
+        turn, stray = next(turns)
         try:
             action = cast(env.action_space, expert(observation), f"task {task.name!r}: its expert")
         except Exception as error:  # a user's code may raise anything where it never thought to come
-            if first:
+            if turn == 0:
                 return chance(observation)
             raise Astray(f"task {task.name!r}: its expert knows no way on in the episode of seed {seed}") from error
-        return chance(observation) if rng.random() < share else action
+        return chance(observation) if stray else action
 
     return act
 

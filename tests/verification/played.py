@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from carl.episodes.kinds import Mixed
 from carl.episodes.play import attempt, made, play
 from carl.episodes.trajectory import Trajectory
-from carl.errors import TaskError
 from carl.task import Actor, Environment, Task
 from carl.tasks import get_task
 from carl.verification import Evidence
@@ -30,9 +30,7 @@ def evidence(task_name: str) -> dict[Evidence, list[Trajectory]]:
             Evidence.EXPERTS: experts,
             Evidence.RANDOMS: [play(task, env, 1000 + seed, "random", LONG) for seed in range(RANDOMS)],
             Evidence.RESTING: [_played(task, env, 2000 + action, "resting", _always(action)) for action in range(7)],
-            Evidence.MIXED: [
-                _played(task, env, 3000 + seed, "mixed", _half_trained(task, seed)) for seed in range(MIXED)
-            ],
+            Evidence.MIXED: [Mixed(LONG)(task, env, 3000 + seed) for seed in range(MIXED)],
             Evidence.CUT: [_cut(task, env, experts[index % EXPERTS], index) for index in range(CUT)],
         }
 
@@ -46,26 +44,6 @@ def _played(
 
 def _always(action: int) -> Callable[[Any], Actor]:
     return lambda _: lambda _: action
-
-
-def _half_trained(task: Task, seed: int) -> Callable[[Any], Actor]:
-    """The expert, with 10 to 60 % random actions mixed in."""
-    rng = np.random.default_rng(seed)
-    share = rng.uniform(0.1, 0.6)
-
-    def player(env: Any) -> Actor:
-        expert = task.expert(env)
-
-        def act(seen: Any) -> int:
-            try:
-                planned = expert(seen)
-            except TaskError:  # the key lies in the way
-                return int(rng.integers(7))
-            return int(rng.integers(7)) if rng.random() < share else planned
-
-        return act
-
-    return player
 
 
 def _cut(task: Task, env: Environment, expert: Trajectory, index: int) -> Trajectory:

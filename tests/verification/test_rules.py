@@ -1,12 +1,16 @@
 """Every rule with a program that it alone rejects, on episodes of MiniGrid; and good programs, which pass them all."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from benchmarks import zoo
 from carl.config import VerifyConfig
+from carl.episodes.kinds import Mixed
+from carl.episodes.play import made
+from carl.episodes.straying import strays
 from carl.methods.code import CodeConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
@@ -87,6 +91,31 @@ def test_standing_before_the_door_is_not_having_opened_it():
     assert check.subtask == 1
     assert "it had not happened yet, or the later frame is misread" in check.message
     assert check.figures["undone"] > 0.8 * check.figures["episodes"]
+
+
+def test_what_an_expert_led_astray_undoes_itself_was_too_early():
+    """Without the door, a key that is dropped by chance counts as put down; the expert takes it up again."""
+    task = get_task("UnlockPickup")
+    with made(task, 0) as env:
+        astray = {Evidence.MIXED: [Mixed(60)(task, env, 1000 + seed) for seed in range(40)]}
+    brought = some("UnlockPickup", Evidence.EXPERTS, Evidence.RANDOMS, randoms=6) | astray
+    by_name = {
+        (one.kind, one.name): one.program for one in (*zoo.bad_programs(task.name), *zoo.good_programs(task.name))
+    }
+    (check,) = refusals(by_name["dropped", "door"], brought, without="only_solved")
+    assert (check.name, check.subtask) == ("lasting", 1)
+    assert "of 39 half-trained episodes, by the expert in them" in check.message
+    assert check.message.endswith("or add the sub-task that has to come first")
+    assert refusals(by_name["good", "embedded"], brought, without="only_solved") == []
+
+
+def test_what_random_steps_of_half_trained_play_undo_is_no_fault_nor_is_one_episode():
+    own, stray = ([seed for seed in range(40) if [*islice(strays(seed), 3)] == [False, False, by]] for by in (0, 1))
+    undone = Track(0, (0.0, 0.0, 1.0), (0.5,))
+    for seeds, passes in ((own[:2], False), (own[:1], True), (stray[:2], True)):
+        mixed = [replace(played(undone, steps=3, source="mixed"), seed=seed, actions=np.full(3, 5)) for seed in seeds]
+        case = Case(program(GOAL), {Evidence.EXPERTS: [], Evidence.MIXED: mixed})
+        assert Lasting(0.1).judge(case)[0].passed == passes
 
 
 def test_an_event_that_play_undoes_lasts():
