@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from carl.induction.milestones import Final, Mask, Milestone
 from carl.induction.table import Table
+from carl.verification.replay import AFTER
 
 BEAM, LONGEST, MOST = 80, 5, 200
 """Chains that are extended, most milestones before the last, and chains that are kept."""
@@ -17,8 +18,11 @@ PER_TENTH = 20
 """Intermediate milestones that are kept for each tenth of an expert's episode."""
 
 AT_ONCE = 400
-SOON = 8
-"""Frames within which other play must not undo what was reached."""
+FEW = 5
+"""Fewer episodes tell nothing about what lasts."""
+
+MOST_UNDONE = 0.1
+"""The gate refuses what moving on undoes in a larger share of other play."""
 
 COMMON = 0.75
 """What a larger share of other play reaches is no step on the way to success."""
@@ -38,7 +42,7 @@ class Weights:
         evenness: how unevenly the milestones stop other play.
         length, cost: of each milestone.
         fading, undone: how often it does not hold any more after it was reached: the share of the expert episodes, and
-            of the frames soon after in other play.
+            of other play, by moving on.
         moved: how little the colours in the picture change when it is reached: something has only moved.
         alone: how few kinds of things show it.
         order: how often it comes before the one before it.
@@ -86,39 +90,6 @@ def chains(table: Table, milestones: Sequence[Milestone], finals: Sequence[Final
     return _Search.of(table, steps, [final.milestone for final in finals]).run() if finals else []
 
 
-def errors(table: Table, found: Sequence[Chain]) -> list[float]:
-    """In which share of the experts' episodes of a table, plus that of the others, chains err.
-
-    An expert that does not reach the milestones one after the other is an error, as is one that reaches the last before
-    the end or undoes one before the next, and another episode that reaches the last and is not solved, or does not and
-    is. Chains are to be found in other episodes than these.
-    """
-    nexts = {each: _nexts(table, each.holds(table)[None])[0] for chain in found for each in chain.milestones}
-    return [_errors(table, [nexts[each] for each in chain.milestones]) for chain in found]
-
-
-def _errors(table: Table, nexts: Sequence[Steps]) -> float:
-    episodes, never, experts = np.arange(len(table.lengths)), int(table.lengths.max()), table.experts
-    at = np.zeros(len(episodes), np.int16)
-    wrong = np.zeros(len(episodes), bool)
-    for number, each in enumerate(nexts):
-        reached = each[episodes, at]
-        wrong[:experts] |= reached[:experts] <= at[:experts]
-        if number:
-            wrong[:experts] |= _undone(nexts[number - 1], at, reached)[:experts]
-        at = reached
-    wrong[:experts] |= at[:experts] != table.lengths[:experts] - 1
-    wrong[experts:] = (at[experts:] < never) != table.solved[experts:]
-    return float(wrong[:experts].mean()) + (float(wrong[experts:].mean()) if len(wrong) > experts else 0.0)
-
-
-def _undone(nexts: Steps, since: Steps, until: Steps) -> Mask:
-    """Whether a milestone does not hold somewhere from a step of each episode to before another one, ``bool[E]``."""
-    steps = np.arange(nexts.shape[1])
-    between = (steps >= since[:, None]) & (steps < until[:, None])
-    return np.asarray((between & (nexts != steps)).any(axis=1))
-
-
 def first_hits(table: Table, holds: Mask) -> NDArray[np.int32]:
     """The first frame of each episode in which each of P milestones holds, ``int32[P, E]``; N if never."""
     frames = holds.shape[1]
@@ -135,6 +106,7 @@ class Candidate:
         quality: how good it is by itself; more is better.
         common: share of the other episodes that reach it.
         moved: share of the experts' frames in which the picture as a whole changes no less than when it is reached.
+        undone: share of the other episodes that reach it in which moving on undoes it soon.
         agreed: how many kinds of things show that it is reached, each by itself, at the same frames of all episodes.
     """
 
@@ -143,6 +115,7 @@ class Candidate:
     quality: float
     common: float
     moved: float
+    undone: float
     agreed: int = 1
 
 
@@ -155,7 +128,7 @@ def candidates(table: Table, milestones: Sequence[Milestone]) -> list[Candidate]
     groups: dict[bytes, list[Candidate]] = {}
     for start in range(0, len(milestones), AT_ONCE):
         for key, candidate in _measured(table, milestones[start : start + AT_ONCE]):
-            if candidate.common <= COMMON:
+            if candidate.common <= COMMON and candidate.undone <= MOST_UNDONE:
                 groups.setdefault(key, []).append(candidate)
     best = [_agreed(table, group) for group in groups.values()]
     room, kept = [PER_TENTH] * 10, []
@@ -182,12 +155,15 @@ def _measured(table: Table, milestones: Sequence[Milestone]) -> Iterator[tuple[b
     reached = (hits < holds.shape[1])[:, experts:].sum(axis=1)
     rare = -np.log((reached + 0.5) / (hits.shape[1] - experts + 1))
     moved = _moved(table, hits)
-    lasting = np.add(*persistence(table, holds, hits))
+    by_experts, by_others = persistence(table, holds, hits)
+    lasting = by_experts + by_others
     for row, milestone in enumerate(milestones):
         quality = 0.5 * min(rare[row], 3) / 3 + lasting[row] + 0.5 * min(milestone.margin, 0.5)
         quality -= 0.2 * milestone.cost(table) + WEIGHTS.moved * moved[row]
         common = float(reached[row]) / max(hits.shape[1] - experts, 1)
-        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality), common, float(moved[row]))
+        undone = 1.0 - float(by_others[row])
+        shares = common, float(moved[row]), undone
+        yield hits[row].tobytes(), Candidate(milestone, float(late[row]), float(quality), *shares)
 
 
 def _moved(table: Table, hits: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -198,21 +174,31 @@ def _moved(table: Table, hits: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def persistence(table: Table, holds: Mask, hits: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How far P milestones, once reached, go on to hold: the share of the expert episodes in which they do to the end,
-    and of the ``SOON`` frames after it in other ones.
+    """In which share of the expert episodes P milestones, once reached, hold to the end; and in which share of the
+    others that reach it, ``FEW`` at least, no usual action undoes it within ``AFTER`` frames.
 
-    Where other play hardly reaches a milestone, the experts' is taken for both.
+    Where fewer do, the experts' share is taken for both.
     """
     counts = np.concatenate([np.zeros((len(holds), 1), np.int32), np.cumsum(holds, axis=1, dtype=np.int32)], axis=1)
     reached = hits < holds.shape[1]
-    since = np.take_along_axis(counts, np.where(reached, hits, 0), axis=1)
-    until = np.broadcast_to(table.starts[1:], hits.shape).copy()
-    until[:, table.experts :] = np.minimum(until[:, table.experts :], hits[:, table.experts :] + SOON)
-    held = (np.take_along_axis(counts, until, axis=1) - since) / np.maximum(until - hits, 1)
-    by_experts = (held[:, : table.experts] == 1.0).mean(axis=1)
-    others = reached[:, table.experts :]
-    by_others = (held[:, table.experts :] * others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
-    return by_experts, np.where(others.sum(axis=1) >= 5, by_others, by_experts)
+    since = np.where(reached, hits, 0)
+    held = np.take_along_axis(counts, table.starts[None, 1:], axis=1) - np.take_along_axis(counts, since, axis=1)
+    by_experts = (held == table.starts[1:] - hits)[:, : table.experts].mean(axis=1)
+    others = reached[:, table.experts :].sum(axis=1)
+    undone = (_undone_by_moving(table, holds, hits) & reached)[:, table.experts :].sum(axis=1)
+    return by_experts, np.where(others >= FEW, 1.0 - undone / np.maximum(others, 1), by_experts)
+
+
+def _undone_by_moving(table: Table, holds: Mask, hits: NDArray[np.int32]) -> Mask:
+    """Whether the first frame after a hit in which a milestone does not hold comes within ``AFTER`` frames and by a
+    usual action, ``bool[P, E]``."""
+    undone, lasts = np.zeros(hits.shape, bool), np.ones(hits.shape, bool)
+    for after in range(1, AFTER + 1):
+        at = np.minimum(hits + after, table.last)
+        there = np.take_along_axis(holds, at, axis=1)
+        undone |= lasts & ~there & table.usual[at]
+        lasts &= there
+    return undone
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +226,7 @@ class _Search:
     """Beam search over chains of ``milestones``; the last of them, from ``middles`` on, are final.
 
     Attributes:
-        nexts: the first step from a step on at which a milestone holds, ``int16[M, E, T + 2]``; T + 1 if never.
+        nexts: see ``nexts``.
         flaws: what each milestone adds to the score wherever it stands.
     """
 
@@ -261,7 +247,7 @@ class _Search:
         alone = WEIGHTS.alone * (1 - np.array([min(each.agreed, AGREED) / AGREED for each in middles]))
         moved = WEIGHTS.moved * np.array([each.moved for each in middles])
         flaws[: len(middles)] += lasting[: len(middles)] + alone + moved
-        return cls(table, milestones, len(middles), _nexts(table, holds), flaws)
+        return cls(table, milestones, len(middles), nexts(table, holds), flaws)
 
     @property
     def _never(self) -> int:
@@ -335,13 +321,14 @@ class _Search:
         return Chain(tuple(self.milestones[member] for member in whole.members), score, early, elsewhere)
 
 
-def _nexts(table: Table, holds: Mask) -> Steps:
-    """See ``_Search.nexts``."""
+def nexts(table: Table, holds: Mask) -> Steps:
+    """The first step from a step on at which each of P milestones holds, ``int16[P, E, T + 2]`` for the longest episode
+    of T steps; T + 1 if it never does."""
     longest = int(table.lengths.max())
     padded = np.zeros((len(holds), len(table.lengths), longest + 1), bool)
     step = np.arange(holds.shape[1]) - np.repeat(table.first, table.lengths)
     padded[:, table.episode, step] = holds
-    nexts = np.full(padded.shape, longest, np.int16)
+    found = np.full(padded.shape, longest, np.int16)
     for at in range(longest - 1, -1, -1):
-        nexts[:, :, at] = np.where(padded[:, :, at], at, nexts[:, :, at + 1])
-    return nexts
+        found[:, :, at] = np.where(padded[:, :, at], at, found[:, :, at + 1])
+    return found

@@ -7,9 +7,11 @@ from typing import overload
 from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
-from carl.induction.chains import Chain, chains, errors
+from carl.induction.chains import Chain, chains
 from carl.induction.emission import program
+from carl.induction.erring import errors
 from carl.induction.grading import grades
+from carl.induction.layout import Look
 from carl.induction.milestones import Final, Goal, Milestone, finals, intermediate
 from carl.induction.table import Table, table
 from carl.program import RewardProgram
@@ -18,7 +20,7 @@ FEWEST = 2
 """Expert episodes."""
 
 PREVIEW = 10
-"""Expert episodes that tell whether to look closer from the start."""
+"""Expert episodes, and others, that tell whether to look closer from the start."""
 
 MOST_EARLY = 0.1
 """Success cannot be seen in a frame if what is true of every last frame comes earlier in a larger share of episodes.
@@ -70,10 +72,9 @@ def induce(
     if len(solved) < FEWEST:
         return Induced(refusal=f"{len(solved)} expert episodes show nothing in common; {FEWEST} are needed at least")
     rest, room = mingled([*others], [*randoms]), settings.frames * 2 // 3 if unseen else settings.frames
-    few = table(solved[:PREVIEW], [], room)
     best: tuple[float, Table, list[Chain]] | None = None
-    for closer in (True,) if _refusal(finals(few, Goal.success(few))) else (False, True):
-        measured = table(solved, rest, room, progress, closer=closer)
+    for look in _looks(solved[:PREVIEW], rest[:PREVIEW], room):
+        measured = table(solved, rest, room, progress, look=look)
         candidates = finals(measured, Goal.success(measured))
         if refusal := _refusal(candidates):
             continue
@@ -109,6 +110,23 @@ def induce_step(
     if refusal := _refusal(candidates):
         return Induced(refusal=refusal)
     return Induced(_Written(measured, [(final.milestone,) for final in candidates], settings.programs))
+
+
+def _looks(experts: Sequence[Trajectory], others: Sequence[Trajectory], frames: int) -> list[Look]:
+    """From which look on the search may succeed, as a few episodes show: the first by which one condition tells the
+    end, or else several."""
+    told = []
+    for look in Look:
+        few = table(experts, others, frames, look=look)
+        candidates = finals(few, Goal.success(few))
+        if any(len(one.milestone.conditions) == 1 and _tells(one) for one in candidates):
+            return [*Look][look:]
+        told.append(not _refusal(candidates))
+    return [*Look][told.index(True) if any(told) else Look.POINTING :]
+
+
+def _tells(final: Final) -> bool:
+    return max(final.early, final.elsewhere) <= MOST_EARLY
 
 
 def _reranked(table: Table, found: Sequence[Chain]) -> tuple[list[Chain], float]:

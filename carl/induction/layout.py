@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise, product
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from carl import vision
 from carl.episodes.trajectory import Trajectory
 from carl.induction.features import Area, Cell, Distance, Feature, Place, Pointing, Share
-from carl.induction.pixels import COLOURED, FRESH, HUED, IS_CHANGED, IS_LIT, Property, Rgb, telling, tint
+from carl.induction.pixels import COLOURED, FRESH, HUED, IS_CHANGED, IS_LIT, LATE, Property, Rgb, telling, tint
 from carl.induction.regions import Found, Region
 
 GRID = 10
@@ -19,8 +20,16 @@ GRID = 10
 
 SHARED = (IS_CHANGED, IS_LIT, *COLOURED)
 MOVING = (*COLOURED, IS_CHANGED, *FRESH)
-LATE = 12
-"""Frames before the end of an expert episode in which exact colours are looked for."""
+
+
+class Look(IntEnum):
+    """How closely is looked: what takes longer, and is needed seldom."""
+
+    PLAIN = 0
+    COLOURS = 1
+    """At exact colours as well."""
+    POINTING = 2
+    """At what things point to as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +49,8 @@ class Layout:
     tints: Sequence[Rgb] = ()
 
     @classmethod
-    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory], closer: bool = False) -> "Layout":
-        """Cells are a grid over the picture, and boxes that have changed by the end of every expert episode.
-
-        ``closer``: with exact colours, and what things point to.
-        """
+    def of(cls, found: Sequence[Found], experts: Sequence[Trajectory], look: Look = Look.PLAIN) -> "Layout":
+        """Cells are a grid over the picture, and boxes that have changed by the end of every expert episode."""
         height, width = experts[0].frames.shape[1:3]
         xs = np.linspace(0, width, GRID + 1).round().astype(int).tolist()
         ys = np.linspace(0, height, GRID + 1).round().astype(int).tolist()
@@ -55,8 +61,8 @@ class Layout:
         ]
         ends = [vision.changed(np.array(one.frames[-1]), np.array(one.frames[0])) for one in experts]
         zones = vision.blobs(np.mean(ends, axis=0) >= 0.95, 3)[:6]
-        tints = telling([np.asarray(one.frames[-LATE:]) for one in experts if len(one) > 1]) if closer else []
-        return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)], closer, tints)
+        tints = _tints([one for one in experts if len(one) > 1]) if look >= Look.COLOURS else []
+        return cls(found, [*grid, *(Cell(b.x, b.y, b.w, b.h) for b in zones)], look >= Look.POINTING, tints)
 
     @cached_property
     def _exact(self) -> tuple[Property, ...]:
@@ -91,7 +97,11 @@ class Layout:
             Share(seen, where, 1.0 + cost + 0.2 * (seen is not IS_CHANGED), thing and _its_own(seen, where))
             for seen, (where, cost, thing) in product(self.shared, self.places)
         ]
-        areas = [Area(seen, more, 1.0 if seen.exact else 4.0) for more in (False, True) for seen in self.moving]
+        areas = [
+            Area(seen, more, 1.0 if seen.exact else 4.0, eventful=seen.exact)
+            for more in (False, True)
+            for seen in self.moving
+        ]
         centres = [Place(seen, axis, 3.0) for axis in (0, 1) for seen in self.moving]
         distances = [Distance(seen, each.region, 2.5 + each.cost) for seen, each in product(self.moving, self.found)]
         pointing = [Pointing(seen, each.region, 2.0 + each.cost) for seen, each in product(self.pointers, self.found)]
@@ -101,6 +111,12 @@ class Layout:
     def costs(self) -> NDArray[np.float64]:
         """Of the features."""
         return np.array([feature.cost for feature in self.features])
+
+
+def _tints(experts: Sequence[Trajectory]) -> Sequence[Rgb]:
+    if not experts:
+        return []
+    return telling([np.array(one.frames[0]) for one in experts], [np.asarray(one.frames[-LATE:]) for one in experts])
 
 
 def _its_own(seen: Property, where: Region | Cell) -> bool:

@@ -27,6 +27,9 @@ COLOURS = (*vision.HUES, "grey", "white", "black")
 TINTS = 2
 """Most exact colours that are told apart beside."""
 
+LATE = 12
+"""Frames before the end of an expert episode in which exact colours are looked for."""
+
 PLAIN = 4 * (len(COLOURS) + 1)
 CODES = PLAIN << TINTS
 """A code is (colour's number from 1, or 0) + 12 if changed + 24 if lit + 48 or 96 if it has an exact colour."""
@@ -122,16 +125,29 @@ def coded(pixels: Frame, before: Frame, tints: Sequence[Rgb] = ()) -> Codes:
     return np.asarray(codes.ravel(), dtype=np.uint8)
 
 
-def telling(ends: Sequence[Frame]) -> list[Rgb]:
-    """Exact colours that come or go in the last of the frames ``uint8[N, H, W, 3]`` of each of ``ends``, the more of
-    them the better, and at no time before."""
-    counts = [np.array([_histogram(frame) for frame in frames]) for frames in ends]
-    last, before = np.array([each[-1] for each in counts]), [each[:-1] for each in counts]
-    come = last.min(axis=0) - np.max([each.max(axis=0) for each in before], axis=0)
-    gone = np.min([each.min(axis=0) for each in before], axis=0) - last.max(axis=0)
-    rated = np.maximum(come, gone)
-    best = [index for index in np.argsort(-rated, kind="stable")[:TINTS].tolist() if rated[index] > 0]
-    return [(16 * (index >> 8) + 8, 16 * (index >> 4 & 15) + 8, 16 * (index & 15) + 8) for index in best]
+def telling(initials: Sequence[Frame], ends: Sequence[Frame]) -> list[Rgb]:
+    """At most ``TINTS`` exact colours by which every episode tells how far it is: one that goes on the way, and else
+    such as come or go in the last frame and at no time shortly before, the larger a share of them the better.
+
+    Of each episode there are the initial frame, ``uint8[H, W, 3]``, and the last ones, ``uint8[N, H, W, 3]``.
+    """
+    first = np.array([_histogram(frame) for frame in initials])
+    late = [np.array([_histogram(frame) for frame in frames]) for frames in ends]
+    last, then = np.array([each[-1] for each in late]), np.array([each[-2] for each in late])
+    least, most = (np.array([of(each[:-1], axis=0) for each in late]) for of in (np.min, np.max))
+    at_the_end = _best(np.maximum(_drop(last, most), _drop(least, last)))
+    found = [*_best(_drop(first, then))[:1], *at_the_end][:TINTS]
+    return [(16 * (index >> 8) + 8, 16 * (index >> 4 & 15) + 8, 16 * (index & 15) + 8) for index in found]
+
+
+def _drop(more: NDArray[np.intp], fewer: NDArray[np.intp]) -> NDArray[np.float64]:
+    """By which share of the one even its least counts are above all of the other, ``float64[4096]``."""
+    return np.asarray((more.min(axis=0) - fewer.max(axis=0)) / np.maximum(more.max(axis=0), 1))
+
+
+def _best(rated: NDArray[np.float64]) -> list[int]:
+    """Those of a table of colours with a positive number, the largest first."""
+    return [index for index in np.argsort(-rated, kind="stable")[:TINTS].tolist() if rated[index] > 0]
 
 
 def _histogram(frame: Frame) -> NDArray[np.intp]:

@@ -13,9 +13,10 @@ from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.induction.counting import Atoms, Moments, Shown, Values
 from carl.induction.features import AHEAD, Cell, Feature
-from carl.induction.layout import Layout
+from carl.induction.layout import Layout, Look
 from carl.induction.pixels import COLOURED, coded, weights
 from carl.induction.regions import Found, Region, Scene, computed, defined, regions
+from carl.verification.rules_lasting import usual_actions
 from carl.vision import Frame, Mask
 
 MOST_REGIONS = 90
@@ -40,6 +41,7 @@ class Table:
         solved: ``bool[E]``.
         stir: how many pixels of the picture as a whole have got another colour since the frame before, ``float32[N]``:
             what moves keeps its colours, what vanishes or opens does not.
+        usual: whether one of the actions that experts take most, which move the agent, led to a frame: ``bool[N]``.
     """
 
     layout: Layout
@@ -49,6 +51,7 @@ class Table:
     experts: int
     solved: NDArray[np.bool_]
     stir: NDArray[np.float32]
+    usual: Mask
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -92,18 +95,18 @@ def table(
     frames: int = 12_000,
     progress: Progress = silent,
     like: "Table | None" = None,
-    closer: bool = False,
+    look: Look = Look.PLAIN,
 ) -> Table:
     """Measure as many ``experts``, in half the room at most, and ``others`` as there is room for in so many ``frames``.
 
     Of either the first episodes are taken, ``FEWEST`` at least. The features are those of the table ``like``, or else
-    such as vary here; ``closer``: of kinds that take longer as well.
+    such as vary here.
     """
     height, width = experts[0].frames.shape[1:3]
     room = min(frames, PIXELS // (height * width))
     solved = [*_within(experts, room // 2)]
     episodes = [*solved, *_within(others, room - sum(len(one.frames) for one in solved))]
-    layout = like.layout if like else Layout.of(_regions(episodes), solved, closer)
+    layout = like.layout if like else Layout.of(_regions(episodes), solved, look)
     lengths = [len(episode.frames) for episode in episodes]
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(like.kept if like else layout.features), starts[-1]), np.float32)
@@ -115,13 +118,21 @@ def table(
         progress("measuring frames", int(starts[number + 1]), int(starts[-1]))
     kept = like.kept if like else _distinct(values, layout.costs)
     success = np.array([episode.success for episode in episodes])
-    return Table(layout, kept, values if like else values[list(kept)], starts, len(solved), success, stir)
+    usual = _usual(episodes, solved)
+    return Table(layout, kept, values if like else values[list(kept)], starts, len(solved), success, stir, usual)
 
 
 def _regions(episodes: Sequence[Trajectory]) -> list[Found]:
     """Regions of the initial frames of ``LOOKED_AT`` episodes, evenly chosen."""
     chosen = np.linspace(0, len(episodes) - 1, min(LOOKED_AT, len(episodes))).round().astype(int)
     return regions([Scene(np.array(episodes[number].frames[0])) for number in chosen], MOST_REGIONS)
+
+
+def _usual(episodes: Sequence[Trajectory], experts: Sequence[Trajectory]) -> Mask:
+    """See ``Table.usual``; no frame of a task whose actions are not numbered."""
+    actions = [*usual_actions(experts)]
+    led = [np.isin(one.actions, actions) if actions else np.zeros(len(one), bool) for one in episodes]
+    return np.concatenate([np.append(False, each) for each in led])
 
 
 def _within(episodes: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:

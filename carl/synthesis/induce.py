@@ -7,7 +7,14 @@ from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
 from carl.episodes.trajectory import Trajectory
 from carl.induction import Unseen, induce, mingled
+from carl.program import RewardProgram
 from carl.synthesis.tried import Proposal, Tried
+
+Beginning = tuple[str, ...]
+"""Names of the first sub-tasks of a program."""
+
+GRADED = ("degrees_", "for_nothing_", "cost", "abstains", "deterministic", "stable")
+"""Checks that a program may fail for what it pays on the way."""
 
 
 @dataclass(eq=False)
@@ -31,8 +38,11 @@ class InductionProposer:
     name: str = "induction"
     exhausted: str = field(default="the search without a model was not asked", init=False)
 
-    def propose(self, tried: Tried) -> Iterator[Proposal]:  # noqa: ARG002  it learns nothing from verdicts
-        """The programs. The same episodes give the same ones, so a search that was stopped is repeated."""
+    def propose(self, tried: Tried) -> Iterator[Proposal]:
+        """The programs, but for those that begin as one that was refused: with the sub-tasks up to the one to blame.
+
+        The same episodes give the same programs, so a search that was stopped is repeated.
+        """
         (experts, experts2), (randoms, randoms2), (others, others2) = (
             _split(episodes) for episodes in (self.experts, self.randoms, self.others)
         )
@@ -42,8 +52,26 @@ class InductionProposer:
         self.exhausted = induced.refusal or (
             f"none of the {len(induced.programs)} programs that were found without a model is accepted"
         )
+        refused: set[Beginning] = set()
         for program in induced.programs:
-            yield Proposal(program)
+            names = _names(program)
+            if not any(names[: len(each)] == each for each in refused):
+                yield Proposal(program)
+                refused |= _blamed(program, tried)
+
+
+def _names(program: RewardProgram) -> Beginning:
+    return tuple(subtask.name for subtask in program.subtasks)
+
+
+def _blamed(program: RewardProgram, tried: Tried) -> set[Beginning]:
+    """The beginnings of a program for which it was refused, whatever is paid on the way: its conditions have the same
+    names with and without."""
+    if program not in tried:
+        return set()
+    failed = [check for check in tried.verdict(program).failed if not check.name.startswith(GRADED)]
+    names = _names(program)
+    return {names if check.subtask is None else names[: check.subtask + 1] for check in failed}
 
 
 def _split(episodes: Iterable[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from carl.episodes.straying import strays
 from carl.program import DONE
@@ -129,7 +131,15 @@ def _lasted(followed: Sequence[float]) -> str:
     return f"what got done stays done, where episodes go on after it: {', '.join(counts)}"
 
 
-def usual_actions(episodes: Sequence[Episode]) -> frozenset[int]:
+class Acted(Protocol):
+    """An episode with the actions that were taken in it."""
+
+    @property
+    def actions(self) -> NDArray[Any]:
+        """``[T]`` or ``[T, A]``; the one at index t leads to frame t + 1."""
+
+
+def usual_actions(episodes: Sequence[Acted]) -> frozenset[int]:
     """The commonest actions of a Discrete space, which make up ``USUAL`` of all in ``episodes``; none of another."""
     taken = Counter(int(action) for one in episodes if _discrete(one) for action in one.actions.tolist())
     usual: list[int] = []
@@ -140,7 +150,7 @@ def usual_actions(episodes: Sequence[Episode]) -> frozenset[int]:
     return frozenset(usual)
 
 
-def _discrete(episode: Episode) -> bool:
+def _discrete(episode: Acted) -> bool:
     return episode.actions.ndim == 1 and episode.actions.dtype.kind in "iu"
 
 

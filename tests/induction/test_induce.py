@@ -11,7 +11,9 @@ import pytest
 from carl.config import InductionConfig, VerifyConfig
 from carl.episodes.trajectory import Trajectory
 from carl.induction import Induced, Unseen, induce, induce_step, mingled
-from carl.induction.chains import chains, errors
+from carl.induction.chains import Chain, candidates, chains
+from carl.induction.erring import errors
+from carl.induction.layout import Look
 from carl.induction.milestones import Goal, finals, intermediate
 from carl.induction.table import table
 from carl.program import DONE, RewardProgram
@@ -19,6 +21,7 @@ from carl.sandbox.policy import violations
 from carl.synthesis.induce import InductionProposer
 from carl.synthesis.tried import Budget, Tried
 from carl.verification import verify
+from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Evidence
 from tests.verification import episodes as strip
 
@@ -78,7 +81,7 @@ def test_processes_that_hash_otherwise_find_the_same_programs():
 
 
 def test_a_chain_whose_order_no_expert_keeps_errs_in_all_unseen_episodes():
-    measured = table(strip.experts(6), strip.randoms(8))
+    measured = table(strip.experts(6), strip.randoms(8, steps=5))
     right = chains(measured, intermediate(measured), finals(measured, Goal.success(measured)))[0]
     reversed_ = replace(right, milestones=right.milestones[::-1])
     unseen = table(strip.experts(12)[6:], strip.randoms(4), like=measured)
@@ -86,18 +89,34 @@ def test_a_chain_whose_order_no_expert_keeps_errs_in_all_unseen_episodes():
     assert errors(unseen, [reversed_]) >= [1.0]
 
 
+def test_what_moving_on_undoes_is_no_milestone_and_errs():
+    measured = table(strip.experts(6), strip.randoms(24, steps=9))
+    every = {measured.features[each.conditions[0].feature].words(1, 0.5): each for each in intermediate(measured)}
+    goal = finals(measured, Goal.success(measured))[0].milestone
+    taken, dark = (
+        next(each for words, each in every.items() if words.startswith(place))
+        for place in ("the green thing is gone", "at least 50 % of the green thing is lit")
+    )
+    assert [each.milestone for each in candidates(measured, [taken, dark])] == [taken]
+    unseen = table(strip.experts(12)[6:], strip.randoms(60, steps=9)[24:], like=measured)
+    found = [Chain(milestones, 0.0, 0.0, 0.0) for milestones in ((taken, goal), (dark, goal))]
+    lasting, undone = errors(unseen, found)
+    assert lasting == 0.0
+    assert undone > 0.1
+
+
 def test_what_looking_closer_does_not_better_is_kept(monkeypatch):
     module, looked = sys.modules["carl.induction.induce"], []
 
-    def measured(*episodes, closer=False, **more):
-        looked.append(closer)
-        return table(*episodes, closer=closer, **more)
+    def measured(*episodes, look=Look.PLAIN, **more):
+        looked.append(look)
+        return table(*episodes, look=look, **more)
 
     monkeypatch.setattr(module, "table", measured)
-    monkeypatch.setattr(module, "_refusal", lambda _: "nothing" if looked[-1] else "")
+    monkeypatch.setattr(module, "_refusal", lambda _: "nothing" if looked[-1] > Look.PLAIN else "")
     monkeypatch.setattr(module, "errors", lambda _, found: [1.0] * len(found))
     kept = induce(strip.experts(6), strip.randoms(8), unseen=Unseen(strip.experts(8)[6:], strip.randoms(4)))
-    assert looked[-1], "the best chain errs"
+    assert looked[-1] is Look.POINTING, "the best chain errs"
     assert (kept.refusal, bool(kept.programs)) == ("", True)
 
 
@@ -180,6 +199,20 @@ def test_one_sub_task_between_two_frames(room):
     for expert, start, end in zip(experts, since, until, strict=True):
         shown = [names["progress"](frame, expert.frames[0]) for frame in expert.frames[start : end + 1]]
         assert [value >= DONE for value in shown] == [False] * (end - start) + [True]
+
+
+def test_what_begins_as_a_refused_program_is_not_proposed():
+    proposer, tried = InductionProposer(strip.experts(12), strip.randoms(24)), Tried(Budget(calls=0))
+    beginnings = []
+    for proposal in proposer.propose(tried):
+        refusal = Check(name="lasting", passed=False, message="undone", subtask=0)
+        report = VerificationReport(
+            program_id=proposal.program.id, accepted=False, checks=(refusal,), episodes={}, frames=0, seconds=0.0
+        )
+        tried.add(proposal, report)
+        beginnings.append(proposal.program.subtasks[0].name)
+    assert len(beginnings) > 1
+    assert len(set(beginnings)) == len(beginnings)
 
 
 def test_the_proposer_keeps_a_third_from_the_search_and_says_why_it_ends():

@@ -8,7 +8,9 @@ import pytest
 from carl.episodes.trajectory import Trajectory
 from carl.induction.emission import source
 from carl.induction.features import AT_LEAST, AT_MOST
+from carl.induction.layout import Look
 from carl.induction.milestones import Condition, Milestone, between
+from carl.induction.pixels import telling
 from carl.induction.table import Table, table
 from carl.sandbox.policy import violations
 
@@ -50,7 +52,7 @@ def mismatches(measured: Table, episodes: list[Trajectory], index: int, threshol
 @pytest.mark.parametrize("kind", ["noise", "room"])
 def test_the_code_of_every_kind_of_feature_computes_what_the_table_holds(kind, room):
     episodes = [noise(seed) for seed in range(6)] if kind == "noise" else room(0)[0][:3]
-    measured = table(episodes, [], closer=True)
+    measured = table(episodes, [], look=Look.POINTING)
     several: dict[tuple, int] = {}
     for index, feature in enumerate(measured.features):
         name = type(feature).__name__, feature.seen.words, len(feature.regions)
@@ -82,3 +84,12 @@ def test_a_threshold_lies_in_the_middle_half_and_has_few_digits(low, high):
     threshold = between(low, high)
     assert low + (high - low) / 4 <= threshold <= high - (high - low) / 4
     assert len(repr(threshold)) <= 8
+
+
+def test_exact_colours_that_go_on_the_way_and_at_the_end():
+    frames = np.full((3, 6, 8, 8, 3), 90, np.uint8)
+    for number, episode in enumerate(frames):
+        episode[: 2 + number, 1, :3] = (184, 104, 104)
+        episode[:, 2, : 2 + number] = (10, 200, 10)
+        episode[-1, 3, :2] = (120, 104, 152)
+    assert telling([each[0] for each in frames], [*frames]) == [(184, 104, 104), (120, 104, 152)]
