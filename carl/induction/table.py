@@ -111,9 +111,13 @@ def table(
     starts = np.cumsum([0, *lengths])
     values = np.empty((len(like.kept if like else layout.features), starts[-1]), np.float32)
     stir = np.empty(starts[-1], np.float32)
+    places: _Places | None = None
     for number, episode in enumerate(episodes):
         here = slice(starts[number], starts[number + 1])
-        measured, stir[here] = _measured(episode, layout)
+        initial = np.array(episode.frames[0])
+        if places is None or not np.array_equal(places.initial, initial):
+            places = _Places.of(initial, layout)
+        measured, stir[here] = _measured(episode, layout, places)
         values[:, here] = measured[list(like.kept)] if like else measured
         progress("measuring frames", int(starts[number + 1]), int(starts[-1]))
     kept = like.kept if like else _distinct(values, layout.costs)
@@ -144,25 +148,43 @@ def _within(episodes: Sequence[Trajectory], room: int) -> Iterator[Trajectory]:
         yield episode
 
 
-def _measured(episode: Trajectory, layout: Layout) -> tuple[Values, NDArray[np.float32]]:
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """What is looked at in an episode that begins with the frame ``initial``.
+
+    Attributes:
+        atoms: of the places of a layout.
+        centres: of its regions, ``float64[R, 2]``.
+    """
+
+    initial: Frame
+    atoms: Atoms
+    centres: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, initial: Frame, layout: Layout) -> "_Places":
+        scene = Scene(initial)
+        masks = [
+            where.mask(scene) if isinstance(where, Region) else _mask(where, initial) for where, *_ in layout.places
+        ]
+        centres = np.array([vision.centre(mask) for mask in masks[: len(layout.found)]]).reshape(-1, 2)
+        return cls(initial, Atoms.of(masks), centres)
+
+
+def _measured(episode: Trajectory, layout: Layout, places: _Places) -> tuple[Values, NDArray[np.float32]]:
     """The features of an episode of T + 1 frames, ``float32[F, T + 1]``, and how it stirs, ``float32[T + 1]``."""
-    scene = Scene(np.array(episode.frames[0]))
-    masks = [
-        where.mask(scene) if isinstance(where, Region) else _mask(where, scene.initial) for where, *_ in layout.places
-    ]
-    atoms = Atoms.of(masks)
-    centres = np.array([vision.centre(mask) for mask in masks[: len(layout.found)]]).reshape(-1, 2)
-    step, before = max(1, PIXELS_AT_ONCE // scene.initial[..., 0].size), np.zeros(len(layout.moving))
+    initial, atoms = places.initial, places.atoms
+    step, before = max(1, PIXELS_AT_ONCE // initial[..., 0].size), np.zeros(len(layout.moving))
     parts, colours = [], []
     for start in range(0, len(episode.frames), step):
         frames = np.asarray(episode.frames[start : start + step])
-        shown = Shown.of(frames, scene.initial, layout.tints)
+        shown = Shown.of(frames, initial, layout.tints)
         moments = shown.moments(layout.moving)
         before = moments[0, 0] if start == 0 else before
         colours.append(moments[0, :, : len(COLOURED)])
-        parts.append(np.concatenate([atoms.shares(shown, layout.shared), *_whole(moments, before, centres)]))
+        parts.append(np.concatenate([atoms.shares(shown, layout.shared), *_whole(moments, before, places.centres)]))
         if layout.pointing:
-            parts[-1] = np.concatenate([parts[-1], _pointed_at(frames, scene.initial, atoms, layout)])
+            parts[-1] = np.concatenate([parts[-1], _pointed_at(frames, initial, atoms, layout)])
     areas = np.concatenate(colours)
     stir = np.abs(np.diff(areas, axis=0, prepend=areas[:1])).sum(axis=1) / 2
     return np.concatenate(parts, axis=1), stir.astype(np.float32)
