@@ -145,7 +145,7 @@ TABLE: tuple[Artefact, ...] = (
     Artefact(CLAIM, Form.OPAQUE, copied=Copied.NEVER),
     Artefact(f"{TRAJECTORIES}/*", Form.OPAQUE, pruned=True),
     Artefact(f"{TRAINING}/*", Form.OPAQUE, pruned=True),
-    Artefact("*", Form.OPAQUE),
+    Artefact("*", Form.OPAQUE, "correct it, or give another file"),
 )
 """All files of a run directory. The first row that matches holds; the last one is for all that is not named."""
 

@@ -151,7 +151,7 @@ def verify(work: Work[CodeConfig]) -> None:
     if not verdict.report.accepted:
         raise ProgramError(
             f"the program in {work.directory / PROGRAM} fails on fresh episodes: {verdict.report.failed[0].message}. "
-            f"Correct it, or run `carl run {work.config.task}`: synthesis then goes on and replaces it"
+            f"Correct it, or run {work.command('run')}: synthesis then goes on and replaces it"
         )
 
 
@@ -166,7 +166,7 @@ def program_of(work: Work[CodeConfig]) -> RewardProgram:
     Raises ConfigError if there is none, and ProgramError if it is malformed.
     """
     if not (work.directory / PROGRAM).exists():
-        raise ConfigError(f"{work.directory} holds no program yet; run `carl synthesize {work.config.task}` first")
+        raise ConfigError(f"{work.directory} holds no program yet; run {work.command('synthesize')} first")
     program = RewardProgram.load(work.directory / PROGRAM)
     about(program=program.id)
     return program
@@ -186,7 +186,7 @@ def source(work: Work[CodeConfig]) -> "ProgramReward":
 
 
 def _checked(work: Work[CodeConfig]) -> RewardProgram:
-    path, verify = work.directory / PROGRAM, f"`carl verify {work.config.task}`"
+    path, verify = work.directory / PROGRAM, work.command("verify")
     program = program_of(work) if path.exists() else None
     if program and verified(work.directory):
         return program

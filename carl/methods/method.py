@@ -1,5 +1,6 @@
 """What a method of reward design is made of: a configuration, stages before training, a source, perhaps a teacher."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,10 @@ class Work(Generic[Config]):
     evaluator: "Callable[[], Evaluator]" = _evaluator
     recordings: Path | None = None
     beside: "Mapping[Evidence, Iterable[Trajectory]]" = field(default_factory=dict)
+
+    def command(self, name: str) -> str:
+        """``carl name`` for this very run, as errors advise it: the run's directory stands for its task."""
+        return f"`carl {name} {shlex.quote(str(self.directory))}`"
 
 
 def _nothing(_: Any) -> None:

@@ -159,10 +159,10 @@ class Pipeline:
         if not (arm.looks and self.method.source):
             return
         source, noun = self.method.source(self.work).id, self.method.noun
-        task, folder = self.config.task, self.dir / of_arm(arm.name, "")
+        folder = self.dir / of_arm(arm.name, "")
         if not self._made():
             *_, last = self.method.stages
-            raise ConfigError(f"the stage {last.name} is not done; run `carl run {task}`, which goes on there")
+            raise ConfigError(f"the stage {last.name} is not done; run {self.work.command('run')}, which goes on there")
         trained = self.dir.run.subject(arm.name).get("program")
         if trained and trained != source:
             raise ConfigError(

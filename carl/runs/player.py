@@ -34,7 +34,8 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
         raise ConfigError(f"{run_dir} holds a run of {task.name}, not of {recorder.task.name}")
     checkpoint = Checkpoints(run_dir / of_arm(config.reward.method, CHECKPOINTS)).latest()
     if checkpoint is None:
-        raise ConfigError(f"{run_dir} holds no trained policy yet; run `carl train {config.task}` first")
+        train = Work(task, config, run_dir).command("train")
+        raise ConfigError(f"{run_dir} holds no trained policy yet; run {train} first")
     config = resolved(config, task)
     arm, method = main_arm(config), method_of(config.reward.method)
     policy, mix = Policy.of(checkpoint), mix_of(config, arm)

@@ -80,7 +80,7 @@ def report(work: Work[Any]) -> None:
 
     run = Run(Files(work.directory))
     if not run.took:
-        raise ConfigError(f"{work.directory} holds nothing to report yet; run `carl run {work.config.task}`")
+        raise ConfigError(f"{work.directory} holds nothing to report yet; run {work.command('run')}")
     if run.result:
         write_json(work.directory / RESULT, {**run.result, "seconds": run.took})
     build_report(work.directory)

@@ -150,7 +150,7 @@ def test_the_table_says_what_holds_of_each_file_of_a_run(run: Path) -> None:
     }
     assert remedy(f"/data/training/{CHECKPOINT}/../../curve.jsonl") == "delete it to train that arm again"
     assert remedy("s3://bucket/trajectories/copy.json?region=x").startswith("delete it where it is damaged")
-    assert remedy("anything else") == "delete it to have it made again"
+    assert remedy("anything else") == "correct it, or give another file", "it may be a person's own"
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -114,7 +114,8 @@ def test_a_program_that_was_not_verified_is_neither_trained_on_nor_evaluated(
     write(tmp_path, "program.json", edited.to_json())
     pipeline = Pipeline(run.config)
     for arm in ("code", "sparse+progress"):
-        with pytest.raises(ConfigError, match=f"{edited.id}, not {PROGRAM.id}.*put that one back, or run `carl verify"):
+        said = f"{edited.id}, not {PROGRAM.id}.*put that one back, or run `carl verify {tmp_path}`"
+        with pytest.raises(ConfigError, match=said):
             pipeline._check_source(arm_of(arm))
     assert [stage for stage in ORDER if not run.done(stage)] == ["verify"], "what is there is kept until it is judged"
     write(tmp_path, "verification.json", {"accepted": True, "program_id": edited.id})

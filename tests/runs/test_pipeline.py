@@ -116,7 +116,7 @@ def test_a_run_goes_through_all_stages_and_is_not_done_twice(
     edited = program.subtasks[0].model_copy(update={"code": program.subtasks[0].code + "\n# better"})
     (tmp_path / "program.json").write_text(RewardProgram(subtasks=(edited,)).to_json())
     for stage in ("train", "evaluate"):
-        with pytest.raises(ConfigError, match=r"is not the program that was verified .* run `carl verify"):
+        with pytest.raises(ConfigError, match=rf"is not the program that was verified .* run `carl verify {tmp_path}`"):
             Pipeline(settings).run((stage,))
     with pytest.raises(ConfigError, match=f"training with the program {program.id}"):
         Pipeline(settings).run()
@@ -128,8 +128,8 @@ def test_what_needs_a_verified_program_says_so_before_ray_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     monkeypatch.setattr("carl.runs.pipeline.ray_running", lambda progress: pytest.fail("Ray was started"))
-    with pytest.raises(ConfigError, match="there is no verified program yet; run `carl verify"):
-        Pipeline(config(tmp_path, "", vlm={})).run((stage,))
+    with pytest.raises(ConfigError, match=rf"there is no verified program yet; run `carl verify '{tmp_path}/a run'`"):
+        Pipeline(config(tmp_path / "a run", "", vlm={})).run((stage,))
 
 
 class Speaking(Corridor):

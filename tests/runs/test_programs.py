@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from carl.cli import app
-from carl.errors import ApprovalError, ConfigError, ProgramError
+from carl.errors import ApprovalError, CarlError, ConfigError, ProgramError
 from carl.nano import programs
 from carl.program import MAX_SUBTASKS, RewardProgram, SubTask
 from carl.provenance import Approval, Provenance
@@ -165,8 +165,57 @@ def test_a_program_is_found_in_a_run_a_file_a_candidate_and_a_folder(tmp_path: P
     with pytest.raises(ConfigError, match="there is no file"):
         located(str(tmp_path / "gone.json"))
     (directory / "program.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds no program yet: `carl run` makes one; what was tried is in"):
+    with pytest.raises(
+        ConfigError, match=rf"holds no program yet: `carl run {directory}` makes one; what was tried is"
+    ):
         located(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("junk.json", b'{"x": 1}', "it has no subtasks"),
+        ("list.json", b"[1]", "a list where a dict should be"),
+        ("cut.json", PLAIN.to_json()[:50].encode(), "Unterminated string"),
+        ("binary.json", b"\x89PNG", "can't decode byte 0x89"),
+        ("empty.json", b"", "Expecting value"),
+        ("wrong.json", b'{"subtasks": []}', "subtasks: .* should have at least 1 item"),
+        ("run/verification.json", None, "it has no subtasks"),
+        ("run/config.json", None, "it has no subtasks"),
+    ],
+)
+def test_a_file_that_is_no_program_is_called_that_and_nothing_is_to_be_deleted(
+    tmp_path: Path, file: str, content: bytes | None, why: str
+) -> None:
+    a_run(tmp_path / "run")
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(
+        ProgramError, match=rf"{file} is no reward program \(.*{why}.*\): those are program\.json"
+    ) as said:
+        located(str(tmp_path / file))
+    assert "delete" not in str(said.value)
+    assert "--run-dir" not in str(said.value)
+
+
+def test_a_damaged_program_of_a_run_can_be_made_again(tmp_path: Path) -> None:
+    (a_run(tmp_path / "run") / "program.json").write_text("{")
+    with pytest.raises(CarlError, match="correct it, or delete it to have it written again"):
+        located(str(tmp_path / "run/program.json"))
+
+
+def test_what_is_no_directory_is_no_run(tmp_path: Path) -> None:
+    directory = a_run(tmp_path / "run")
+    (tmp_path / "my_tasks.py").write_text("TASK = 1\n")
+    (tmp_path / "d.json").mkdir()
+    for name in ("my_tasks.py", "my_tasks.py/", "my_tasks.py/deeper", "d.json", "gone"):
+        with pytest.raises(ConfigError, match="is neither a run, nor a program's file"):
+            located(str(tmp_path / name))
+    with pytest.raises(ConfigError, match="there is no file"):
+        located(str(tmp_path / "my_tasks.py/x.json"))
+    assert located(f"{directory}/program.json/").program.id == PLAIN.id
+    directory.rename(tmp_path / "run.json")
+    assert located(str(tmp_path / "run.json")).run == tmp_path / "run.json"
 
 
 def test_sub_tasks_are_compared_by_name_and_then_by_position() -> None:

@@ -2,16 +2,20 @@
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, whole
-from carl.errors import ConfigError, StoreError
+from carl.errors import ConfigError, ProgramError, StoreError, briefly
 from carl.program import RewardProgram
 from carl.runs.files import Files
 from carl.runs.programs.folder import LISTING, read_folder
 from carl.verification import VerificationReport
+
+KINDS = f"those are {PROGRAM} of a run, the files in its {CANDIDATES}/, and the files that `carl program import` writes"
+"""Which files hold programs."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,12 @@ def located(name: str) -> Located:
 
     Raises ConfigError where there is none, and ProgramError or StoreError for one that cannot be used.
     """
-    if name.endswith(".json"):
+    far, name = "://" in name, name.rstrip("/") or "/"
+    if name.endswith(".json") and (far or not os.path.isdir(_here(name))):
         return _in_file(name)
-    if "://" not in name and (_here(name) / LISTING).exists():
+    if not far and not os.path.isdir(_here(name)):
+        raise _neither(name)
+    if not far and (_here(name) / LISTING).exists():
         return Located(name, read_folder(_here(name)))
     return _in_run(name)
 
@@ -54,30 +61,52 @@ def _in_run(name: str) -> Located:
         run = None if files.far else _here(name)
         return Located(name, program, _verdict(files, VERIFICATION, program) or _judged(files, program), run)
     if not files.holds(CONFIG):
-        raise ConfigError(
-            f"{name} is neither a run, nor a program's file (.json), nor a folder that `carl program export` wrote"
-        )
+        raise _neither(name)
     tried = f"; what was tried is in {files.where(CANDIDATES)}" if files.holds(CANDIDATES) else ""
-    raise ConfigError(f"{name} holds no program yet: `carl run` makes one{tried}")
+    again = "carl run" if files.far else f"carl run {shlex.quote(name)}"
+    raise ConfigError(f"{name} holds no program yet: `{again}` makes one{tried}")
+
+
+def _neither(name: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is neither a run, nor a program's file (.json), nor a folder that `carl program export` wrote"
+    )
 
 
 def _in_file(name: str) -> Located:
     """A program.json, or a candidate's file, which holds the program with its report."""
     folder, _, file = name.rpartition("/")
     files = Files(folder or ".")
-    content = files.mapping(file)
-    if content is None:
+    if not files.far and not os.path.exists(_here(name)):
         raise ConfigError(f"there is no file {name}")
-    if "rejected" in content and not content.get("program"):
-        raise ConfigError(f"{name} holds an answer that never became a program: {content['rejected']}")
-    if isinstance(content.get("program"), dict):
-        program = RewardProgram.parse(json.dumps(content["program"]).encode(), name)
+    of_run = file == PROGRAM and files.holds(CONFIG)
+    try:
+        content = files.mapping(file)
+        if content is None:
+            raise ConfigError(f"there is no file {name}")
+        beside = isinstance(content.get("program"), dict)
+        if not beside and "rejected" in content:
+            raise ConfigError(f"{name} holds an answer that never became a program: {content['rejected']}")
+        tree = content["program"] if beside else content
+        if "subtasks" not in tree and not of_run:
+            raise ProgramError(f"{name} is no reward program (it has no subtasks): {KINDS}")
+        program = RewardProgram.parse(json.dumps(tree).encode(), name)
+    except (ConfigError, ProgramError) as error:
+        if of_run or error.__cause__ is None:
+            raise
+        raise ProgramError(f"{name} is no reward program ({_cause(error)}): {KINDS}") from error
+    if beside:
         held_out = content.get("held_out") or {}
         return Located(name, program, _report(held_out.get("report") or content.get("report"), name, program))
-    program = RewardProgram.parse(json.dumps(content).encode(), name)
     report = _verdict(files, VERIFICATION, program) if file == PROGRAM else None
-    run = _here(folder or ".") if file == PROGRAM and not files.far and files.holds(CONFIG) else None
-    return Located(name, program, report, run)
+    return Located(name, program, report, _here(folder or ".") if of_run and not files.far else None)
+
+
+def _cause(error: BaseException) -> str:
+    """What is wrong with a file, without what the readers of a run's files advise."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return briefly(error) if isinstance(error, Exception) else str(error)
 
 
 def _verdict(files: Files, name: str, program: RewardProgram) -> VerificationReport | None:
