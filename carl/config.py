@@ -146,6 +146,13 @@ class SynthesisConfig(Section):
     price_out: float = Field(default=0.0, ge=0, description="Price of a million tokens of answers.")
 
     @model_validator(mode="after")
+    def somebody_begins(self) -> Self:
+        """Raise ValueError for proposers that all wait for what another one brings."""
+        if self.proposers and not {"model", "induction"} & set(self.proposers):
+            raise ValueError(f"proposers={','.join(self.proposers)} only go on from programs: add model or induction")
+        return self
+
+    @model_validator(mode="after")
     def money_needs_prices(self) -> Self:
         """Raise ValueError for a limit in money where tokens cost nothing."""
         if self.max_money is not None and not (self.price_in or self.price_out):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
@@ -18,6 +19,21 @@ from carl.console.terminal import Terminal
 
 console = Terminal()
 errors = Terminal(stderr=True)
+
+WIDE = 10_000
+"""Columns of a page that is no terminal: nothing is wrapped."""
+
+
+def page(content: RenderableType) -> None:
+    """Print tables and code; where there is no terminal, in lines as long as they are, without blanks at their ends."""
+    if console.is_terminal:
+        console.print(content)
+        return
+    wide = Terminal(width=WIDE)
+    with wide.capture() as printed:
+        wide.print(content)
+    console.print("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
+
 
 LOG_S = 30.0
 """Seconds between two lines of a log about the same work."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carl.commands.output import bars, console
+from carl.commands.output import bars, console, page
 from carl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def show(program: Place) -> None:
     from carl.runs.programs.located import located
     from carl.runs.programs.screen import picture
 
-    console.print(picture(located(program)))
+    page(picture(located(program)))
 
 
 @programs.command()
@@ -37,7 +37,7 @@ def diff(left: Place, right: Other) -> None:
     from carl.runs.programs.located import located
     from carl.runs.programs.screen import comparison
 
-    console.print(comparison(located(left), located(right)))
+    page(comparison(located(left), located(right)))
 
 
 @programs.command()
@@ -90,7 +90,7 @@ def verify(
             report = on_episodes_of(_config(task, run), found.program, progress)
         else:
             report = of_record(found, progress)
-    console.print(picture(Located(found.where, found.program, report)))
+    page(picture(Located(found.where, found.program, report)))
     raise typer.Exit(not report.accepted)
 
 

@@ -19,7 +19,7 @@ from carl.episodes.play import Role, attempt, first_frame, made
 from carl.episodes.sizes import announce
 from carl.episodes.trajectory import Part, Trajectory, TrajectoryStore
 from carl.errors import TaskError
-from carl.task import LONGEST, Environment, Task
+from carl.task import Environment, Task
 
 KEPT_BYTES = 256 << 20
 """Episodes that take at most as much are kept in memory, so that the next candidate need not read them again."""
@@ -63,7 +63,7 @@ def collect(
         failed = copied.failed(len(seeds), skip)
     else:
         frame, limit = first_frame(task)
-        announce(task.name, role, frame, len(seeds), min(max_steps or LONGEST, limit or LONGEST), progress)
+        announce(task.name, role, frame, len(seeds), (max_steps, limit), progress)
         play = partial(attempt, role=role, max_steps=max_steps, with_events=with_events)
         parts, failed = _play(Plan(task, role, store, play), seeds, spare, max_failed, progress)
     store.finish(parts, replace, failed)

@@ -13,7 +13,7 @@ from carl.episodes.tape import FilmedEnv, Tape, film
 from carl.episodes.trajectory import TrajectoryStore
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_after
-from carl.task import LONGEST, Expert, Task, blaming
+from carl.task import Expert, Task, blaming
 
 Existing = Literal["refuse", "append", "replace"]
 """What to do where there are demonstrations already."""
@@ -143,7 +143,7 @@ def record(
     """
     frame, limit = first_frame(recorder.task)
     recorder.check(frame.shape)
-    announce(recorder.task.name, "demonstration", frame, episodes, min(limit or LONGEST, LONGEST), progress)
+    announce(recorder.task.name, "demonstration", frame, episodes, (limit,), progress)
     label = f"demonstrations of {recorder.task.name}"
     known = recorder.seeds
     seeds = (one for one in seeds_after(seed, Role.DEMONSTRATION, 0) if one not in known)

@@ -69,7 +69,8 @@ class Stage(Generic[Config]):
         run: does it, and goes on from what an earlier attempt left in the directory. Ray runs, unless ``alone``.
         made: a short text that changes with the artefacts in a directory; None if they are not there. Raises CarlError
             where a file is damaged.
-        settles: sections of the configuration that the artefacts follow from; they cannot change once it is done.
+        settles: sections of the configuration, or single settings as ``section.field``, that the artefacts follow from;
+            they cannot change once it is done.
         help: one sentence for the command line.
         check: raises CarlError, before Ray starts and anything is paid, for what ``run`` would refuse.
         max_failed: if the stage plays the task's expert, gives the largest share of its episodes that may fail. The

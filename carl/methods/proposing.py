@@ -41,6 +41,16 @@ MORE_TIME = "Raise synthesis.max_seconds, and the same command goes on"
 MORE_EPISODES = "Try more episodes (collect.experts, collect.randoms) in another --run-dir"
 """What to do where a search ended without a program."""
 
+HELPS: Mapping[str, str] = {
+    "cost": "Raise verify.max_frame_ms, and training waits as long for each frame, or make frames smaller "
+    "(camera=carl.cameras.Shrunk(128) in the Task) in another --run-dir",
+    "lasting": "Raise verify.max_undone if what is done in this task does not last",
+}
+"""What to do about a check that the best program failed."""
+
+ENOUGH = frozenset({"cost"})
+"""Checks for which another program, from more episodes or a larger model, is no remedy."""
+
 
 def names_of(vlm: VlmConfig, synthesis: SynthesisConfig, frame: Frame) -> tuple[str, ...]:
     """The proposers to ask, cheapest first: those of the settings, or else by what there is.
@@ -155,9 +165,9 @@ def _named(found: "Found", ledger: "Ledger") -> dict[str, str] | None:
 
 
 def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger", budget: "Budget") -> str:
-    """How a search ended without a program, what got furthest, and what to do."""
+    """How a search ended without a program; what got furthest, each of its failures on a line; and what to do."""
     from carl.synthesis.search import HELD_OUT_FAILED
-    from carl.synthesis.standing import shortfall
+    from carl.synthesis.standing import failures, passed
 
     advice = OTHERWISE if "model" in names else WITHOUT_MODEL
     advice = MORE_EPISODES if found.stopped == HELD_OUT_FAILED else advice
@@ -165,4 +175,10 @@ def nothing_found(found: "Found", names: Sequence[str], ledger: "Ledger", budget
     best = _best(found, ledger)
     if best is None:
         return f"{found.outcome}. {advice}"
-    return f"{found.outcome}. The best is {ledger.path(best)}: it {shortfall(best)}. {advice}"
+    failed = {check.name for check in best.verdict.failed}
+    helps = [text for name, text in HELPS.items() if name in failed]
+    if advice == MORE_TIME or not failed or failed - ENOUGH:
+        helps.append(advice)
+    got = f"The best is {ledger.path(best)}: it {passed(best)}"
+    lines = [f"{got}, and failed", *(f"- {each}" for each in failures(best))] if failed else [f"{got}."]
+    return "\n".join([f"{found.outcome}.", *lines, *(f"{each}." for each in helps)])

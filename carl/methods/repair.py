@@ -7,7 +7,7 @@ from pathlib import Path
 from carl.artefacts import TRAJECTORIES
 from carl.cluster.session import ray_running
 from carl.episodes.trajectory import TrajectoryStore
-from carl.errors import CarlError
+from carl.errors import CarlError, briefly
 from carl.methods import Work, code, run_config
 from carl.methods.repairing import POLICY
 from carl.tasks import get_task
@@ -27,7 +27,7 @@ def main(run: str, folder: str) -> int:
         with ray_running():
             code.synthesize(work)
     except CarlError as error:
-        sys.stdout.write(f"{type(error).__name__}: {error}\n")
+        sys.stdout.write(f"{type(error).__name__}: {briefly(error)}\n")
         return 1
     return 0
 

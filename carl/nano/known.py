@@ -1,6 +1,5 @@
 """A check whether a frame is one that the embedded model was trained to read."""
 
-import logging
 from functools import cache
 from itertools import product
 
@@ -18,10 +17,11 @@ KINDS = (
 )
 
 
-OTHERS = "name a larger model (vlm.model, and vlm.base_url if a server has it), or replay a recording (vlm.recording)"
+OTHERS = (
+    "leave synthesis.proposers at its default, which then searches without a model, name a larger model (vlm.model, "
+    "and vlm.base_url if a server has it), or replay a recording (vlm.recording)"
+)
 """The advice for tasks that the embedded model cannot read."""
-
-_log = logging.getLogger(__name__)
 
 
 def reads(frame: Frame) -> bool:
@@ -32,8 +32,8 @@ def reads(frame: Frame) -> bool:
 def check(task: str, frame: Frame) -> None:
     """Check that the embedded model can read ``frame``, ``uint8[H, W, 3]``, of the task called ``task``.
 
-    A wrong size raises VlmError, since the model cannot take it. Unknown tiles are a warning: they may not matter.
-    Rooms are not compared: one of known tiles passes, even if the model was trained on none like it.
+    Raises VlmError for a size that the model cannot take, and for tiles that it was not trained on. Rooms are not
+    compared: one of known tiles passes, even if the model was trained on none like it.
     """
     height, width = frame.shape[:2]
     most = MOST_TILES * TILE
@@ -43,10 +43,9 @@ def check(task: str, frame: Frame) -> None:
             f"up to {most}x{most}, and frames are {height}x{width}. Either {OTHERS}"
         )
     if strange := strange_tiles(frame):
-        _log.warning(
-            "the embedded model reads MiniGrid's rooms, and %d of the %d tiles of a frame of %r do not occur there: "
-            "its answers are likely to be useless. If no program passes, %s",
-            *(strange, height * width // TILE**2, task, OTHERS),
+        raise VlmError(
+            f"the embedded model cannot read {task!r}: it reads MiniGrid's rooms, and {strange} of the "
+            f"{height * width // TILE**2} tiles of a frame are none that it was trained on. Either {OTHERS}"
         )
 
 

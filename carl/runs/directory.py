@@ -57,21 +57,21 @@ class RunDirectory:
 
     def _check_same(self, before: dict[str, Any], default: RunConfig) -> None:
         """``before`` may be wrong, or of an older carl: what it lacks, or holds null for, had its default."""
-        kind, by = type(self.config), settled_by(self.config)
-        settled = {name for name in kind.model_fields if name not in by or self.done(by[name])}
-        compared = settled - {"run_dir", "storage"}  # a run may be moved
-        new = self.config.model_dump(mode="json", include=compared)
-        held = _filled(before, default.model_dump(mode="json", include=compared))
-        there, now = flat(held), flat(new)
+        moved = {"run_dir", "storage"}  # a run may be
+        new = self.config.model_dump(mode="json", exclude=moved)
+        there, now = flat(_filled(before, default.model_dump(mode="json", exclude=moved))), flat(new)
+        by = settled_by(self.config)
+        over = {stage: self.done(stage) for stage in set(by.values())}
+        settled = {key: _of(key, by) for key in {**there, **now} if there.get(key) != now.get(key)}
         differing = [
-            f"{key}={there.get(key)} there, {now.get(key)} now"
-            for key in {**there, **now}
-            if there.get(key) != now.get(key)
+            f"{key}={there.get(key)} there, {now.get(key)} now" + (f" ({stage} is done with it)" if stage else "")
+            for key, stage in settled.items()
+            if stage is None or over[stage]
         ]
         if differing:
             raise ConfigError(
-                f"{self.path} holds a run with other settings ({'; '.join(differing)}). "
-                "Give another --run-dir, or delete that one."
+                f"{self.path} holds a run with other settings: {'; '.join(differing)}. "
+                "Leave them as they are there, or begin a new run with another --run-dir"
             )
 
     def __truediv__(self, name: str) -> Path:
@@ -212,6 +212,13 @@ def _filled(before: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
             value = default | {key: one for key, one in value.items() if one is not None}
         filled[name] = default if value is None else value
     return filled
+
+
+def _of(key: str, by: Mapping[str, str]) -> str | None:
+    """The stage that settles the setting ``key``, by ``settled_by``; None if it is settled at once."""
+    while key and key not in by:
+        key = key.rpartition(".")[0]
+    return by.get(key)
 
 
 def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ LAST: Stages = (
         "train",
         train,
         _trainings,
-        settles=("reward", "train"),
+        settles=("reward", "train", "verify.require_approval"),
         help="Train on the program's reward, and on the sparse baselines.",
     ),
     Stage(
@@ -154,10 +154,11 @@ def check_names(stages: Mapping[str, Any], config: RunConfig, where: str) -> Non
 
 
 def settled_by(config: RunConfig) -> dict[str, str]:
-    """Sections of the configuration that may change until a stage is done, and that stage: what it and the stages
-    before made follows from the section. All else is settled at once.
+    """Sections and settings of the configuration that may change until a stage is done, and that stage: what it and the
+    stages before made follows from them. All else is settled at once.
 
-    Sections of the method that none of its stages settles are settled by the training.
+    Sections of the method that none of its stages settles are settled by the training. A setting that is named by
+    itself follows its own stage, not that of its section.
     """
     own = type(config).model_fields.keys() - RunConfig.model_fields.keys()
     return dict.fromkeys(own, "train") | {

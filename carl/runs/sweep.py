@@ -89,7 +89,7 @@ def _make_programs(sweep: SweepConfig, progress: Progress) -> dict[Path, str]:
 
 def _made_by(config: RunConfig, stages: Sequence[Stage[Any]], folder: Path) -> RunConfig:
     """The run in ``folder`` that does the stages before training for all trials in which the same follows from them."""
-    sections = {section for stage in stages for section in stage.settles}
+    sections = {name.partition(".")[0] for stage in stages for name in stage.settles}
     settled = config.model_dump(mode="json", include={"task", "seed", *sections})
     digest = hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()[:8]
     method = {"reward": {"method": config.reward.method}}

@@ -124,13 +124,12 @@ def _unusable(rejections: Sequence[Rejection], answers: int) -> str:
 
 
 def _failed(candidates: Sequence[Candidate]) -> str:
-    """The check that most programs failed first, and what it found last."""
-    failed = [each.verdict.failed[0] for each in candidates if each.verdict.failed]
+    """The check that most programs failed first."""
+    failed = [each.verdict.failed[0].name for each in candidates if each.verdict.failed]
     if not failed:
         return "nothing speaks against the last"
-    name, times = Counter(check.name for check in failed).most_common(1)[0]
-    message = next(check.message for check in reversed(failed) if check.name == name)
-    return f"{times} of {len(candidates)} programs failed at {name}: {message}"
+    name, times = Counter(failed).most_common(1)[0]
+    return f"{times} of {len(candidates)} programs failed at {name}"
 
 
 def search(

@@ -40,17 +40,27 @@ def to_blame(report: VerificationReport) -> int | None:
     return min((check.subtask for check in report.failed if check.subtask is not None), default=None)
 
 
+def passed(candidate: Candidate) -> str:
+    """How far a candidate got, in a sentence without its end."""
+    count = len({check.name for check in candidate.verdict.checks if check.passed})
+    where = "the episodes of the search" if candidate.held_out is None else "held-out episodes"
+    return f"passed {count or 'no'} check{'' if count == 1 else 's'} on {where}"
+
+
+def failures(candidate: Candidate) -> list[str]:
+    """What a candidate failed, each failure once and on one line."""
+    failed = (f"{check.name}: {' '.join(check.message.split())}" for check in candidate.verdict.failed)
+    return list(dict.fromkeys(failed))
+
+
 def shortfall(candidate: Candidate) -> str:
     """How far a candidate got and what it failed, in a sentence without its end."""
     report = candidate.verdict
-    passed = len({check.name for check in report.checks if check.passed})
-    where = "the episodes of the search" if candidate.held_out is None else "held-out episodes"
-    got = f"passed {passed or 'no'} check{'' if passed == 1 else 's'} on {where}"
     if not report.failed:
-        return got
+        return passed(candidate)
     first, *more = report.failed
     reason = first.message.splitlines()[0].rstrip(":")
-    return f"{got}, and failed {first.name}: {reason}" + (f" (and {len(more)} more)" if more else "")
+    return f"{passed(candidate)}, and failed {first.name}: {reason}" + (f" (and {len(more)} more)" if more else "")
 
 
 def weakness(report: VerificationReport) -> str:

@@ -11,6 +11,7 @@ import pytest
 from carl.cameras import Shrunk
 from carl.episodes.collect import allowed_failures, collect, read_in_parallel
 from carl.episodes.play import attempt, made, rollout
+from carl.episodes.sizes import announce
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import StoreError, TaskError
 from carl.seeding import Role, seeds_of
@@ -481,16 +482,31 @@ def test_the_size_is_said_before_recording_and_large_frames_once(
 ) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     caplog.set_level("INFO", "carl")
-    said: list[str] = []
     large = Task(name="large", description="x", make=Large, expert=PushRight)
     for place in ("a", "b"):
-        collect(large, [1, 2], "random", str(tmp_path / place), 3, progress=lambda label, *_: said.append(label))
-    assert said[0].startswith("random episodes: up to 5.76 MB of frames, ")
+        collect(large, [1, 2], "random", str(tmp_path / place), 3)
     assert "2 random episodes of at most 3 steps, frames 400 x 600" in caplog.text
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) == 1
     assert "400 x 600 pixels, 720 kB each" in warned[0]
     assert "camera=carl.cameras.Shrunk(128)" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("episodes", "limits", "shown"),
+    [
+        (60, (None, 100), ["expert episodes: up to 4.36 GB of frames, "]),
+        (60, (20, 100), []),
+        (60, (None, None), []),
+    ],
+)
+def test_a_size_is_shown_where_it_is_large_and_follows_from_a_limit(
+    episodes: int, limits: tuple[int | None, ...], shown: list[str]
+) -> None:
+    said: list[str] = []
+    frame = np.zeros((400, 600, 3), np.uint8)
+    announce("large", "expert", frame, episodes, limits, lambda label, *_: said.append(label))
+    assert [label[: len(start)] for label, start in zip(said, shown, strict=True)] == shown
 
 
 def test_a_camera_that_shrinks_makes_frames_of_ordinary_size(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,7 +53,7 @@ def test_what_goes_wrong_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def nothing(work: Work[CodeConfig]) -> None:
-        raise ProgramError("no program survived")
+        raise ProgramError("no program\nsurvived")
 
     monkeypatch.setattr("carl.methods.code.synthesize", nothing)
     monkeypatch.setattr("carl.cluster.session._start", lambda: None)

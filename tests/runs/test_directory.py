@@ -85,6 +85,23 @@ def test_what_is_deleted_is_made_again_and_nothing_else(
     assert all(run.done(stage) for stage in ORDER)
 
 
+def test_a_setting_is_settled_by_the_stage_that_uses_it(tmp_path: Path) -> None:
+    before = finished(tmp_path)
+    verify = before.config.verify.model_copy(update={"require_approval": True})
+    asked = before.config.model_copy(update={"verify": verify})
+    said = r"verify\.require_approval=False there, True now \(train is done with it\)\. .*another --run-dir"
+    with pytest.raises(ConfigError, match=said) as refused:
+        RunDirectory(asked)
+    assert "delete" not in str(refused.value)
+    before._note("train", done=False)
+    assert RunDirectory(asked).config.verify.require_approval
+    wider = asked.model_copy(update={"verify": asked.verify.model_copy(update={"max_part": 0.5})})
+    with pytest.raises(ConfigError, match=r"verify\.max_part=0\.02 there, 0\.5 now \(synthesize is done with it\)"):
+        RunDirectory(wider)
+    with pytest.raises(ConfigError, match=r"other settings: seed=0 there, 1 now\."):
+        RunDirectory(asked.model_copy(update={"seed": 1}))
+
+
 def test_an_episode_that_nobody_could_film_is_not_missed(tmp_path: Path) -> None:
     run = finished(tmp_path)
     shutil.rmtree(tmp_path / "training/sparse/episode")

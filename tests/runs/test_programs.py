@@ -293,6 +293,9 @@ def test_show_and_diff_print_code_verdict_bounds_and_origin(tmp_path: Path) -> N
     judged = ("accepted on 60 expert, 200 random episodes", "0.0300", "not judged: lasting")
     for said in (PLAIN.id, came, *judged, "nobody has approved it", "1 pick up the key", "def progress"):
         assert said in text, said
+    checks = [line.split() for line in text.splitlines() if " passed " in line]
+    assert [line[0] for line in checks] == ["static", "random"], "a line for each check where there is no terminal"
+    assert not any(line.endswith(" ") for line in text.splitlines())
     run("program", "export", left, tmp_path / "folder")
     edit(tmp_path / "folder/01-pick-up-the-key.py", "def progress", "# by hand\ndef progress")
     run("program", "import", tmp_path / "folder", right)
@@ -300,4 +303,10 @@ def test_show_and_diff_print_code_verdict_bounds_and_origin(tmp_path: Path) -> N
     assert text == run("program", "diff", left, right)
     for said in ("+# by hand", "random completion", "not verified", "60 expert, 200 random"):
         assert said in text, said
-    assert "The code is the same." in run("diff", left, left)
+    text = run("diff", left, left)
+    assert "The code is the same." in text
+    assert "Alike in both: 2 of 2 checks." in text
+    text = run("diff", left, a_run(tmp_path / "other", share=0.03))
+    assert "Alike in both: 1 of 2 checks." in text
+    assert "random completion" in text
+    assert "static policy" not in text

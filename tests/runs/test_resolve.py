@@ -179,7 +179,7 @@ def test_a_directory_of_before_is_the_same_run(tmp_path: Path, monkeypatch: pyte
     Pipeline(settings(NAME, None, tmp_path, None, []))
     assert recorded(tmp_path)["train"]["env_steps"] == 100_000
     older(tmp_path)
-    with pytest.raises(ConfigError, match=r"other settings \(train.env_steps=100000 there, 7 now\)"):
+    with pytest.raises(ConfigError, match=r"env_steps=100000 there, 7 now \(train is done with it\)\. Leave"):
         Pipeline(settings(NAME, None, tmp_path, None, ["train.env_steps=7"]))
 
 

@@ -93,14 +93,17 @@ def approvals(program: RewardProgram, report: VerificationReport | None) -> Iter
 
 
 def comparison(left: Located, right: Located) -> RenderableType:
-    """Two programs side by side: what differs in their code, and the figures of the gate."""
+    """Two programs side by side: what differs in their code, and in the figures of the gate."""
     changed = differences(left.program, right.program, (left.where, right.where))
     parts: list[RenderableType] = []
     for sign, one in (("-", left), ("+", right)):
         parts.append(Text(plain(f"{sign} program {one.program.id} of {one.where}"), style="bold"))
     parts.append(Syntax(changed, "diff", background_color="default") if changed else Text("The code is the same."))
     table = Table("check", plain(left.where), plain(right.where), box=None, header_style="bold")
-    for row in figures(left.report, right.report):
-        table.add_row(row.name, Text(plain(row.left)), Text(plain(row.right)), style="bold" if row.differs else "")
+    rows = figures(left.report, right.report)
+    differing = [row for row in rows if row.differs]
+    for row in differing:
+        table.add_row(row.name, Text(plain(row.left)), Text(plain(row.right)))
     table.add_row("episodes", *(Text(words or "not verified") for words in episodes([left.report, right.report])))
-    return Group(*parts, table)
+    alike = len(rows) - len(differing)
+    return Group(*parts, table, *([Text(f"Alike in both: {alike} of {len(rows)} checks.")] if rows else []))
