@@ -168,6 +168,24 @@ def test_an_exact_colour_shows_success_where_nothing_else_does():
     assert "vision.near" in program.subtasks[-1].code
 
 
+def fetched(seed: int, success: bool) -> tuple[Trajectory, int]:
+    """A square walks about; a brown mark anywhere goes at some step, and at success a lilac one comes; the step."""
+    rng = np.random.default_rng(seed)
+    steps, gone = 10, int(rng.integers(3, 8)) if success or seed % 3 == 0 else 11
+    frames = np.stack([strip.picture(int(2 * rng.integers(0, 10)), key=False) for _ in range(steps + 1)])
+    frames[:gone, 0, rng.integers(0, 24)] = (184, 104, 104)
+    if success:
+        frames[-1, 7, rng.integers(0, 24)] = (120, 104, 152)
+    actions, role = rng.integers(0, 4, steps), "expert" if success else "random"
+    return Trajectory(frames, actions, np.zeros(steps), success, False, success, seed, role), gone
+
+
+def test_an_exact_colour_that_goes_on_the_way_is_a_milestone():
+    experts, randoms = [fetched(seed, True) for seed in range(10)], [fetched(seed, False)[0] for seed in range(24)]
+    program = induce([one for one, _ in experts], randoms).programs[0]
+    assert [done_at(program, one) for one, _ in experts] == [[gone, 10] for _, gone in experts]
+
+
 def test_it_refuses_where_nothing_is_true_of_every_end():
     still = replace(at_rest(0, "expert"), frames=np.stack([strip.picture(10, key=False)] * 9))
     assert "every initial frame" in induce([still] * 4, [still] * 4).refusal
