@@ -58,7 +58,8 @@ def _class_of(task: Task) -> type[RunConfig]:
 
 
 def _tree(task: Task) -> dict[str, Any]:
-    tree: dict[str, Any] = {"verify": {"camera_varies": True}} if task.camera_varies else {}
+    said = {"camera_varies": task.camera_varies, "idle": [*task.idle]}
+    tree: dict[str, Any] = {"verify": {name: value for name, value in said.items() if value}}
     if not isinstance(task.defaults, Mapping):
         raise _wrong(task, "they should be a mapping, as {'train.env_steps': 60_000}")
     for name, value in task.defaults.items():

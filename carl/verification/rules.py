@@ -33,7 +33,7 @@ def default_rules(config: VerifyConfig) -> tuple[Rule, ...]:
         ExpertsComplete(),
         AlreadyDone(),
         DoneWithTask(config.max_early),
-        Lasting(config.max_undone, config.max_undone_by_experts),
+        Lasting(config.max_undone, config.max_undone_by_experts, config.idle),
         *(Degrees(kind) for kind in NEARING),
         RandomCompletion(config.max_random_completion, config.min_randoms),
         *(ForNothing(kind, config.max_part) for kind in PAID),

@@ -1,7 +1,8 @@
 """The rule about events: what got done has happened, and was not about to happen."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -19,20 +20,31 @@ USUAL = 2 / 3
 turn, and neither undoes an event; what does (drop, toggle) they take once in an episode."""
 
 
-class _Found(NamedTuple):
+class _Played(NamedTuple):
     """Episodes in which a sub-task got done.
 
     Attributes:
         whose: they are, and by whose action it may have been undone.
-        undone: each of them, with the frame at which it was undone so; -1: it was not.
-        most: how many of them may have undone it.
-        limit: the share that this comes from.
+        episodes: these.
+        tells: whether what the step to a frame undoes was about to happen, and had not happened.
+        limit: the share of them that may undo it.
+        allowed: how many may, whatever the limit.
     """
 
     whose: str
-    undone: Sequence[tuple[Episode, int]]
-    most: float
+    episodes: Sequence[Episode]
+    tells: Callable[[Episode, int], bool]
     limit: float
+    allowed: int = 0
+
+    def undone(self, subtask: int) -> list[tuple[Episode, int]]:
+        """The episodes that undid it so, each with the frame at which it was undone."""
+        found = ((one, _undone(one, subtask)) for one in self.episodes)
+        return [(one, step) for one, step in found if step > 0 and self.tells(one, step)]
+
+    def tell(self, subtask: int) -> list[Episode]:
+        """The episodes that could have undone it so."""
+        return [one for one in self.episodes if any(self.tells(one, step) for step in _after(one, subtask))]
 
 
 class Lasting(Rule):
@@ -40,7 +52,8 @@ class Lasting(Rule):
 
     On expert episodes a sub-task may be undone only by another one's getting done, as a key is dropped: of at most
     ``limit`` (a share) of the episodes not. In other play real events are undone as well (a door is closed again), but
-    not in the next ``AFTER`` frames by the actions that experts take most, which move the agent.
+    not in the next ``AFTER`` frames by the actions that experts take most, which move the agent, nor by those that the
+    task calls idle.
 
     What an expert's own action undoes in half-trained play, be it any, was of no use to it, as a key that was dropped
     before the door is open and is picked up again. In 27 sub-tasks of right programs for ten rooms that was so in at
@@ -55,55 +68,52 @@ class Lasting(Rule):
     name = "lasting"
     needs = frozenset({Evidence.EXPERTS})
 
-    def __init__(self, limit: float, by_experts: float | None = None) -> None:
-        """``by_experts`` is the limit in expert episodes; None: the same."""
-        self._limit, self._by_experts = limit, limit if by_experts is None else by_experts
+    def __init__(self, limit: float, by_experts: float | None = None, idle: Iterable[int] = ()) -> None:
+        """``by_experts`` is the limit in expert episodes; None: the same. ``idle`` is as in Task."""
+        self._limit, self._by_experts, self._idle = limit, limit if by_experts is None else by_experts, frozenset(idle)
 
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task that does not last."""
-        usual = usual_actions(case.experts)
-        failed, shares, bounds = [], [], []
-        followed = [_followed(case, index) for index in range(len(case.program.subtasks))]
+        moving = usual_actions(case.experts) | self._idle
+        failed, shares, bounds, followed = [], [], [], []
         for index in range(len(case.program.subtasks)):
-            for found in self._found(case, index, usual):
-                count, total = sum(step >= 0 for _, step in found.undone), len(found.undone)
-                shares.append(count / total if total else 0.0)
-                bounds.append(exact_bound(count, total))
-                if count > found.most:
-                    failed.append(self._refused(case, index, found))
+            played = [*self._played(case, index, moving)]
+            followed.append(float(len({id(one) for each in played for one in each.tell(index)})))
+            for each in played:
+                undone, total = each.undone(index), len(each.episodes)
+                shares.append(len(undone) / total if total else 0.0)
+                bounds.append(exact_bound(len(undone), total))
+                if len(undone) > max(each.allowed, each.limit * total):
+                    failed.append(self._refused(case, index, each, undone))
                     break
         figures: dict[str, Figure] = {"limit": self._limit, "limit_experts": self._by_experts}
         figures |= {"undone": shares, "bounds": bounds, "followed": followed}
         return failed or [self.passed(_lasted(followed), figures)]
 
-    def _found(self, case: Case, index: int, usual: frozenset[int]) -> Iterator[_Found]:
+    def _played(self, case: Case, index: int, moving: frozenset[int]) -> Iterator[_Played]:
         """Who might have undone a sub-task: experts, others by moving on, and the expert in half-trained play."""
         others = [one for kind, played in case.episodes.items() if kind is not Evidence.EXPERTS for one in played]
-        experts, moving, led_astray = (
+        experts, others, led_astray = (
             [one for one in played if one.tracks[index].done]
             for played in (case.experts, others, case.episodes.get(Evidence.MIXED, ()))
         )
-        by_experts, limit = self._by_experts, self._limit
-        undone = [(one, _undone(one, index)) for one in experts]
-        yield _Found("expert episodes", undone, by_experts * len(undone), by_experts)
-        undone = [(one, _moved_on(one, index, usual)) for one in moving]
-        yield _Found("other episodes, by moving on", undone, limit * len(undone), limit)
-        undone = [(one, _by_its_expert(one, index)) for one in led_astray]
+        yield _Played("expert episodes", experts, lambda *_: True, self._by_experts)
+        moved = partial(_moved, moving=moving)
+        yield _Played("other episodes, by moving on", others, moved, self._limit)
         whose = "half-trained episodes, by the expert in them"
-        yield _Found(whose, undone, max(1.0, by_experts * len(undone)), by_experts)
+        yield _Played(whose, led_astray, _by_its_expert, self._by_experts, allowed=1)
 
-    def _refused(self, case: Case, index: int, found: _Found) -> Check:
-        undone = [(episode, step) for episode, step in found.undone if step >= 0]
+    def _refused(self, case: Case, index: int, played: _Played, undone: Sequence[tuple[Episode, int]]) -> Check:
         message = (
-            f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {len(found.undone)} "
-            f"{found.whose}, so either it had not happened yet, or the later frame is misread. Show 1 for what has "
+            f"rewarded too early: {case.named(index)} is undone again in {len(undone)} of {len(played.episodes)} "
+            f"{played.whose}, so either it had not happened yet, or the later frame is misread. Show 1 for what has "
             "changed and stays so, not for where the agent is, or add the sub-task that has to come first"
         )
         figures: dict[str, Figure] = {
             "undone": len(undone),
-            "episodes": len(found.undone),
-            "bound": exact_bound(len(undone), len(found.undone)),
-            "limit": found.limit,
+            "episodes": len(played.episodes),
+            "bound": exact_bound(len(undone), len(played.episodes)),
+            "limit": played.limit,
         }
         refs = [
             deciding(
@@ -118,15 +128,10 @@ class Lasting(Rule):
         return self.failed(message, figures, index, refs)
 
 
-def _followed(case: Case, subtask: int) -> float:
-    """In how many episodes frames were judged after a sub-task got done: others cannot show that it lasts."""
-    return float(sum(one.tracks[subtask].done and bool(one.tracks[subtask].after) for one in case.everything))
-
-
 def _lasted(followed: Sequence[float]) -> str:
-    """What episodes show of lasting; ``followed``: for each sub-task, how many of them go on after it got done."""
+    """What episodes show of lasting; ``followed``: for each sub-task, how many of them could have undone it."""
     if not any(followed):
-        return "no episode goes on after what got done, so none shows whether it lasts"
+        return "no episode goes on after what got done in a way that could undo it, so none shows whether it lasts"
     counts = (f"sub-task {index} in {count:.0f}" for index, count in enumerate(followed, 1))
     return f"what got done stays done, where episodes go on after it: {', '.join(counts)}"
 
@@ -165,13 +170,17 @@ def _undone(episode: Episode, subtask: int) -> int:
     return -1 if step in (track.first_at for track in episode.tracks) else step
 
 
-def _moved_on(episode: Episode, subtask: int, usual: frozenset[int]) -> int:
-    """The frame to which one of the ``usual`` actions led and undid a sub-task; -1: there is none."""
-    step = _undone(episode, subtask)
-    return step if step > 0 and _discrete(episode) and int(episode.actions[step - 1]) in usual else -1
+def _after(episode: Episode, subtask: int) -> range:
+    """The frames that were judged after a sub-task got done."""
+    track = episode.tracks[subtask]
+    return range(track.done_at + 1, track.done_at + 1 + len(track.after))
 
 
-def _by_its_expert(episode: Episode, subtask: int) -> int:
-    """The frame to which the expert's own action led in half-trained play and undid a sub-task; -1: there is none."""
-    step = _undone(episode, subtask)
-    return step if step > 0 and not next(islice(strays(episode.seed), step - 1, None)) else -1
+def _moved(episode: Episode, step: int, moving: frozenset[int]) -> bool:
+    """Whether one of the actions ``moving`` led to the frame at ``step``."""
+    return _discrete(episode) and int(episode.actions[step - 1]) in moving
+
+
+def _by_its_expert(episode: Episode, step: int) -> bool:
+    """Whether the expert's own action led to the frame at ``step`` of half-trained play."""
+    return not next(islice(strays(episode.seed), step - 1, None))

@@ -30,7 +30,7 @@ from carl.verification.variations import VARIATIONS
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
 from tests.verification.played import RANDOMS, evidence
 
-CONFIG = VerifyConfig(min_randoms=6, max_frame_ms=1000.0)
+CONFIG = VerifyConfig(min_randoms=6, max_frame_ms=1000.0, idle=(0, 1))
 KEY, DOOR, GOAL = programs.PICK_UP_KEY, programs.OPEN_DOOR, programs.REACH_GOAL
 
 CLOSED_AGAIN = DOOR.replace("def progress", "def open_door") + GOAL.replace("from carl import vision\n", "").replace(
@@ -359,10 +359,24 @@ def test_what_every_expert_undoes_may_be_allowed_to_experts_alone():
     assert (check.passed, check.figures["limit"]) == (False, 0.1)
 
 
+def test_what_an_idle_action_undoes_was_about_to_happen_though_experts_hardly_take_it():
+    experts = [replace(played(Track(0, (0.0, 1.0))), actions=np.full(20, 2))] * 5
+    turned = [replace(played(Track(0, (0.0, 1.0), (0.0,))), actions=np.array([2] + [0] * 19))] * 5
+    case = Case(program(GOAL), {Evidence.EXPERTS: experts, Evidence.CUT: turned})
+    for idle, passes, followed in (((), True, [0.0]), ((0, 1), False, None)):
+        (check,) = Lasting(0.1, idle=idle).judge(case)
+        assert (check.passed, check.figures.get("followed")) == (passes, followed)
+    assert by_default(get_task("DoorKey-6x6"), CodeConfig).verify.idle == (0, 1)
+
+
 def test_where_no_episode_goes_on_after_a_sub_task_it_is_not_said_to_last():
     ends, goes_on = played(Track(0, (0.0, 1.0))), played(Track(0, (0.0, 1.0), (1.0, 1.0)))
     for episodes, followed, said in (
-        ([ends] * 2, [0.0], "no episode goes on after what got done, so none shows whether it lasts"),
+        (
+            [ends] * 2,
+            [0.0],
+            "no episode goes on after what got done in a way that could undo it, so none shows whether it lasts",
+        ),
         ([ends, goes_on], [1.0], "what got done stays done, where episodes go on after it: sub-task 1 in 1"),
     ):
         (check,) = Lasting(0.1).judge(Case(program(GOAL), {Evidence.EXPERTS: episodes}))
