@@ -251,7 +251,7 @@ class VerifyConfig(Section):
         default=(), description="Actions that change nothing but the agent's own view; by default what the Task says."
     )
     max_frame_ms: float = Field(default=10.0, gt=0, description="Milliseconds that a judgement of one frame may take.")
-    min_experts: int = Field(default=2, ge=1, description="Fewest expert episodes on which a program is accepted.")
+    min_experts: int = Field(default=10, ge=1, description="Fewest expert episodes on which a program is accepted.")
     max_contradicted: float = Field(
         default=0.05,
         ge=0,

@@ -20,6 +20,7 @@ FEW = {
     "synthesis": {"samples": 1, "pairs": 1, "proposers": ["model"]},
     "collect": {"experts": 3, "randoms": 5, "others": 2},
     "verify": {
+        "min_experts": 2,
         "min_randoms": 5,
         "max_random_completion": 0.5,
         # What an answer's sub-tasks are worth is not asked here: some are done a few frames early, or name places.

@@ -285,7 +285,7 @@ def test_shares_are_of_what_the_oracle_calls_bad_and_of_known_good(tmp_path: Pat
 
 def test_a_program_is_rejected_by_its_first_failed_check_on_either_set() -> None:
     named = zoo.Named("good", "strip", program(KEY_GONE, AT_GOAL), ("key taken", "at goal"))
-    config, late = VerifyConfig(min_randoms=60), program(KEY_GONE, AT_GOAL.replace("200", "255"))
+    config, late = VerifyConfig(min_experts=2, min_randoms=60), program(KEY_GONE, AT_GOAL.replace("200", "255"))
     fair = kinds(experts(), randoms())
     unfair = kinds(experts(), [replace(one, success=False) for one in experts(60)])
     assert zoo.rejected_by(named._replace(program=late), [fair, fair], config) == "experts_complete"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from carl.episodes.kinds import rare_actions
 from carl.episodes.straying import strays
 from carl.program import DONE
 from carl.statistics import exact_bound
@@ -16,8 +17,9 @@ from carl.verification.report import Check, Figure
 from carl.verification.rule import Case, Evidence, Rule, deciding
 
 USUAL = 2 / 3
-"""The actions that experts take most, up to this share of all, are those that move the agent. In MiniGrid they walk and
-turn, and neither undoes an event; what does (drop, toggle) they take once in an episode."""
+"""The actions that experts take most, up to this share of all, are those that move the agent, but for those that make
+events (``rare_actions``). In MiniGrid they walk and turn, and neither undoes an event; what does (drop, toggle) they
+take a few times in an episode, which in a small room is as often as they turn."""
 
 
 class _Played(NamedTuple):
@@ -145,13 +147,15 @@ class Acted(Protocol):
 
 
 def usual_actions(episodes: Sequence[Acted]) -> frozenset[int]:
-    """The commonest actions of a Discrete space, which make up ``USUAL`` of all in ``episodes``; none of another."""
-    taken = Counter(int(action) for one in episodes if _discrete(one) for action in one.actions.tolist())
+    """The commonest actions of a Discrete space that make no events, up to ``USUAL`` of all in ``episodes``; none of
+    another."""
+    discrete = [one.actions for one in episodes if _discrete(one)]
+    taken, rare = Counter(int(action) for one in discrete for action in one.tolist()), rare_actions(discrete)
     usual: list[int] = []
     for action, _ in taken.most_common():
         if sum(taken[one] for one in usual) >= USUAL * taken.total():
             break
-        usual.append(action)
+        usual += [action] * (action not in rare)
     return frozenset(usual)
 
 

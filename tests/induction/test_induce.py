@@ -50,7 +50,7 @@ def test_what_it_finds_in_a_room_are_true_events_and_passes_the_gate_on_other_ep
     experts, randoms = room(1)
     program = induced.programs[0]
     evidence = {Evidence.EXPERTS: experts, Evidence.RANDOMS: randoms}
-    report = verify(program, evidence, VerifyConfig(min_randoms=len(randoms)))
+    report = verify(program, evidence, VerifyConfig(min_experts=2, min_randoms=len(randoms)))
     assert report.accepted, report.evidence()
     for expert in experts:
         key, door, goal = (int(np.argmax(event)) for event in expert.events.values())

@@ -28,7 +28,9 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work(directory: Path, task: Task = DOOR, **collect: object) -> Work[CodeConfig]:
     counts = {"experts": 6, "randoms": 5} | collect
-    config = CodeConfig.model_validate({"task": task.name, "collect": counts, "verify": {"min_randoms": 1}})
+    config = CodeConfig.model_validate(
+        {"task": task.name, "collect": counts, "verify": {"min_experts": 2, "min_randoms": 1}}
+    )
     return Work(task, config, directory)
 
 

@@ -46,7 +46,9 @@ def episodes_of(task: str) -> Episodes:
 def found_of(task: str, client: VlmClient) -> tuple[RewardProgram, VerificationReport]:
     """The first program of a model that the gate accepts on these episodes, else the last one, and its verdict."""
     episodes = episodes_of(task)
-    config = VerifyConfig(min_randoms=RANDOMS, max_random_completion=0.25, max_frame_ms=1_000)  # on a busy machine too
+    config = VerifyConfig(
+        min_experts=2, min_randoms=RANDOMS, max_random_completion=0.25, max_frame_ms=1_000
+    )  # on a busy machine too
     examples = Examples.chosen(episodes, pairs=2)
     proposer = VlmProposer(get_task(task).description, examples, client, SynthesisConfig(samples=1))
     tried = Tried(Budget(calls=CALLS))

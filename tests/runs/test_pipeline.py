@@ -70,7 +70,7 @@ def config(directory: Path, base_url: str, **changes: Any) -> RunConfig:
             "vlm": {"model": "scripted", "base_url": base_url, "max_retries": 0, "timeout_s": 5.0},
             "synthesis": {"samples": 2, "max_requests": 3},
             "collect": {"experts": 4, "randoms": 20},
-            "verify": {"min_randoms": 20, "max_random_completion": 0.5, "max_part": 0.5},
+            "verify": {"min_experts": 2, "min_randoms": 20, "max_random_completion": 0.5, "max_part": 0.5},
             "train": {"env_steps": 4096, "env_runners": 0, "envs_per_runner": 8, "baselines": False},
             "evaluation": {"episodes": 10, "curve_episodes": 4},
         }

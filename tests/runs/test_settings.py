@@ -208,7 +208,7 @@ def test_the_directory_of_a_run_stands_for_its_task(tmp_path: Path) -> None:
         ({"train": {"env_steps": "many"}}, "train.env_steps=500"),
         ({"train": {"rllib": {"training": {"lrr": 1}}}}, "train.rllib={}"),
         ({"collect": {"randoms": 5}}, "collect.randoms=300"),
-        ({"collect": {"randoms": 200}, "verify": {"min_randoms": 500}}, "verify.min_randoms=20"),
+        ({"collect": {"randoms": 200}, "verify": {"min_experts": 2, "min_randoms": 500}}, "verify.min_randoms=20"),
         ({"storage": "nonsense://x"}, "storage=null"),
     ],
 )

@@ -19,7 +19,7 @@ from carl.verification.sample import Sample
 from tests.verification.episodes import KEY_GONE, REACH_GOAL, experts, kinds, randoms
 
 EPISODES = kinds(experts(), randoms(20))
-CONFIG = VerifyConfig(min_randoms=20, max_random_completion=0.5)
+CONFIG = VerifyConfig(min_experts=2, min_randoms=20, max_random_completion=0.5)
 NEVER = "def progress(frame, initial):\n    return 0.0\n"
 AT_GOAL = """
 import numpy as np

@@ -13,7 +13,7 @@ from tests.synthesis.test_pooled_tuned import NEVER, REACHED, Model, of
 from tests.verification.episodes import KEY_GONE, experts, kinds, randoms
 
 EPISODES = kinds(experts(12), randoms(20))
-CONFIG = VerifyConfig(min_randoms=20, max_random_completion=0.5)
+CONFIG = VerifyConfig(min_experts=2, min_randoms=20, max_random_completion=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def failed(checks: Sequence[Check]) -> list[str]:
 
 def test_what_experts_do_says_whether_a_policy_is_paid_for_nothing() -> None:
     experts = Recorded()
-    gate = FilmGate({Evidence.EXPERTS: experts}, VerifyConfig())
+    gate = FilmGate({Evidence.EXPERTS: experts}, VerifyConfig(min_experts=2))
     idle = [episode([0] * 30, seed, steps_paid=1) for seed in range(8)]
     glitter, nearness = program("0.09 * frame[0, 1, 0]"), program("0.2 * frame[0, 0, 0]")
     checks = gate.judge(glitter, idle, OWN)
@@ -74,11 +74,13 @@ def test_what_experts_do_says_whether_a_policy_is_paid_for_nothing() -> None:
     assert failed(checks) == [], "it is on its way"
     (own,) = (check for check in checks if check.name == "paid_for_nothing")
     assert own.message.startswith("policy play earns 60.0% of the return in part")
-    assert failed(FilmGate({}, VerifyConfig()).judge(glitter, idle, OWN)) == [], "without experts nobody can say"
+    assert failed(FilmGate({}, VerifyConfig(min_experts=2)).judge(glitter, idle, OWN)) == [], (
+        "without experts nobody can say"
+    )
 
 
 def test_what_a_policy_undoes_by_moving_on_did_not_last_and_what_experts_undo_is_no_news() -> None:
-    gate = FilmGate({Evidence.EXPERTS: Recorded()}, VerifyConfig(max_early=1.0))
+    gate = FilmGate({Evidence.EXPERTS: Recorded()}, VerifyConfig(min_experts=2, max_early=1.0))
     back = [episode([0, 1, 2, 3, 2, 1, 0], seed) for seed in range(8)]
     checks = gate.judge(program("0", done="frame[0, 0, 0] >= 3"), back, OWN)
     assert failed(checks) == ["completed_unsolved", "lasting", "only_solved_policy"]
@@ -111,7 +113,7 @@ def _ahead(env: Any, seed: int) -> Trajectory:
 
 def test_a_wrong_feature_with_a_high_cap_is_rejected_and_caught(lava: dict[Evidence, list[Trajectory]]) -> None:
     *experts_and_randoms, film = lava.items()
-    report = verify(CAPPED, dict(experts_and_randoms), VerifyConfig(min_randoms=20))
+    report = verify(CAPPED, dict(experts_and_randoms), VerifyConfig(min_experts=2, min_randoms=20))
     assert [check.name for check in report.failed] == ["degrees_expert"]
-    gate = FilmGate({Evidence.EXPERTS: lava[Evidence.EXPERTS]}, VerifyConfig())
+    gate = FilmGate({Evidence.EXPERTS: lava[Evidence.EXPERTS]}, VerifyConfig(min_experts=2))
     assert failed(gate.judge(CAPPED, film[1], OWN)) == ["paid_for_nothing", "for_nothing_policy"]

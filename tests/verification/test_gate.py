@@ -20,7 +20,7 @@ from carl.verification.rule import FRAMES_SHOWN, deciding
 from carl.verification.rules import Deterministic
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
 
-CONFIG = VerifyConfig(min_randoms=60, deadline_s=0.3, max_part=0.5, max_frame_ms=1000.0)
+CONFIG = VerifyConfig(min_experts=2, min_randoms=60, deadline_s=0.3, max_part=0.5, max_frame_ms=1000.0)
 EXPERTS, RANDOMS = experts(), randoms()
 
 
@@ -397,7 +397,7 @@ class Counting(Rule):
 
 def test_a_rule_is_applied_anew_when_there_is_more_evidence():
     code, experts_only, both = Counting(), Counting(Evidence.EXPERTS), Counting(Evidence.EXPERTS, Evidence.RANDOMS)
-    gate = Gate((both, experts_only, code), Gate.of(CONFIG).limits)
+    gate = Gate((both, experts_only, code), Gate.of(CONFIG).limits, CONFIG)
     report = gate.judge(GOOD, {Evidence.EXPERTS: EXPERTS, Evidence.RANDOMS: RANDOMS})
     assert report.accepted
     assert len(report.checks) == 4

@@ -58,7 +58,7 @@ def episodes(task_name: str) -> tuple[list[Trajectory], list[Trajectory]]:
 
 def judged(task_name: str, names: tuple[str, ...]):
     program = RewardProgram(subtasks=tuple(SubTask(name=name, code=SOURCES[name]) for name in names))
-    return verify(program, kinds(*episodes(task_name)), VerifyConfig(min_randoms=RANDOMS))
+    return verify(program, kinds(*episodes(task_name)), VerifyConfig(min_experts=2, min_randoms=RANDOMS))
 
 
 @pytest.mark.parametrize(("task_name", "names"), RIGHT.items())

@@ -30,7 +30,7 @@ from carl.verification.variations import VARIATIONS
 from tests.verification.episodes import GOOD, KEY_GONE, REACH_GOAL, experts, kinds, program, randoms
 from tests.verification.played import RANDOMS, evidence
 
-CONFIG = VerifyConfig(min_randoms=6, max_frame_ms=1000.0, idle=(0, 1))
+CONFIG = VerifyConfig(min_experts=2, min_randoms=6, max_frame_ms=1000.0, idle=(0, 1))
 KEY, DOOR, GOAL = programs.PICK_UP_KEY, programs.OPEN_DOOR, programs.REACH_GOAL
 
 CLOSED_AGAIN = DOOR.replace("def progress", "def open_door") + GOAL.replace("from carl import vision\n", "").replace(
@@ -156,7 +156,7 @@ def test_a_program_that_a_little_light_changes_is_misread():
     """The synthetic key has a brightness of 250: exactly that is no way to find it where the camera varies."""
     exact = program(KEY_GONE.replace("now = (frame[..., 1] > 200)", "now = (frame[..., 1] > 240)"), REACH_GOAL)
     brought = kinds(experts(), randoms())
-    steady = VerifyConfig(min_randoms=60, max_part=0.5, max_frame_ms=1000.0)
+    steady = VerifyConfig(min_experts=2, min_randoms=60, max_part=0.5, max_frame_ms=1000.0)
     varying = steady.model_copy(update={"camera_varies": True})
     assert Gate.of(steady).judge(exact, brought).accepted
     assert Gate.of(varying).judge(GOOD, brought).accepted
@@ -183,7 +183,7 @@ def test_variations_are_small_and_the_same_every_time():
 def test_a_slow_program_is_rejected():
     slow = three(key=KEY.replace("    # the key", "    sum(range(400_000))\n    # the key"))
     few = {kind: episodes[:8] for kind, episodes in some("DoorKey-6x6", Evidence.EXPERTS, Evidence.RANDOMS).items()}
-    strict = VerifyConfig(min_randoms=3, max_frame_ms=2.0)
+    strict = VerifyConfig(min_experts=2, min_randoms=3, max_frame_ms=2.0)
     check, *_ = Gate.of(strict).judge(slow, few).failed  # others may be slow as well on a busy machine
     assert (check.name, check.subtask) == ("cost", 0)
     assert check.figures["ms_per_frame"] > check.figures["limit_ms"] >= 2.0
@@ -280,6 +280,8 @@ def test_the_actions_that_experts_take_most_are_those_that_move():
         and [replace(played(), actions=one.actions) for one in evidence("DoorKey-6x6")[Evidence.EXPERTS]]
     ) <= {0, 1, 2}
     assert usual_actions([replace(played(), actions=np.zeros((20, 1)))]) == frozenset()
+    walked = [np.array([2] * length + [0] * turns + [5, 5]) for length, turns in ((4, 0), (5, 1), (5, 2), (6, 3))]
+    assert usual_actions([replace(played(), actions=each) for each in walked]) == {0, 2}, "doors are opened, twice each"
 
 
 def test_experts_that_go_one_way_say_nothing_about_degrees():

@@ -17,7 +17,7 @@ EXPERTS, RANDOMS = experts(), randoms()
 
 
 def judged(shown: list[Trajectory], played: list[Trajectory] | None = None, **limits: float) -> list[Check]:
-    return sound(kinds(shown, RANDOMS if played is None else played), VerifyConfig(**limits))
+    return sound(kinds(shown, RANDOMS if played is None else played), VerifyConfig(**({"min_experts": 2} | limits)))
 
 
 def blamed(*shown: list[Trajectory], **limits: float) -> Check:
@@ -49,6 +49,7 @@ def test_too_few_experts_ask_for_more() -> None:
     assert "collect some more" in blamed(EXPERTS[:1]).message
     assert "there are 0 expert episodes" in blamed([]).message
     assert judged(EXPERTS[:2])[0].passed
+    assert "fewer than 10" in blamed(EXPERTS, min_experts=VerifyConfig().min_experts).message
 
 
 def test_a_goal_frame_of_another_task() -> None:
@@ -155,6 +156,6 @@ def test_what_has_to_last_is_no_contradiction() -> None:
 
 
 def test_kinds_beside_the_required_ones_are_looked_at_too() -> None:
-    (check,) = sound(kinds(EXPERTS, []) | {Evidence.CUT: [unsolved(EXPERTS[4])]}, VerifyConfig())
+    (check,) = sound(kinds(EXPERTS, []) | {Evidence.CUT: [unsolved(EXPERTS[4])]}, VerifyConfig(min_experts=2))
     assert not check.passed
     assert check.frames[1].source == "cut"
