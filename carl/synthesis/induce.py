@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from carl.config import InductionConfig
 from carl.console.progress import Progress, silent
@@ -47,8 +48,8 @@ class InductionProposer:
             _split(episodes) for episodes in (self.experts, self.randoms, self.others)
         )
         unseen = Unseen(experts2, mingled(others2, randoms2))
-        settings, progress = self.config, self.progress
-        induced = induce(experts, randoms, others=others, unseen=unseen, settings=settings, progress=progress)
+        progress = partial(self._within, tried)
+        induced = induce(experts, randoms, others=others, unseen=unseen, settings=self.config, progress=progress)
         self.exhausted = induced.refusal or (
             f"none of the {len(induced.programs)} programs that were found without a model is accepted"
         )
@@ -58,6 +59,11 @@ class InductionProposer:
             if not any(names[: len(each)] == each for each in refused):
                 yield Proposal(program)
                 refused |= _blamed(program, tried)
+
+    def _within(self, tried: Tried, label: str, done: float, total: float | None = None) -> None:
+        """Report progress, unless the seconds of the budget are used up."""
+        tried.in_time()
+        self.progress(label, done, total)
 
 
 def _names(program: RewardProgram) -> Beginning:

@@ -19,7 +19,7 @@ from carl.induction.table import table
 from carl.program import DONE, RewardProgram
 from carl.sandbox.policy import violations
 from carl.synthesis.induce import InductionProposer
-from carl.synthesis.tried import Budget, Tried
+from carl.synthesis.tried import Budget, BudgetSpentError, Tried
 from carl.verification import verify
 from carl.verification.report import Check, VerificationReport
 from carl.verification.rule import Evidence
@@ -231,6 +231,15 @@ def test_what_begins_as_a_refused_program_is_not_proposed():
         beginnings.append(proposal.program.subtasks[0].name)
     assert len(beginnings) > 1
     assert len(set(beginnings)) == len(beginnings)
+
+
+def test_the_search_ends_with_the_seconds_of_the_budget():
+    measured = []
+    proposer = InductionProposer(strip.experts(12), strip.randoms(24), progress=lambda *report: measured.append(report))
+    clock = iter([0.0, 0.5] + [1.5] * 100)
+    with pytest.raises(BudgetSpentError, match="all 1 seconds"):
+        next(proposer.propose(Tried(Budget(calls=0, seconds=1.0), clock=lambda: next(clock))))
+    assert len(measured) == 2, "it was stopped at its third report"
 
 
 def test_the_proposer_keeps_a_third_from_the_search_and_says_why_it_ends():
