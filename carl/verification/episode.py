@@ -63,8 +63,17 @@ class Track:
     @cached_property
     def part(self) -> float:
         """What it has earned, in [0, 1], without its being done: its best progress below done, above its first."""
-        below = [value for value in self.shown if value < DONE]
-        return max(below) - self.shown[0] if below and self.shown[0] < DONE else 0.0
+        return self.nearest - self.shown[0] if self.shown and self.shown[0] < DONE else 0.0
+
+    @cached_property
+    def nearest(self) -> float:
+        """Its best progress below done; 0 if it showed none."""
+        return max((value for value in self.shown if value < DONE), default=0.0)
+
+    @property
+    def nearest_at(self) -> int:
+        """The first frame that showed ``nearest``; -1: there was none."""
+        return next((self.active_at + at for at, value in enumerate(self.shown) if value == self.nearest), -1)
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,9 @@ class ExpertsComplete(Rule):
     def judge(self, case: Case) -> list[Check]:
         """One failed check for every sub-task at which episodes end, with the best frame of each."""
         experts = case.experts
-        figures: dict[str, Figure] = {
-            "completed": sum(episode.completed for episode in experts),
-            "episodes": len(experts),
-        }
+        completed = sum(episode.completed for episode in experts)
+        bound = exact_bound(len(experts) - completed, len(experts))
+        figures: dict[str, Figure] = {"completed": completed, "episodes": len(experts), "bound": bound}
         if not experts:
             return [self.failed("there are no expert episodes to judge by; collect some", figures)]
         failed = []
@@ -44,7 +43,8 @@ class ExpertsComplete(Rule):
                     "where the task is solved by the last frame"
                 ) + (f"; it has to be shown done in {hold} frames in a row" if hold > 1 else "")
                 refs = [_best_frame(episode, index) for episode in stuck]
-                failed.append(self.failed(message, figures | {"stuck": len(stuck)}, index, refs))
+                found: dict[str, Figure] = {"stuck": len(stuck), "bound": exact_bound(len(stuck), len(experts))}
+                failed.append(self.failed(message, figures | found, index, refs))
         return failed or [self.passed(f"all {len(experts)} expert episodes complete every sub-task", figures)]
 
 
@@ -83,9 +83,13 @@ class AlreadyDone(Rule):
                     f"{case.named(index)} is already done at the frame where it becomes active, in {len(found)} of "
                     f"{episodes} episodes; it has to be below 1 there, and 1 only once it is achieved"
                 )
-                failed.append(self.failed(message, {"already_done": len(found), "episodes": episodes}, index, found))
+                failed.append(self.failed(message, _shared(len(found), episodes), index, found))
         praise = "no sub-task is done at the frame where it becomes active"
-        return failed or [self.passed(praise, {"already_done": 0, "episodes": episodes})]
+        return failed or [self.passed(praise, _shared(0, episodes))]
+
+
+def _shared(found: int, episodes: int) -> dict[str, Figure]:
+    return {"already_done": found, "episodes": episodes, "bound": exact_bound(found, episodes)}
 
 
 def _done_at_once(episodes: Sequence[Episode], subtask: int, initially: bool = False) -> Iterator[FrameRef]:

@@ -77,7 +77,10 @@ class ForNothing(Rule):
         self._kind, self._limit = kind, limit
 
     def judge(self, case: Case) -> list[Check]:
-        """One check for the whole, or a failed one for the sub-task that pays most, or for each that pays too much."""
+        """One check for the whole, or a failed one for the sub-task that pays most.
+
+        The ``bound`` is of the share of episodes that are ``paid`` anything so: no exact one is known of a mean.
+        """
         paid = [self._paid(case, index) for index in range(len(case.program.subtasks))]
         total = fmean([sum(each) / case.program.max_return for each in zip(*paid, strict=True)])
         limit = 1.0 if self._kind is Evidence.POLICY and self._telling(case) else self._limit
@@ -88,9 +91,10 @@ class ForNothing(Rule):
             "shares": shares,
             "limit_each": EACH * limit,
         }
-        episodes = len(case.episodes[self._kind])
-        figures |= {"episodes": episodes, "paid_at_all": exact_bound(sum(map(any, zip(*paid, strict=True))), episodes)}
-        what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
+        episodes, earning = len(case.episodes[self._kind]), sum(map(any, zip(*paid, strict=True)))
+        figures |= {"paid": earning, "episodes": episodes, "bound": exact_bound(earning, episodes)}
+        never = f"on sub-tasks that {self._kind} play never gets done"
+        what = f"{total:.1%} of the return in part, in {earning} of {episodes} episodes, {never}"
         worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
         if total <= limit and max(shares) <= EACH * limit:
             return [self.passed(f"{self._kind} play earns {what}", figures)]
@@ -128,7 +132,7 @@ class ForNothing(Rule):
         for episode, track in sorted(found, key=lambda pair: -pair[1].part):
             expected = f"little more than the {track.shown[0]:.4g} of frame {track.active_at}" if track.shown else ""
             if track.part > 0:
-                yield deciding(episode, track.best_at, index, expected, f"{track.best:.4g}, and never done")
+                yield deciding(episode, track.nearest_at, index, expected, f"{track.nearest:.4g}, and never done")
 
 
 class Needed(Rule):
@@ -142,15 +146,18 @@ class Needed(Rule):
     needs = frozenset({Evidence.EXPERTS, Evidence.RANDOMS})
 
     def judge(self, case: Case) -> list[Check]:
-        """One check; its figures have the shares of episodes that stop after and before each sub-task."""
+        """One check; its figures have the shares of episodes that stop after and before each sub-task, and the bounds
+        of the smaller one."""
         last = len(case.program.subtasks) - 1
-        after = [self._share(case, index, after=True) for index in range(last)]
-        before = [self._share(case, index, after=False) for index in range(last)]
+        stops = [self._stops(case, index) for index in range(last)]
+        after = [after / here if here else 0.0 for after, _, here in stops]
+        before = [before / here if here else 0.0 for _, before, here in stops]
         ornaments = [index for index in range(last) if min(after[index], before[index]) < TELLS]
         figures: dict[str, Figure] = {
             "ornaments": [float(index + 1) for index in ornaments],
             "stop_after": after,
             "stop_before": before,
+            "bounds": [exact_bound(min(after, before), here) for after, before, here in stops],
             "least": TELLS,
             "experts_early_without_the_last": self._early(case),
         }
@@ -162,14 +169,11 @@ class Needed(Rule):
         )
         return [self.passed(f"an ornament, without which next to nothing changes: {named}", figures)]
 
-    def _share(self, case: Case, index: int, *, after: bool) -> float:
-        """The share of the episodes that had this sub-task's turn and ended after it was done, or before."""
-        here = [one for one in case.everything if one.tracks[index].shown]
-        if after:
-            stopped = [one for one in here if one.tracks[index].done and not one.tracks[index + 1].done]
-        else:
-            stopped = [one for one in here if not one.tracks[index].done]
-        return len(stopped) / len(here) if here else 0.0
+    def _stops(self, case: Case, index: int) -> tuple[int, int, int]:
+        """How many episodes ended after this sub-task was done, and before, of how many that had its turn."""
+        here = [one.tracks[index : index + 2] for one in case.everything if one.tracks[index].shown]
+        after = sum(this.done and not following.done for this, following in here)
+        return after, sum(not this.done for this, _ in here), len(here)
 
     def _early(self, case: Case) -> float:
         """The share of the experts that would be done too early without the last sub-task."""

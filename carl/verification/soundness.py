@@ -83,6 +83,9 @@ class Soundness:
     def judge(self) -> list[Check]:
         """A check that passed and says what the episodes leave open, or one for each thing that is wrong with them.
 
+        The ``bound`` is of the share of solved ends that are contradicted, where that is judged; ``excluded`` is what
+        so many experts leave open.
+
         Contradictions follow from the rest, and are looked for where nothing else is wrong.
         """
         experts = [one for one in self._seen if one.kind is Evidence.EXPERTS]
@@ -90,18 +93,19 @@ class Soundness:
         told = contradictions.finding(self.contradicted)
         found = [*self._too_few(experts), *_failed(experts), *_sizes(self._seen), *_strange(experts), *_alike(experts)]
         found = found or [*_elsewhere(experts, [one for one in self._seen if one.kind is Evidence.RANDOMS])]
-        if told and not found and contradictions.at_least > self.contradicted:
-            found.append(told)
         figures: dict[str, Figure] = {
             "experts": len(experts),
             "distinct": len({one.film for one in experts}),
             "excluded": exact_bound(0, len(experts)),
             "contradicted": contradictions.share,
             "at_least": contradictions.at_least,
-            "bound": exact_bound(len(contradictions.against), len(contradictions.solved)),
             "comparable": len(contradictions.solved),
             "limit": self.contradicted,
         }
+        if not found and contradictions.solved:
+            figures["bound"] = exact_bound(len(contradictions.against), len(contradictions.solved))
+        if told and not found and contradictions.at_least > self.contradicted:
+            found.append(told)
         counts = Counter(one.kind.value for one in self._seen)
         if found:
             return [_check(False, finding, figures) for finding in found]
@@ -215,7 +219,8 @@ def _alike(experts: Sequence[Seen]) -> Iterator[Finding]:
 
 def _seeds(episodes: Sequence[Seen]) -> str:
     seeds = list(dict.fromkeys(one.seed for one in episodes))
-    return f"of seeds {', '.join(map(str, seeds[:FRAMES_SHOWN]))}{', ...' if len(seeds) > FRAMES_SHOWN else ''}"
+    listed = ", ".join(map(str, seeds[:FRAMES_SHOWN]))
+    return f"of seed{'s' if len(seeds) > 1 else ''} {listed}{', ...' if len(seeds) > FRAMES_SHOWN else ''}"
 
 
 @dataclass(frozen=True)

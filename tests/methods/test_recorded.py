@@ -89,7 +89,7 @@ def test_episodes_that_cannot_judge_end_the_run_with_their_seeds(tmp_path: Path)
     found = episodes(what := work(tmp_path, others=0))
     experts = list(found[Evidence.EXPERTS])
     blank = replace(experts[2], frames=np.zeros_like(experts[2].frames))
-    with pytest.raises(TaskError, match=rf"task 'DoorKey-5x5': all frames are alike .* of seeds {blank.seed}:"):
+    with pytest.raises(TaskError, match=rf"task 'DoorKey-5x5': all frames are alike .* of seed {blank.seed}:"):
         check_sound(DOOR, {**found, Evidence.EXPERTS: [*experts[:2], blank, *experts[3:]]}, what.config.verify)
 
 

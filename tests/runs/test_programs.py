@@ -17,7 +17,7 @@ from carl.nano import programs
 from carl.program import MAX_SUBTASKS, RewardProgram, SubTask
 from carl.provenance import Approval, Provenance
 from carl.runs.programs import desk
-from carl.runs.programs.compare import differences, matched
+from carl.runs.programs.compare import differences, figures, matched
 from carl.runs.programs.folder import read_folder, write_folder
 from carl.runs.programs.located import located
 from carl.verification import Check, VerificationReport
@@ -290,7 +290,7 @@ def test_show_and_diff_print_code_verdict_bounds_and_origin(tmp_path: Path) -> N
     shutil.copytree(left, right)
     text = run("program", "show", left)
     came = "a model, the model scripted, prompts write/1"
-    judged = ("accepted on 60 expert, 200 random episodes", "0.0300", "not judged: lasting")
+    judged = ("accepted on 60 expert, 200 random episodes", "3\u00a0%", "not judged: lasting")
     for said in (PLAIN.id, came, *judged, "nobody has approved it", "1 pick up the key", "def progress"):
         assert said in text, said
     checks = [line.split() for line in text.splitlines() if " passed " in line]
@@ -310,3 +310,5 @@ def test_show_and_diff_print_code_verdict_bounds_and_origin(tmp_path: Path) -> N
     assert "Alike in both: 1 of 2 checks." in text
     assert "random completion" in text
     assert "static policy" not in text
+    rows = figures(report_on(PLAIN), None)
+    assert rows[1].left.endswith(", bound 3\u00a0%"), "as program show and the report have it"

@@ -282,7 +282,7 @@ def test_frames_of_several_sizes_blame_the_episodes():
     check = only_failure(judged(GOOD, shown=[*EXPERTS, replace(EXPERTS[0], seed=77, frames=EXPERTS[0].frames[:, :4])]))
     assert (check.name, check.subtask) == ("sound_evidence", None)
     assert "several sizes" in check.message
-    assert "of seeds 77," in check.message
+    assert "of seed 77," in check.message
 
 
 def test_an_expert_that_failed_does_not_reject_a_good_program():
@@ -290,7 +290,7 @@ def test_an_expert_that_failed_does_not_reject_a_good_program():
     unsolved = replace(EXPERTS[1], frames=EXPERTS[1].frames[:4], actions=EXPERTS[1].actions[:3], success=False)
     check = only_failure(judged(GOOD, shown=[*EXPERTS, unsolved]))
     assert (check.name, check.subtask) == ("sound_evidence", None)
-    assert "fails in 1 of 9 episodes, of seeds 1," in check.message
+    assert "fails in 1 of 9 episodes, of seed 1," in check.message
 
 
 def test_a_trace_is_what_rollouts_pay():

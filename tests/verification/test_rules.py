@@ -14,14 +14,16 @@ from carl.episodes.straying import strays
 from carl.methods.code import CodeConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask
+from carl.runs.report.gate import bounded
 from carl.runs.resolve import by_default
 from carl.sandbox.box import Box
+from carl.statistics import exact_bound
 from carl.tasks import get_task
 from carl.verification import Case, Check, Evidence, Gate, default_rules
 from carl.verification.asking import fitted
 from carl.verification.episode import Episode, Track
 from carl.verification.replay import Replay
-from carl.verification.rules_done import OnlySolved
+from carl.verification.rules_done import AlreadyDone, ExpertsComplete, OnlySolved
 from carl.verification.rules_lasting import Lasting, usual_actions
 from carl.verification.rules_near import Degrees, concordance
 from carl.verification.rules_paid import ForNothing, Needed, RandomCompletion
@@ -337,6 +339,37 @@ def test_where_nothing_may_be_paid_in_part_a_program_that_pays_nothing_passes():
     for shown, passes in (((0.0, 0.0), True), ((0.0, 0.1), False)):
         case = Case(program(GOAL), {Evidence.RANDOMS: [played(Track(0, shown))]})
         assert ForNothing(Evidence.RANDOMS, 0.0).judge(case)[0].passed == passes
+
+
+def test_frames_that_paid_for_nothing_are_those_that_the_share_counts():
+    """Shown done in a single frame a sub-task that has to last earns nothing there."""
+    held = RewardProgram(subtasks=(SubTask(name="land", code=GOAL, hold=3),))
+    tracks = [Track(0, (0.0, 0.2, 1.0, 0.4, 0.1), hold=3), Track(0, (0.0, 1.0, 0.0), hold=3)]
+    (check,) = ForNothing(Evidence.RANDOMS, 0.02).judge(Case(held, {Evidence.RANDOMS: [*map(played, tracks)]}))
+    assert check.figures["share"] == pytest.approx(0.2)
+    assert [(one.step, one.got) for one in check.frames] == [(3, "0.4, and never done")]
+
+
+def test_every_share_of_episodes_that_is_judged_has_its_exact_bound():
+    one, two = program(GOAL), RewardProgram(subtasks=three().subtasks[:2])
+    done, stuck, at_once = (Track(0, shown) for shown in ((0.0, 1.0), (0.0, 0.0), (1.0,)))
+    experts = [played(done, steps=1, source="expert", solved=True)] * 4
+    case = Case(one, {Evidence.EXPERTS: experts, Evidence.RANDOMS: [played(stuck)] * 6})
+    failing = Case(one, {Evidence.EXPERTS: [*experts, played(stuck, source="expert")]})
+    already = Case(one, {Evidence.EXPERTS: [*experts, played(at_once, source="expert")]})
+    paid = Case(one, {Evidence.RANDOMS: [played(Track(0, (0.0, 0.1)))] * 2 + [played(stuck)] * 8})
+    first = [played(done, Track(1, (0.0,)))] * 3 + [played(stuck, Track())]
+    for rule, judged, bounds in (
+        (ExpertsComplete(), case, exact_bound(0, 4)),
+        (ExpertsComplete(), failing, exact_bound(1, 5)),
+        (AlreadyDone(), case, exact_bound(0, 10)),
+        (AlreadyDone(), already, exact_bound(1, 5)),
+        (ForNothing(Evidence.RANDOMS, 1.0), paid, exact_bound(2, 10)),
+        (Needed(), Case(two, {Evidence.EXPERTS: first, Evidence.RANDOMS: []}), [exact_bound(1, 4)]),
+    ):
+        (check,) = rule.judge(judged)
+        assert check.figures.get("bounds", check.figures.get("bound")) == bounds, check
+        assert bounded(check.name, check.figures), "as program show, diff and the report say it"
 
 
 def test_an_episode_that_ends_as_it_completes_may_have_been_about_to_solve_the_task():

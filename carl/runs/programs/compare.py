@@ -5,7 +5,7 @@ from difflib import unified_diff
 from typing import NamedTuple
 
 from carl.program import RewardProgram, SubTask
-from carl.runs.report.gate import in_words
+from carl.runs.report.gate import with_bound
 from carl.verification import Check, VerificationReport
 
 Pair = tuple[int | None, int | None]
@@ -92,7 +92,7 @@ def _named(key: Key) -> str:
 def _outcome(check: Check | None) -> str:
     if check is None:
         return ""
-    return f"{'passed' if check.passed else 'FAILED'}: {in_words(check.name, check.figures, check.message)}"
+    return f"{'passed' if check.passed else 'FAILED'}: {with_bound(check.name, check.figures, check.message)}"
 
 
 def episodes(reports: Sequence[VerificationReport | None]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from carl.program import RewardProgram, SubTask
 from carl.provenance import Provenance
 from carl.runs.programs.compare import differences, episodes, figures
 from carl.runs.programs.located import Located
-from carl.runs.report.gate import in_words
+from carl.runs.report.gate import bounded, in_words
 from carl.verification import VerificationReport
 
 
@@ -70,9 +70,8 @@ def verdict(program: RewardProgram, report: VerificationReport | None) -> Iterat
         named = "" if check.subtask is None else program.subtasks[check.subtask].name
         said = in_words(check.name, check.figures, check.message) if check.passed else check.message
         outcome = Text("passed", style="green") if check.passed else Text("failed", style="bold red")
-        bound = check.figures.get("bound")
-        shown = f"{bound:.4f}" if isinstance(bound, float) else ""
-        table.add_row(check.name.replace("_", " "), Text(plain(named)), outcome, shown, Text(plain(said)))
+        most = bounded(check.name, check.figures)
+        table.add_row(check.name.replace("_", " "), Text(plain(named)), outcome, most, Text(plain(said)))
     yield table
     for rule, why in report.unjudged.items():
         yield Text(plain(f"not judged: {rule.replace('_', ' ')}, since {why}"), style="yellow")

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from carl.runs.reader import Record, Run, as_record
 from carl.runs.report import words
+from carl.runs.report.gate import bounded, bounds
 from carl.runs.words import number
-from carl.statistics import exact_bound, trials_to_exclude
+from carl.statistics import trials_to_exclude
 
 SAID: Mapping[str, str] = {
     "sound_evidence": "episodes that cannot judge it",
@@ -25,6 +26,9 @@ SAID: Mapping[str, str] = {
 
 SOUND = "sound_evidence"
 """The check on the episodes themselves."""
+
+ORNAMENTS = "needed"
+"""The check on what each sub-task is good for."""
 
 IN_PART = "for_nothing_"
 """Begins the names of checks on what is paid in part."""
@@ -55,22 +59,12 @@ def doubts(run: Run, report: Record) -> list[str]:
 
 
 def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
-    """A sentence for each share of episodes with a bound, the loosest first."""
-    told = (name for name in by_name if not name.startswith((IN_PART, SOUND)))
-    bounds = {name: _bound(name, by_name[name]) for name in told}
-    found = [(bound, said_of(name)) for name, bound in bounds.items() if bound is not None]
-    for bound, said in sorted(found, reverse=True):
-        yield f"{said[:1].upper()}{said[1:]}: in up to {words.percent(bound)} of such episodes (95\u00a0% confidence)."
-
-
-def _bound(name: str, figures: Record) -> float | None:
-    bound = number(figures.get("bound"))
-    if bound is not None:
-        return bound
-    done, of = number(figures.get("completed")), number(figures.get("episodes"))
-    if name == "experts_complete" and done is not None and of and done <= of:
-        return exact_bound(int(of - done), int(of))
-    return None
+    """A sentence for each check of shares of episodes, with their bounds, the loosest first."""
+    told = {name: figures for name, figures in by_name.items() if not name.startswith((IN_PART, SOUND, ORNAMENTS))}
+    found = [(max(most), name) for name, figures in told.items() if (most := bounds(name, figures))]
+    for _, name in sorted(found, key=lambda one: one[0], reverse=True):
+        said, most = said_of(name), bounded(name, told[name])
+        yield f"{said[:1].upper()}{said[1:]}: in up to {most} of such episodes (95\u00a0% confidence)."
 
 
 def _open(by_name: Mapping[str, Record]) -> Iterator[str]:
@@ -95,12 +89,18 @@ def _in_part(by_name: Mapping[str, Record]) -> Iterator[str]:
     for name, figures in by_name.items():
         share = number(figures.get("share"))
         if name.startswith(IN_PART) and share:
-            yield f"{said_of(name)[:1].upper()}{said_of(name)[1:]}: {words.percent(share)} of the return on average."
+            most = bounded(name, figures)
+            often = f", anything in up to {most} of the episodes (95\u00a0% confidence)" if most else ""
+            said = f"{said_of(name)[:1].upper()}{said_of(name)[1:]}"
+            yield f"{said}: {words.percent(share)} of the return on average{often}."
 
 
 def _ornaments(by_name: Mapping[str, Record]) -> Iterator[str]:
-    for index in by_name.get("needed", {}).get("ornaments") or ():
-        yield f"Sub-task {int(index)} may be an ornament: next to nothing changes without it."
+    figures = by_name.get(ORNAMENTS, {})
+    most = bounds(ORNAMENTS, figures)
+    for index in map(int, figures.get("ornaments") or ()):
+        often = f", in up to {words.percent(most[index - 1])} of the episodes" if 0 < index <= len(most) else ""
+        yield f"Sub-task {index} may be an ornament: next to nothing changes without it{often}."
 
 
 def _ends(by_name: Mapping[str, Record]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from carl.episodes.trajectory import Trajectory
 from carl.program import RewardProgram
 from carl.runs.reader import Candidate, Record, Run, as_record
 from carl.runs.report import words
-from carl.runs.report.gate import in_words
+from carl.runs.report.gate import in_words, with_bound
 from carl.runs.report.strips import Progress, Strip, strip
 from carl.runs.words import number
 from carl.statistics import left_open
@@ -86,7 +86,7 @@ def _check(check: Record) -> Check:
     return Check(
         name=str(check.get("name", "check")).replace("_", " "),
         passed=bool(check.get("passed")),
-        figures=figures,
+        figures=with_bound(str(check.get("name")), as_record(check.get("figures")), evidence),
         evidence=evidence if evidence != figures else "",
         frames=check.get("frames") or [],
     )

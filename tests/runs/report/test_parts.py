@@ -13,7 +13,7 @@ from PIL import Image
 from carl.runs.files import Files
 from carl.runs.reader import Run
 from carl.runs.report.charts import Series, line_chart, ticks
-from carl.runs.report.gate import in_words
+from carl.runs.report.gate import bounded, in_words, with_bound
 from carl.runs.report.pictures import MAX_FRAMES, MAX_SIDE, TONES, animation, still, thinned
 from carl.runs.report.sections import asked, searched, vlm
 from carl.runs.report.strips import MAX_CELLS, telling
@@ -120,6 +120,12 @@ def test_the_gate_s_figures_are_words() -> None:
     assert in_words("sound_evidence", sound).endswith(
         "; 3 of 60 solved ends occur unsolved elsewhere; at most 20\u00a0% may be"
     )
+    assert "3 of 60 solved ends occur unsolved elsewhere (bound 12.5\u00a0%); at most" in with_bound(
+        "sound_evidence", sound | {"bound": 0.125}
+    )
+    assert with_bound("lasting", {"bounds": [0.63, 0.05]}, "it stays") == "it stays, bound 5\u00a0% to 63\u00a0%"
+    assert bounded("experts_complete", {"completed": 60, "episodes": 60}) == "4.9\u00a0%", "of an older carl"
+    assert bounded("degrees_cut", {"concordance": [0.7]}) == ""
     assert in_words("experts_complete", {"completed": 55, "episodes": 60, "stuck": 5}) == (
         "55 of 60 expert episodes complete every sub-task; in 5 this one never gets done"
     )
