@@ -56,7 +56,7 @@ class RewardProgram(BaseModel):
     """One to :data:`MAX_SUBTASKS` sub-tasks in the order they have to be done (any order if ``ordered`` is false).
 
     ``provenance`` says where it came from; it is no part of the id nor of equality, and left out of the JSON where
-    there is none.
+    there is none. Read from JSON, that of another program says that it was edited by hand, and names its parent.
     """
 
     model_config = AS_DATA
@@ -83,9 +83,26 @@ class RewardProgram(BaseModel):
 
     @property
     def approval(self) -> Approval | None:
-        """The latest approval of this very content; None if there is none."""
-        approvals = self.provenance.approvals if self.provenance else ()
-        return next((one for one in reversed(approvals) if one.program == self.id), None)
+        """The latest approval that holds; None if there is none."""
+        return self.approval_on()
+
+    def approval_on(self, verdict: str = "") -> Approval | None:
+        """The latest approval of this very content on ``verdict``, the digest of a report, or on the one that is in its
+        provenance, and in a run of the same seed; None if there is none. Where no verdict is known, any holds."""
+        origin = self.provenance or Provenance()
+        known = {verdict, origin.verdict.digest if origin.verdict else ""} - {""}
+        for one in reversed(origin.approvals):
+            if one.program == self.id and (not known or one.verdict in known) and one.seed in (None, origin.seed):
+                return one
+        return None
+
+    @property
+    def _descended(self) -> Self:
+        """It with the note that a person made it out of the program that its provenance is about, if another."""
+        origin = self.provenance
+        if origin is None or origin.program in ("", self.id):
+            return self
+        return self.model_copy(update={"provenance": origin.of_edited(self.id, origin.program)})
 
     @property
     def max_return(self) -> float:
@@ -100,7 +117,7 @@ class RewardProgram(BaseModel):
     def from_json(cls, text: str) -> Self:
         """Parse ``to_json``'s output; raises ProgramError."""
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text)._descended
         except ValidationError as error:
             raise ProgramError(f"not a reward program: {briefly(error)}") from error
 
@@ -126,9 +143,10 @@ class RewardProgram(BaseModel):
         return program
 
 
-def approved(program: RewardProgram, config: VerifyConfig) -> bool:
-    """Whether ``config`` lets ``program`` be trained on: none has to be approved, or somebody approved it as it is."""
-    return not config.require_approval or program.approval is not None
+def approved(program: RewardProgram, config: VerifyConfig, verdict: str = "") -> bool:
+    """Whether ``config`` lets ``program`` be trained on: none has to be approved, or somebody approved it as it is, on
+    ``verdict`` or on the one in its provenance."""
+    return not config.require_approval or program.approval_on(verdict) is not None
 
 
 def _unusable(where: str, error: Exception) -> ProgramError:

@@ -11,6 +11,10 @@ PACKAGES = ("gymnasium", "minigrid", "numpy", "opencv-python-headless")
 """Packages that change what a frame shows, or what a program makes of it."""
 
 
+EDITED = "edited by hand"
+"""What origins say of a program that a person changed."""
+
+
 class _Record(BaseModel):
     """Frozen; fields of a later carl are kept, so that they survive being written again."""
 
@@ -41,7 +45,8 @@ class Approval(_Record):
         by: the person.
         at: when, in ISO 8601, UTC.
         program: the id of what was read; an approval is void for any other.
-        verdict: the digest of the verdict that was shown.
+        verdict: the digest of the verdict that was shown; an approval is void for any other.
+        seed: of the run on whose episodes that is; None: not recorded.
     """
 
     by: str
@@ -49,6 +54,7 @@ class Approval(_Record):
     program: str
     verdict: str
     note: str = ""
+    seed: int | None = None
 
 
 class Provenance(_Record):
@@ -57,7 +63,8 @@ class Provenance(_Record):
     Equal runs write equal provenance: nothing but approvals has a time.
 
     Attributes:
-        origin: what proposed it; "edited by hand" for what a person changed.
+        program: id of the program that this is about, which tells of an edited one; empty: an older carl wrote it.
+        origin: what proposed it; ``EDITED`` for what a person changed.
         task, seed: of the run. Its episodes' seeds are spawned from ``seed``.
         model: that was asked; empty if none was.
         prompts: names and versions of the prompts that it was asked with.
@@ -66,9 +73,11 @@ class Provenance(_Record):
         verdict: on episodes that the search never saw; None if there is none yet.
         versions: of carl, and of ``PACKAGES``.
         parent: id of the program that was edited.
+        replaced: id of the run's earlier program, if this one was put in its place and is not made out of it.
         approvals: oldest first, those of its parents included.
     """
 
+    program: str = ""
     origin: str = ""
     task: str = ""
     seed: int | None = None
@@ -79,7 +88,14 @@ class Provenance(_Record):
     verdict: Verdict | None = None
     versions: Mapping[str, str] = {}
     parent: str = ""
+    replaced: str = ""
     approvals: tuple[Approval, ...] = ()
+
+    def of_edited(self, program: str, parent: str) -> "Provenance":
+        """That of ``program``, which a person made out of ``parent``: both are ids."""
+        origin = self.origin if EDITED in self.origin else "; ".join(filter(None, [self.origin, EDITED]))
+        changed = {"program": program, "origin": origin, "parent": parent, "replaced": ""}
+        return self.model_copy(update=changed | {"splits": {}, "verdict": None, "versions": versions()})
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carl.commands.output import bars, console, page
+from carl.commands.output import bars, console, errors, page
 from carl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,15 +57,21 @@ def bring(
     target: Annotated[Path, typer.Argument(metavar="RUN_OR_FILE", help="Directory of a run, or a new .json file.")],
 ) -> None:
     """Make an edited program that of a run; `carl run` then judges it by the same gate, and trains on it."""
-    from carl.runs.programs.desk import put
+    from carl.runs.programs.desk import put, trained_on_others
     from carl.runs.programs.located import located
 
-    program = located(source).program
-    if not put(program, target.expanduser()):
+    program, target = located(source).program, target.expanduser()
+    if not put(program, target):
         console.print(f"{target} holds the program {program.id} already", highlight=False)
         return
     then = "" if target.suffix == ".json" else f"; `carl program verify {target}` judges it"
     console.print(f"{target} holds the program {program.id} now{then}", highlight=False)
+    for folder in trained_on_others(program, target.parent if target.suffix == ".json" else target):
+        errors.print(
+            f"{folder} holds a training with the program that was there before: delete it to train on this one, or "
+            "import this one into another run",
+            highlight=False,
+        )
 
 
 @programs.command()

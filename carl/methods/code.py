@@ -37,10 +37,9 @@ from carl.config import (
 from carl.console.progress import Progress
 from carl.errors import ConfigError, ProgramError, TaskError, shown
 from carl.methods.method import Method, Stage, Work
-from carl.methods.origin import provenance_of, require_approval, with_verdict
+from carl.methods.origin import notes_on, of_older, report_in, require_approval, with_origin, with_verdict
 from carl.methods.proposing import (
     MORE_EPISODES,
-    ORIGINS,
     budget_of,
     client_for,
     keep,
@@ -119,16 +118,20 @@ def synthesize(work: Work[CodeConfig]) -> None:
         proposers = proposers_of(names, work, episodes, examples, client)
         held_out = _held_out_gate(work, before=client.release if client else _idle, after=examples.add)
         gate = SearchGate(lambda program: judge(program, episodes, config.verify, work.progress), held_out)
-        found = search(proposers, gate, budget, ledger.keep, before=ledger.seconds())
+        found = search(
+            proposers,
+            gate,
+            budget,
+            lambda candidate: ledger.keep(with_origin(work, candidate)),
+            before=ledger.seconds(),
+        )
     if client:
         work.progress("asking the VLM", found.spent.calls, found.spent.calls)
     ledger.reject(found.rejections)
     keep(work, names, found, client, ledger)
     if found.accepted is None:
         raise ProgramError(nothing_found(found, names, ledger, budget))
-    origin = provenance_of(work, found.accepted, ORIGINS[found.accepted.proposer])
-    program = found.accepted.program.model_copy(update={"provenance": origin})
-    write_text(work.directory / PROGRAM, program.to_json())
+    write_text(work.directory / PROGRAM, with_origin(work, found.accepted).program.to_json())
 
 
 def verify(work: Work[CodeConfig]) -> None:
@@ -137,7 +140,7 @@ def verify(work: Work[CodeConfig]) -> None:
     A program that synthesis did not judge on them, say an edited one, is judged now. Raises ProgramError if they refuse
     it: synthesis is not done then, and would find another one.
     """
-    program, ledger = program_of(work), _ledger(work)
+    program, ledger = of_older(program_of(work), report_in(work.directory)), _ledger(work)
     verdict = ledger.verdicts().get(program.id)
     if verdict is None:
         verdict = _held_out_gate(work).judge(program)
@@ -146,7 +149,8 @@ def verify(work: Work[CodeConfig]) -> None:
         if not verdict.report.accepted:
             ledger.refuse(program, verdict)
     write_json(work.directory / VERIFICATION, verdict.report.model_dump(mode="json"))
-    if (noted := with_verdict(program, verdict)).provenance != program.provenance:
+    noted = with_verdict(program, verdict, work.task.name, work.config.seed)
+    if noted.provenance != program.provenance:
         write_text(work.directory / PROGRAM, noted.to_json())
     if not verdict.report.accepted:
         raise ProgramError(
@@ -181,7 +185,8 @@ def source(work: Work[CodeConfig]) -> "ProgramReward":
     from carl.rewards.program import ProgramReward
 
     program = _checked(work)
-    require_approval(program, work.config.verify, work.directory)
+    report = report_in(work.directory)
+    require_approval(program, work.config.verify, work.directory, report.digest if report else "")
     return ProgramReward.of(program, work.config.verify, cache=work.config.reward.cache)
 
 
@@ -221,11 +226,13 @@ def found(directory: Path) -> dict[str, Any]:
     verification = _read(directory, VERIFICATION, program_id=str)
     program = RewardProgram.load(directory / PROGRAM) if (directory / PROGRAM).exists() else None
     known = program.provenance if program and program.id == verification.get("program_id") else None
+    search = {key: synthesis[key] for key in ("proposers", "proposer", "program", "spent") if key in synthesis}
+    notes = notes_on(verification.get("program_id"), synthesis, lambda: _accepted(directory))
     return {
         "program_id": verification.get("program_id"),
         "provenance": known.model_dump(mode="json") if known else None,
         "vlm": synthesis.get("usage"),
-        "search": {key: synthesis[key] for key in ("proposers", "proposer", "spent", "notes") if key in synthesis},
+        "search": search | ({"notes": notes} if "notes" in synthesis else {}),
         "candidates": synthesis.get("candidates", 0),
         "verification": verification or None,
     }
@@ -285,6 +292,12 @@ def _program_made(directory: Path, _: CodeConfig) -> str | None:
         return None
     verdict = Ledger(directory / CANDIDATES).verdicts().get(RewardProgram.load(path).id)
     return "there" if verdict is None or verdict.report.accepted else None
+
+
+def _accepted(directory: Path) -> list[str]:
+    from carl.synthesis.ledger import Ledger
+
+    return [one.program.id for one in Ledger(directory / CANDIDATES).candidates() if one.accepted]
 
 
 def _ledger(work: Work[CodeConfig]) -> "Ledger":

@@ -1,14 +1,16 @@
 """Where the program of a run came from, as program.json keeps it, and whether it may be trained on."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carl.artefacts import EXCHANGES, PROGRAM, records
+from carl.artefacts import EXCHANGES, PROGRAM, VERIFICATION, records
 from carl.config import VerifyConfig
 from carl.errors import ApprovalError
 from carl.methods.method import Work
+from carl.methods.proposing import ORIGINS
 from carl.program import RewardProgram, approved
 from carl.provenance import Provenance, Verdict, versions
 
@@ -27,6 +29,7 @@ def provenance_of(work: Work[Any], candidate: "Candidate", origin: str = "") -> 
         splits[_held_out(candidate.held_out)] = candidate.held_out.report.episodes
     asked = _answered(work)
     return Provenance(
+        program=candidate.program.id,
         origin=origin,
         task=work.task.name,
         seed=work.config.seed,
@@ -39,6 +42,12 @@ def provenance_of(work: Work[Any], candidate: "Candidate", origin: str = "") -> 
     )
 
 
+def with_origin(work: Work[Any], candidate: "Candidate") -> "Candidate":
+    """A candidate of the search of ``work`` whose program says where it came from; raises as ``provenance_of``."""
+    origin = provenance_of(work, candidate, ORIGINS.get(candidate.proposer, candidate.proposer))
+    return replace(candidate, program=candidate.program.model_copy(update={"provenance": origin}))
+
+
 def in_short(report: "VerificationReport") -> Verdict:
     """A verdict as provenance keeps it."""
     failed = tuple(dict.fromkeys(check.name for check in report.failed))
@@ -48,24 +57,81 @@ def in_short(report: "VerificationReport") -> Verdict:
     )
 
 
-def with_verdict(program: RewardProgram, verdict: "HeldOut") -> RewardProgram:
-    """``program`` with the verdict in its provenance, and the set of episodes that it is on."""
+def with_verdict(program: RewardProgram, verdict: "HeldOut", task: str, seed: int) -> RewardProgram:
+    """``program`` with the verdict of a run in its provenance, and the set of episodes that it is on."""
     origin = program.provenance or Provenance()
+    if (origin.task, origin.seed) != (task, seed):
+        origin = arrived(program, task, seed)
     splits = {**origin.splits, _held_out(verdict): verdict.report.episodes}
-    noted = origin.model_copy(update={"verdict": in_short(verdict.report), "splits": splits})
-    return program.model_copy(update={"provenance": noted})
+    changed = {"program": program.id, "verdict": in_short(verdict.report), "splits": splits}
+    return program.model_copy(update={"provenance": origin.model_copy(update=changed)})
+
+
+def arrived(
+    program: RewardProgram,
+    task: str,
+    seed: int,
+    splits: Mapping[str, Mapping[str, int]] | None = None,
+    replaced: str = "",
+) -> Provenance:
+    """The provenance of a ``program`` that was brought into a run of ``task`` with ``seed``: of the episodes that it
+    names only the ``splits`` are the run's, and no verdict is. ``replaced`` is the id of the run's earlier program."""
+    origin = program.provenance or Provenance()
+    elsewhere = bool(origin.task) and (origin.task, origin.seed) != (task, seed)
+    whose = f"of a run of {origin.task}, seed {origin.seed}" if elsewhere else ""
+    changed = {"program": program.id, "origin": "; ".join(filter(None, [origin.origin, whose]))}
+    changed |= {"task": task, "seed": seed, "splits": splits or {}, "verdict": None}
+    return origin.model_copy(update=changed | {"replaced": "" if replaced == origin.parent else replaced})
+
+
+def of_older(program: RewardProgram, judged: "VerificationReport | None") -> RewardProgram:
+    """``program`` with the note that a person made it out of the one that the run's report is about, where its
+    provenance has that verdict and is of a carl that did not note the program it is about."""
+    origin = program.provenance
+    if origin is None or origin.program or origin.verdict is None or judged is None:
+        return program
+    if judged.program_id == program.id or judged.digest != origin.verdict.digest:
+        return program
+    return program.model_copy(update={"provenance": origin.of_edited(program.id, judged.program_id)})
+
+
+def notes_on(program: str | None, synthesis: Mapping[str, Any], accepted: Callable[[], Iterable[str]]) -> list[str]:
+    """What the search whose end is ``synthesis`` said of ``program``: nothing if it is about another one.
+
+    Programs are ids. An older carl did not note which one it found: it is one of those that ``accepted`` gives.
+    """
+    told = [str(note) for note in synthesis.get("notes") or ()]
+    if not told or program is None:
+        return told
+    found = {synthesis["program"]} if synthesis.get("program") else set(accepted())
+    return told if not found or program in found else []
+
+
+def report_in(directory: Path) -> "VerificationReport | None":
+    """The report of a run, whatever program it is about; None if there is none. Raises StoreError."""
+    from carl.verification import VerificationReport
+
+    path = directory / VERIFICATION
+    return VerificationReport.load(path) if path.exists() else None
 
 
 def _held_out(verdict: "HeldOut") -> str:
     return f"held-out-{verdict.number}"
 
 
-def require_approval(program: RewardProgram, config: VerifyConfig, directory: Path) -> None:
-    """Raise ApprovalError, which says what to do, if ``program``, in ``directory``, may not be trained on."""
-    if approved(program, config):
+def require_approval(program: RewardProgram, config: VerifyConfig, directory: Path, verdict: str = "") -> None:
+    """Raise ApprovalError, which says what to do, if ``program``, in ``directory``, may not be trained on; ``verdict``
+    is the digest of the run's report on it."""
+    if approved(program, config, verdict):
         return
     do = f"read it with `carl program show {directory}` and approve it with `carl program approve {directory}`"
     approvals = program.provenance.approvals if program.provenance else ()
+    if given := [one for one in approvals if one.program == program.id]:
+        raise ApprovalError(
+            f"the approval in {directory / PROGRAM}, by {given[-1].by}, was given on another verdict: on "
+            f"{given[-1].verdict}, and this run's, {verdict}, is on other episodes or by other settings; {do} again, "
+            "then the same command goes on"
+        )
     if approvals:
         raise ApprovalError(
             f"the approval in {directory / PROGRAM}, by {approvals[-1].by}, is for a changed source: it is of the "

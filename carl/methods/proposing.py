@@ -134,6 +134,7 @@ def keep(work: Work[Any], names: Sequence[str], found: "Found", client: "VlmClie
         "stopped": found.stopped,
         "proposers": list(names),
         "proposer": found.accepted.proposer if found.accepted else None,
+        "program": found.accepted.program.id if found.accepted else None,
         "spent": asdict(found.spent),
         "best": None if found.program else _named(found, ledger),
         "notes": list(found.notes),

@@ -110,11 +110,16 @@ class RunDirectory:
         there = made(stage, self.path, self.config)
         return there is not None and noted.get("made", there) == there
 
-    def _undo_after(self, name: str) -> None:
+    def undo_after(self, name: str) -> None:
+        """Note that the stages after one have to be done again, as it made something else."""
         stages = self.stages()
         order = [stage.name for stage in stages_of(self.config)]
         later = order[order.index(name) + 1 :]
-        undone = {key: _without(stage, "failed") | {"done": False} for key, stage in stages.items() if key in later}
+        undone = {
+            key: _without(stage, "failed") | {"done": False, "undone": True}
+            for key, stage in stages.items()
+            if key in later
+        }
         self.write(STAGES, stages | undone)
 
     @contextmanager
@@ -167,7 +172,7 @@ class RunDirectory:
             seconds = round(time.monotonic() - start, 3)
             there = made(name, self.path, self.config) if done else before
             if done and (there is None or there != before):
-                self._undo_after(name)
+                self.undo_after(name)
             self._note(name, done=done, seconds=round(self.seconds.get(name, 0.0) + seconds, 3), made=there)
             record("carl_stage_running", 0, stage=name)
             record("carl_stage_seconds", seconds, stage=name)
@@ -182,7 +187,7 @@ class RunDirectory:
     def _note(self, name: str, *, done: bool, **more: Any) -> None:
         """Write a stage's line: ``seconds``, ``since``, the time at which it began while it runs, how it ``failed``."""
         stages = {key: _without(stage, "since") for key, stage in self.stages().items()}
-        self.write(STAGES, stages | {name: _without(stages.get(name, {}), "failed") | {"done": done} | more})
+        self.write(STAGES, stages | {name: _without(stages.get(name, {}), "failed", "undone") | {"done": done} | more})
 
 
 def read_config(path: Path) -> RunConfig:
@@ -221,5 +226,5 @@ def _of(key: str, by: Mapping[str, str]) -> str | None:
     return by.get(key)
 
 
-def _without(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key != name}
+def _without(tree: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key not in names}

@@ -31,6 +31,7 @@ from carl.artefacts import (
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import CarlError, ProgramError
 from carl.methods.arms import arms_in
+from carl.methods.origin import notes_on
 from carl.nested import renamed
 from carl.program import RewardProgram
 from carl.runs.files import Files
@@ -205,6 +206,17 @@ class Run:
         """The names of the program's sub-tasks, in their order, whether or not it could be used."""
         program = self.reading(lambda: self.files.mapping(PROGRAM)) or {"subtasks": ()}
         return tuple(one["name"] for one in program["subtasks"])
+
+    @cached_property
+    def notes(self) -> Sequence[str]:
+        """What the search said of the program that it found; nothing where the run has another one by now."""
+        program = self.program.id if self.program else None
+        return notes_on(program, self.synthesis, lambda: self._accepted)
+
+    @property
+    def _accepted(self) -> list[str]:
+        """Ids of the programs of the search that the gate accepted."""
+        return [one.program.id for one in self.candidates if one.program and one.accepted and one.name[:1].isdigit()]
 
     @cached_property
     def candidates(self) -> list[Candidate]:

@@ -15,7 +15,7 @@ from carl.console.plain import plain
 from carl.methods.arms import arm_of
 from carl.runs.reader import Record
 from carl.runs.stages import stages_of
-from carl.runs.watch import Glance, Trained
+from carl.runs.watch import Glance, Trained, waits
 from carl.runs.words import asking, cached, whence, with_interval
 from carl.task import LONGEST
 from carl.training.abstains import sentences
@@ -41,10 +41,12 @@ def picture(glance: Glance) -> RenderableType:
     if glance.result is not None and glance.over:
         with whole(f"{glance.run}/{RESULT}"):
             return summary(glance.result)
-    head = f"{glance.config.task}, seed {glance.config.seed}: last sign of life {_age(glance.silent_s)} ago"
+    last = "last sign of life" if glance.runs else "no stage runs, last change"
+    head = f"{glance.config.task}, seed {glance.config.seed}: {last} {_age(glance.silent_s)} ago"
     parts: list[RenderableType] = [Text(plain(head), style="bold"), _stages(glance)]
     if glance.program:
         parts.append(Text(plain(glance.program)))
+    parts += [Text(plain(sentence), style="bold red") for sentence in glance.replaced]
     if glance.asked:
         parts.append(Text(plain(asking(_model(glance.config), glance.asked))))
     if glance.arms:
@@ -76,6 +78,8 @@ def _ended(glance: Glance) -> str:
     if glance.failed:
         failed = glance.stages[glance.failed]["failed"]
         ago = _age(max(0.0, time.time() - failed["time"]))
+        if glance.waits:
+            return f"{glance.failed} waits for approval since {ago}: {failed['message']}"
         return f"{glance.failed} failed {ago} ago. {failed['error']}: {failed['message']}"
     if glance.silent_s < glance.patience_s:
         return ""
@@ -102,7 +106,10 @@ def _stage(stage: Record) -> str:
         return f"runs, {before + max(0.0, time.time() - stage['since']):.0f} s"
     if stage.get("done"):
         return f"{before:.0f} s"
-    return f"{'failed' if 'failed' in stage else 'stopped'}, {before:.0f} s" if stage else "-"
+    if waits(stage):
+        return f"waits for approval, {before:.0f} s"
+    ended = "failed" if "failed" in stage else "to do again" if stage.get("undone") else "stopped"
+    return f"{ended}, {before:.0f} s" if stage else "-"
 
 
 def _arms(glance: Glance) -> Table:
@@ -195,7 +202,9 @@ def _vlm(result: Mapping[str, Any]) -> str:
     vlm, search = result.get("vlm"), result.get("search") or {}
     if not vlm and not search.get("proposers"):
         return "No VLM was asked."
-    tried = f"candidates tried: {result['candidates']}, program {result['program_id']}."
+    found, now = search.get("program"), result["program_id"]
+    other = f"program {found}, whose place {now} took" if found and found != now else f"program {now}"
+    tried = f"candidates tried: {result['candidates']}, {other}."
     if vlm:
         return f"{asking(vlm['model'], vlm)}; {tried}"
     return f"No VLM was asked: the search took {search['spent']['seconds']:.0f} s; {tried}"

@@ -85,13 +85,15 @@ class _Failed(Values):
 
 
 class _Stage(Values):
-    """Whether a stage is done, the seconds it took, when it began if it runs, how it failed, and what it made."""
+    """Whether a stage is done, the seconds it took, when it began if it runs, how it failed, what it made, and whether
+    one before it undid that."""
 
     done: bool = False
     seconds: Number = 0.0
     since: Number = 0.0
     failed: _Failed = _Failed(error="", message="", time=0.0)
     made: str | None = None
+    undone: bool = False
 
 
 class _Stages(RootModel[dict[str, _Stage]]):
@@ -132,6 +134,7 @@ class _Search(Values):
 
     proposers: list[str] | None = None
     proposer: str | None = None
+    program: str | None = None
     spent: dict[str, Count] | None = None
     notes: list[str] | None = None
 

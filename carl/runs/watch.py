@@ -1,5 +1,6 @@
 """A run at a glance, from nothing but its files: those of its directory, or their copy under a URI."""
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -8,14 +9,18 @@ from typing import Any
 
 from carl.artefacts import CONFIG, RESULT, STAGES, watched
 from carl.config import RunConfig
-from carl.errors import ConfigError, ProgramError, StoreError
+from carl.errors import ApprovalError, ConfigError, ProgramError, StoreError
 from carl.methods.arms import arms_in
+from carl.program import RewardProgram
 from carl.runs.directory import config_of
 from carl.runs.files import Files
 from carl.runs.reader import Record, Run
 from carl.runs.stages import check_names
 from carl.runs.words import named
 from carl.training.watched import summed
+
+VERIFY = "verify"
+"""The stage whose verdict is about one program."""
 
 NEAR_S, FAR_S = 2.0, 10.0
 """Seconds between two looks at a directory, and at a copy under a URI, which is renewed less often."""
@@ -67,6 +72,7 @@ class Glance:
         asked: what all exchanges with the VLM so far cost, by the names of Usage, and the answers ``wanted``.
         result: what the run found; None before its end.
         changed: when one of its files was written last, in seconds since 1970.
+        replaced: what is there of a program whose place another one took, a sentence each.
     """
 
     run: str
@@ -78,6 +84,7 @@ class Glance:
     asked: Mapping[str, float]
     result: Record | None
     changed: float
+    replaced: Sequence[str] = ()
 
     @property
     def runs(self) -> bool:
@@ -90,9 +97,14 @@ class Glance:
         return None if self.runs else next((name for name, stage in self.stages.items() if "failed" in stage), None)
 
     @property
+    def waits(self) -> bool:
+        """Whether it stopped until somebody approves its program."""
+        return self.failed is not None and waits(self.stages[self.failed])
+
+    @property
     def over(self) -> bool:
-        """Whether the run has its result, and no stage runs or failed."""
-        return self.result is not None and not self.runs and not self.failed
+        """Whether the run has its result, of the program that is there, and no stage runs or failed."""
+        return self.result is not None and not self.runs and not self.failed and not self.replaced
 
     @property
     def given_up(self) -> bool:
@@ -123,20 +135,58 @@ def look(run: str) -> Glance:
     return Glance(
         run=run,
         config=config,
-        stages=read.stages,
+        stages=_stages(read),
         program=_program(run, read),
         subtasks=read.subtasks,
         arms={arm: trained for arm, trained in arms.items() if trained.points or trained.live},
         asked=read.asked,
         result=read.result if files.holds(RESULT) else None,
         changed=files.changed(watched(names)),
+        replaced=_replaced(run, config.task, read),
     )
 
 
+def waits(stage: Record) -> bool:
+    """Whether a stage, as it is noted, ended because nobody had approved the program."""
+    return bool(stage.get("failed", {}).get("error") == ApprovalError.__name__)
+
+
+def _stages(read: Run) -> dict[str, Record]:
+    """What is noted of each stage, but for what a program by hand changed since: its verdict, or its approval."""
+    program = _usable(read)
+    approved = program is not None and program.approval is not None
+    judged = program is None or read.verification.get("program_id") in (None, program.id)
+    again = {"done": False, "undone": True}
+    return {
+        name: {key: value for key, value in stage.items() if key != "failed"} | again
+        if (waits(stage) and approved) or (name == VERIFY and not judged and stage.get("done"))
+        else stage
+        for name, stage in read.stages.items()
+    }
+
+
+def _replaced(run: str, task: str, read: Run) -> list[str]:
+    program, found = _usable(read), []
+    if program is None:
+        return []
+    if read.verification.get("program_id") not in (None, program.id):
+        here = f"{shlex.quote(task)} --run-dir {shlex.quote(run)}"
+        found.append(f"The program {program.id} is not verified: `carl verify {here}` judges it, as `carl run` does.")
+    if (before := read.result.get("program_id")) not in (None, program.id):
+        found.append(f"The result and the trainings are of the program {before}, whose place {program.id} took.")
+    return found
+
+
+def _usable(read: Run) -> RewardProgram | None:
+    """The run's program; None also where it cannot be used, of which the stage that needs it says what is wrong."""
+    with suppress(ConfigError, ProgramError):
+        return read.program
+    return None
+
+
 def _program(run: str, read: Run) -> str:
-    with suppress(ConfigError, ProgramError):  # the stage that needs it says what is wrong with it
-        return named(read.program, run) if read.program else ""
-    return ""
+    program = _usable(read)
+    return named(program, run) if program else ""
 
 
 def follow(run: str, every_s: float | None = None) -> Iterator[Glance]:

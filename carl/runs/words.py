@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from carl.program import RewardProgram
+from carl.provenance import EDITED
 
 
 def number(value: Any) -> float | None:
@@ -36,19 +37,27 @@ def asking(model: str, usage: Mapping[str, Any]) -> str:
     )
 
 
+def by(origin: str) -> str:
+    """Who made a program, ``origin`` in its provenance, in words: a person's editing is nobody's name."""
+    return origin if origin.startswith(EDITED) else f"by {origin}"
+
+
 def whence(program: str, provenance: Mapping[str, Any]) -> str:
     """Who made a program, of the id ``program``, and who approved it as it is, in a sentence; empty if unknown."""
-    made = [f"by {provenance['origin']}"] if provenance.get("origin") else []
+    made = [by(str(provenance["origin"]))] if provenance.get("origin") else []
     made += [f"parent {provenance['parent']}"] if provenance.get("parent") else []
-    approvals = [one for one in provenance.get("approvals") or () if one.get("program") == program]
+    made += [f"in place of {provenance['replaced']}"] if provenance.get("replaced") else []
+    verdict = (provenance.get("verdict") or {}).get("digest")
+    given = (one for one in provenance.get("approvals") or () if one.get("program") == program)
+    approvals = [one for one in given if not verdict or one.get("verdict") in (None, verdict)]
     made += [f"approved by {one.get('by')}" for one in approvals[-1:]]
     return f"The program {program} is {', '.join(made)}." if made else ""
 
 
 def named(program: RewardProgram, run: str) -> str:
     """Which program a ``run`` has, who made it, and how to read it."""
-    origin = program.provenance.origin if program.provenance else ""
-    found = whence(program.id, {"origin": origin}) or f"The program is {program.id}."
+    known = program.provenance.model_dump(include={"origin", "parent"}) if program.provenance else {}
+    found = whence(program.id, known) or f"The program is {program.id}."
     return f"{found} `carl program show {shlex.quote(run)}` prints it."
 
 

@@ -40,7 +40,8 @@ def run(searched: Path, tmp_path: Path) -> Path:
 def approve(run: Path, program_id: str) -> None:
     program = RewardProgram.load(run / "program.json")
     assert program.provenance is not None
-    approval = Approval(by="Ada", at="2026-01-02T03:04:05+00:00", program=program_id, verdict="")
+    verdict = VerificationReport.load(run / "verification.json").digest
+    approval = Approval(by="Ada", at="2026-01-02T03:04:05+00:00", program=program_id, verdict=verdict, seed=0)
     origin = program.provenance.model_copy(update={"approvals": (approval,)})
     (run / "program.json").write_text(program.model_copy(update={"provenance": origin}).to_json())
 

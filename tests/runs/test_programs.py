@@ -271,10 +271,12 @@ def test_an_approval_says_who_when_and_of_what(tmp_path: Path) -> None:
     program = RewardProgram.load(directory / "program.json")
     (approval,) = program.provenance.approvals
     assert approval == Approval(
-        by="Ada", at=approval.at, program=PLAIN.id, verdict=report_on(PLAIN).digest, note="looks right"
+        by="Ada", at=approval.at, program=PLAIN.id, verdict=report_on(PLAIN).digest, note="looks right", seed=3
     )
     assert approval.at.endswith("+00:00")
     assert program.approval == approval
+    run("program", "approve", directory, "--by", "Ada", "--note", "looks right")
+    assert RewardProgram.load(directory / "program.json").provenance.approvals == (approval,), "once is enough"
     assert "approved by Ada" in run("program", "show", directory)
     (directory / "verification.json").write_text(report_on(PLAIN, share=0.03).to_json())
     assert f"the verdict was {approval.verdict} then" in run("program", "show", directory)

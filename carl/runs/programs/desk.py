@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, write_json, write_text
+from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, of_arm, write_json, write_text
 from carl.errors import ApprovalError, ConfigError, ProgramError
+from carl.methods.origin import arrived
 from carl.program import RewardProgram
 from carl.provenance import Approval, Provenance
 from carl.runs.directory import RunDirectory, read_config
+from carl.runs.files import Files
 from carl.runs.holding import held
 from carl.runs.pipeline import Pipeline
 from carl.runs.programs.located import Located
+from carl.runs.reader import Run
 from carl.runs.stages import stages_of
 from carl.synthesis.ledger import Ledger
 
@@ -35,7 +38,7 @@ def put(program: RewardProgram, target: Path) -> bool:
     if STAGE not in [stage.name for stage in stages_of(pipeline.config)]:
         raise ConfigError(f"{run} is a run of {pipeline.method.words}, which has no program")
     with held(pipeline.dir.path):
-        return _put_run(program, pipeline.dir)
+        return _put_run(program, pipeline.task.name, pipeline.dir)
 
 
 def _put_file(program: RewardProgram, target: Path) -> bool:
@@ -48,14 +51,25 @@ def _put_file(program: RewardProgram, target: Path) -> bool:
     return True
 
 
-def _put_run(program: RewardProgram, directory: RunDirectory) -> bool:
+def trained_on_others(program: RewardProgram, run: Path) -> list[Path]:
+    """The trainings of the run in ``run`` that are of another program than ``program``."""
+    found = Run(Files(run)) if (run / CONFIG).exists() else None
+    subjects = {arm: found.subject(arm).get("program") for arm in found.arms} if found else {}
+    return [run / of_arm(arm, "") for arm, one in subjects.items() if one and one != program.id]
+
+
+def _put_run(program: RewardProgram, task: str, directory: RunDirectory) -> bool:
     before = directory.run.program
     if before == program:
         return False
     with directory.attempt(STAGE), directory.stage(STAGE):
         if before is not None:
             _keep(before, directory)
-        write_text(directory / PROGRAM, program.to_json())
+        known = (one.program for one in directory.run.candidates if one.program == program)
+        splits = next((one.provenance.splits for one in known if one and one.provenance), None)
+        origin = arrived(program, task, directory.config.seed, splits, before.id if before else "")
+        write_text(directory / PROGRAM, program.model_copy(update={"provenance": origin}).to_json())
+        directory.undo_after(STAGE)
     return True
 
 
@@ -77,7 +91,8 @@ def _keep(before: RewardProgram, directory: RunDirectory) -> None:
 def approve(found: Located, by: str, note: str = "") -> Approval:
     """Note in the program's provenance that ``by`` approves it as it is, with its verdict.
 
-    Raises ApprovalError unless the gate accepted it, and ConfigError where it cannot be written.
+    What somebody approved so already is not noted again. Raises ApprovalError unless the gate accepted it, and
+    ConfigError where it cannot be written.
     """
     program, report = found.program, found.report
     if found.run is None:
@@ -88,9 +103,11 @@ def approve(found: Located, by: str, note: str = "") -> Approval:
         )
     if not report.accepted:
         raise ApprovalError(f"the gate refused the program {program.id}: {report.failed[0].message}")
+    origin = program.provenance or Provenance(program=program.id)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    approval = Approval(by=by, at=at, program=program.id, verdict=report.digest, note=note)
-    origin = program.provenance or Provenance()
+    approval = Approval(by=by, at=at, program=program.id, verdict=report.digest, note=note, seed=origin.seed)
+    if again := [one for one in origin.approvals if one.model_copy(update={"at": at}) == approval]:
+        return again[-1]
     origin = origin.model_copy(update={"approvals": (*origin.approvals, approval)})
     with held(found.run):
         if RewardProgram.load(found.run / PROGRAM) != program:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from carl.artefacts import write_bytes, write_text
 from carl.errors import ConfigError, ProgramError, briefly
 from carl.program import RewardProgram, SubTask
-from carl.provenance import Provenance, versions
+from carl.provenance import Provenance
 from carl.sandbox.policy import violations
 
 LISTING, ORIGIN = "program.toml", "provenance.json"
@@ -22,8 +22,6 @@ HEAD = """\
 # The reward program {id}, one .py file for each sub-task. Edit those files, and names, weights and order here.
 # `carl program import FOLDER RUN` brings it back into a run, whose gate then judges it as any other program.
 """
-
-EDITED = "edited by hand"
 
 CODE = "code"
 """The field of a sub-task that has a file of its own."""
@@ -69,9 +67,7 @@ def _descended(program: RewardProgram, parent: str) -> RewardProgram:
     if program.id == parent:
         return program
     origin = program.provenance or Provenance()
-    by = origin.origin if EDITED in origin.origin else "; ".join(filter(None, [origin.origin, EDITED]))
-    changed = {"origin": by, "parent": parent, "splits": {}, "verdict": None, "versions": versions()}
-    return program.model_copy(update={"provenance": origin.model_copy(update=changed)})
+    return program.model_copy(update={"provenance": origin.of_edited(program.id, parent or origin.parent)})
 
 
 def _parsed(folder: Path) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, whole
 from carl.errors import ConfigError, ProgramError, StoreError, briefly
+from carl.methods.origin import of_older
+from carl.methods.proposing import ORIGINS
 from carl.program import RewardProgram
+from carl.provenance import Provenance
 from carl.runs.files import Files
 from carl.runs.programs.folder import LISTING, read_folder
 from carl.verification import VerificationReport
@@ -58,8 +62,7 @@ def _in_run(name: str) -> Located:
     files = Files(name)
     program: RewardProgram | None = files.read(PROGRAM)
     if program is not None:
-        run = None if files.far else _here(name)
-        return Located(name, program, _verdict(files, VERIFICATION, program) or _judged(files, program), run)
+        return _of_run(name, files, program, None if files.far else _here(name))
     if not files.holds(CONFIG):
         raise _neither(name)
     tried = f"; what was tried is in {files.where(CANDIDATES)}" if files.holds(CANDIDATES) else ""
@@ -97,9 +100,11 @@ def _in_file(name: str) -> Located:
         raise ProgramError(f"{name} is no reward program ({_cause(error)}): {KINDS}") from error
     if beside:
         held_out = content.get("held_out") or {}
-        return Located(name, program, _report(held_out.get("report") or content.get("report"), name, program))
-    report = _verdict(files, VERIFICATION, program) if file == PROGRAM else None
-    return Located(name, program, report, _here(folder or ".") if of_run and not files.far else None)
+        report = _report(held_out.get("report") or content.get("report"), name)
+        return Located(name, _proposed(program, content), _about(report, program))
+    if file != PROGRAM:
+        return Located(name, program)
+    return _of_run(name, files, program, _here(folder or ".") if of_run and not files.far else None)
 
 
 def _cause(error: BaseException) -> str:
@@ -109,9 +114,26 @@ def _cause(error: BaseException) -> str:
     return briefly(error) if isinstance(error, Exception) else str(error)
 
 
-def _verdict(files: Files, name: str, program: RewardProgram) -> VerificationReport | None:
+def _of_run(name: str, files: Files, program: RewardProgram, run: Path | None) -> Located:
+    """The program of a run, with the verdict of the stage verify or else of the search."""
+    judged = _verdict(files, VERIFICATION)
+    program = of_older(program, judged)
+    return Located(name, program, _about(judged, program) or _judged(files, program), run)
+
+
+def _proposed(program: RewardProgram, content: Mapping[str, Any]) -> RewardProgram:
+    """A candidate's program; of an older carl its file says who proposed it, and not its provenance."""
+    proposer = str(content.get("proposer") or "")
+    if program.provenance or not proposer:
+        return program
+    origin = Provenance(program=program.id, origin=ORIGINS.get(proposer, proposer))
+    return program.model_copy(update={"provenance": origin})
+
+
+def _verdict(files: Files, name: str) -> VerificationReport | None:
+    """The report in a file, whatever program it is about."""
     try:
-        return _report(files.mapping(name), files.where(name), program)
+        return _report(files.mapping(name), files.where(name))
     except StoreError:
         if files.holds(name):
             raise
@@ -123,14 +145,18 @@ def _judged(files: Files, program: RewardProgram) -> VerificationReport | None:
     for name in files.names(CANDIDATES) if files.holds(CANDIDATES) else []:
         if name.endswith(f"{program.id}.json"):
             held_out = (files.mapping(name) or {}).get("held_out") or {}
-            if report := _report(held_out.get("report"), files.where(name), program):
+            if report := _about(_report(held_out.get("report"), files.where(name)), program):
                 return report
     return None
 
 
-def _report(content: Any, where: str, program: RewardProgram) -> VerificationReport | None:
-    """The report in ``content`` if it is about ``program``; raises ConfigError for a damaged one."""
-    if not content or content.get("program_id") != program.id:
+def _report(content: Any, where: str) -> VerificationReport | None:
+    """The report in ``content``, None if it is empty; raises ConfigError for a damaged one."""
+    if not content:
         return None
     with whole(where):
         return VerificationReport.model_validate(content)
+
+
+def _about(report: VerificationReport | None, program: RewardProgram) -> VerificationReport | None:
+    return report if report and report.program_id == program.id else None

@@ -13,6 +13,7 @@ from carl.provenance import Provenance
 from carl.runs.programs.compare import differences, episodes, figures
 from carl.runs.programs.located import Located
 from carl.runs.report.gate import bounded, in_words
+from carl.runs.words import by
 from carl.verification import VerificationReport
 
 
@@ -45,10 +46,11 @@ def origin(known: Provenance | None) -> Iterator[str]:
         yield "where it came from is not recorded"
         return
     asked = [f"the model {known.model}" if known.model else "", f"prompts {', '.join(known.prompts)}"]
-    words = [known.origin, *(asked if known.prompts else asked[:1])]
+    words = [by(known.origin) if known.origin else "", *(asked if known.prompts else asked[:1])]
     words += [f"pictures {known.pictures}"] if known.pictures else []
     words += [f"from {known.parent}"] if known.parent else []
-    yield "by " + ", ".join(filter(None, words)) if any(words) else "nothing is recorded of who wrote it"
+    words += [f"in place of {known.replaced}"] if known.replaced else []
+    yield ", ".join(filter(None, words)) if any(words) else "nothing is recorded of who wrote it"
     for name, counts in known.splits.items():
         seeds = f", seeds spawned from {known.seed}" if known.seed is not None else ""
         yield f"episodes, {name}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()) + seeds
@@ -87,7 +89,7 @@ def approvals(program: RewardProgram, report: VerificationReport | None) -> Iter
         if one.program != program.id:
             words += f" (void: it is for a changed source, {one.program})"
         elif report is None or one.verdict != report.digest:
-            words += f" (the verdict was {one.verdict} then)"
+            words += f" (void: the verdict was {one.verdict} then)"
         yield words
 
 

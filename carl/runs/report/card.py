@@ -10,7 +10,7 @@ from carl.runs.report.closest import Call, Traced, calls
 from carl.runs.report.doubts import doubts, said_of
 from carl.runs.report.evidence import Tracer
 from carl.runs.report.tried import Refusal, Tried, cost, notes, refusals, tried
-from carl.runs.words import number
+from carl.runs.words import by, number
 from carl.statistics import exact_bound
 from carl.verification.rule import Evidence
 
@@ -157,7 +157,7 @@ def _origin(program: RewardProgram | None) -> str:
     if program is None or known is None:
         return ""
     asked = f"{known.model}, prompts {', '.join(known.prompts)}" if known.prompts else known.model
-    parts = [known.origin and f"by {known.origin}", asked, known.parent and f"edited from {known.parent}"]
+    parts = [known.origin and by(known.origin), asked, known.parent and f"edited from {known.parent}"]
     parts += [f"verdict {known.verdict.digest}"] if known.verdict else []
     return f"Program {program.id}: {'; '.join(filter(None, parts))}."
 
@@ -170,4 +170,7 @@ def _unapproved(run: Run) -> list[str]:
 def _approvals(program: RewardProgram | None) -> Iterator[str]:
     for one in program.provenance.approvals if program and program.provenance else ():
         void = "" if program and one.program == program.id else f" That was another program, {one.program}."
+        known = program.provenance.verdict if program and program.provenance else None
+        other = known is not None and known.digest != one.verdict
+        void = void or (f" That was on another verdict, {one.verdict}." if other else "")
         yield f"Approved by {one.by} at {one.at}.{f' {one.note}' if one.note else ''}{void}"

@@ -70,7 +70,7 @@ def vlm(run: Run) -> list[tuple[str, str]]:
 
 def searched(run: Run) -> list[str]:
     """What is to be said of the search: of the accepted program, or of the best one where none was accepted."""
-    notes = [str(note) for note in run.synthesis.get("notes") or ()]
+    notes = list(run.notes)
     best = as_record(run.synthesis.get("best"))
     if best and run.program is None:
         notes.append(f"The best program of the search is {best.get('file')}: it {best.get('words')}.")

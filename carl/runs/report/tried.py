@@ -81,7 +81,7 @@ def _reason(candidate: Candidate) -> tuple[str, str]:
 def notes(run: Run) -> list[str]:
     """What the search said of itself, and, where it found no program, which one got furthest."""
     best = as_record(run.synthesis.get("best"))
-    said = [str(one) for one in run.synthesis.get("notes") or ()]
+    said = list(run.notes)
     return [*said, f"The best, {best.get('file')}, {best.get('words')}."] if best else said
 
 
