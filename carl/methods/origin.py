@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import EXCHANGES, PROGRAM, VERIFICATION, records
 from carl.config import VerifyConfig
-from carl.errors import ApprovalError
+from carl.errors import ApprovalError, StoreError
 from carl.methods.method import Work
 from carl.methods.proposing import ORIGINS
 from carl.program import RewardProgram, approved
@@ -79,8 +80,8 @@ def arrived(
     origin = program.provenance or Provenance()
     elsewhere = bool(origin.task) and (origin.task, origin.seed) != (task, seed)
     whose = f"of a run of {origin.task}, seed {origin.seed}" if elsewhere else ""
-    changed = {"program": program.id, "origin": "; ".join(filter(None, [origin.origin, whose]))}
-    changed |= {"task": task, "seed": seed, "splits": splits or {}, "verdict": None}
+    changed: dict[str, Any] = {"task": task, "seed": seed, "splits": splits or {}, "verdict": None}
+    changed |= {"program": program.id, "origin": "; ".join(filter(None, [origin.origin, whose]))}
     return origin.model_copy(update=changed | {"replaced": "" if replaced == origin.parent else replaced})
 
 
@@ -108,11 +109,12 @@ def notes_on(program: str | None, synthesis: Mapping[str, Any], accepted: Callab
 
 
 def report_in(directory: Path) -> "VerificationReport | None":
-    """The report of a run, whatever program it is about; None if there is none. Raises StoreError."""
+    """The report of a run, whatever program it is about; None if there is none that can be read."""
     from carl.verification import VerificationReport
 
-    path = directory / VERIFICATION
-    return VerificationReport.load(path) if path.exists() else None
+    with suppress(StoreError):
+        return VerificationReport.load(directory / VERIFICATION)
+    return None
 
 
 def _held_out(verdict: "HeldOut") -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from carl.runs.watch import look
 from carl.runs.words import named, whence
 from carl.synthesis.tried import Candidate, HeldOut
 from carl.tasks import get_task
+from tests.runs.report.sample import write_run
 from tests.runs.test_programs import ORIGIN, PLAIN, a_run, report_on, run
 
 OTHER = RewardProgram(subtasks=PLAIN.subtasks[::-1], provenance=ORIGIN.model_copy(update={"seed": 9, "splits": {}}))
@@ -149,6 +151,20 @@ def test_an_import_into_a_trained_run_is_warned_of_and_shown(tmp_path: Path) -> 
     assert f"The program {OTHER.id} is not verified: `carl verify DoorKey-5x5 --run-dir {directory}`" in text
     assert f"trainings are of the program {PLAIN.id}, whose place {OTHER.id} took" in text
     assert "no stage runs, last change" in text
+
+
+def test_a_command_that_prints_an_old_result_says_of_which_program_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_run(tmp_path / "run")
+    result = json.loads((directory / "result.json").read_text())
+    ended = SimpleNamespace(run=lambda _: result, doubts=[])
+    monkeypatch.setattr("carl.runs.pipeline.Pipeline", lambda *_: ended)
+    arguments = ["verify", "DoorKey-8x8", "--run-dir", str(directory)]
+    assert "whose place" not in CliRunner().invoke(app, arguments).output
+    (directory / "program.json").write_text(OTHER.to_json())
+    said = " ".join(CliRunner().invoke(app, arguments).output.split())
+    assert f"trainings are of the program {result['program_id']}, whose place {OTHER.id} took." in said
 
 
 def test_a_run_that_waits_for_approval_says_so_and_how_until_it_is_given(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def _bounds(by_name: Mapping[str, Record]) -> Iterator[str]:
     told = {name: figures for name, figures in by_name.items() if not name.startswith((IN_PART, SOUND, ORNAMENTS))}
     found = [(max(most), name) for name, figures in told.items() if (most := bounds(name, figures))]
     for _, name in sorted(found, key=lambda one: one[0], reverse=True):
-        said, most = said_of(name), bounded(name, told[name])
-        yield f"{said[:1].upper()}{said[1:]}: in up to {most} of such episodes (95\u00a0% confidence)."
+        said, often = said_of(name), bounded(name, told[name])
+        yield f"{said[:1].upper()}{said[1:]}: in up to {often} of such episodes (95\u00a0% confidence)."
 
 
 def _open(by_name: Mapping[str, Record]) -> Iterator[str]:
