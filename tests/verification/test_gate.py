@@ -144,7 +144,7 @@ def test_an_expert_that_gets_stuck_names_the_sub_task_and_its_best_frame():
     report = judged(program(KEY_GONE, half))
     check = only_failure(report)
     assert (check.name, check.subtask) == ("experts_complete", 1)
-    assert check.figures == {"completed": 0, "episodes": 8, "stuck": 8}
+    assert check.figures == {"completed": 0, "episodes": 8, "stuck": 8, "bound": 1.0}
     frame = check.frames[0]
     assert frame.step == len(EXPERTS[0])
     assert frame.got == f"at best 0.5, at frame {len(EXPERTS[0])}"
