@@ -19,7 +19,7 @@ from tests.runs.test_pipeline import LENGTH, SEARCH, answer, config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-LAX = {"min_randoms": 20, "max_random_completion": 0.5, "max_part": 1.0}
+LAX = {"min_experts": 4, "min_randoms": 20, "max_random_completion": 0.5, "max_part": 1.0}
 SETTINGS = {"verify": LAX | {"require_approval": True}, "synthesis": {"samples": 2, "proposers": ["model"]}}
 
 
