@@ -219,7 +219,7 @@ def test_a_checkpoint_without_its_steps_is_damaged(run: Path, content: dict[str,
     write(run, f"{CHECKPOINT}/{STATE}", content)
     checkpoints = Checkpoints(run / ARM / "checkpoints")
     problem = checkpoints.problem(run / CHECKPOINT)
-    assert problem == f"{run / CHECKPOINT / STATE} is not what this carl wrote (env_steps is missing): {remedy(STATE)}"
+    assert problem == f"{run / CHECKPOINT / STATE} is not what this carl wrote (env_steps is missing): {remedy(f"{CHECKPOINT}/{STATE}")}"
     assert checkpoints.newest() is None
 
 
