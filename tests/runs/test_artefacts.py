@@ -218,8 +218,9 @@ def test_whoever_reads_a_damaged_file_names_it_in_one_sentence(
 def test_a_checkpoint_without_its_steps_is_damaged(run: Path, content: dict[str, int]) -> None:
     write(run, f"{CHECKPOINT}/{STATE}", content)
     checkpoints = Checkpoints(run / ARM / "checkpoints")
+    path = run / CHECKPOINT / STATE
     problem = checkpoints.problem(run / CHECKPOINT)
-    assert problem == f"{run / CHECKPOINT / STATE} is not what this carl wrote (env_steps is missing): {remedy(f"{CHECKPOINT}/{STATE}")}"
+    assert problem == f"{path} is not what this carl wrote (env_steps is missing): {remedy(str(path))}"
     assert checkpoints.newest() is None
 
 
