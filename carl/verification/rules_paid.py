@@ -93,11 +93,10 @@ class ForNothing(Rule):
         }
         episodes, earning = len(case.episodes[self._kind]), sum(map(any, zip(*paid, strict=True)))
         figures |= {"paid": earning, "episodes": episodes, "bound": exact_bound(earning, episodes)}
-        never = f"on sub-tasks that {self._kind} play never gets done"
-        what = f"{total:.1%} of the return in part, in {earning} of {episodes} episodes, {never}"
+        what = f"{total:.1%} of the return in part, on sub-tasks that {self._kind} play never gets done"
         worst = max(range(len(shares)), key=lambda index: fmean(paid[index]))
         if total <= limit and max(shares) <= EACH * limit:
-            return [self.passed(f"{self._kind} play earns {what}", figures)]
+            return [self.passed(f"{self._kind} play earns {what}, in {earning} of {episodes} episodes", figures)]
         within = min(limit / max(total, 1e-9), EACH * limit / max(*shares, 1e-9))
         message = (
             f"paid for nothing: {self._kind} play earns {what}, where {limit:.1%} may be; {case.named(worst)} "

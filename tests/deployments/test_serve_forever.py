@@ -21,7 +21,9 @@ def test_it_serves_until_it_is_told_to_stop(models: dict[str, str]) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == f"http://127.0.0.1:{port}/v1\n"
+            assert process.stderr is not None
+            said = process.stdout.readline()
+            assert said == f"http://127.0.0.1:{port}/v1\n", said or process.stderr.read()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
                 assert models["llava"] in answer.read().decode()
             process.send_signal(signal.SIGTERM)
