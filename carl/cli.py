@@ -58,7 +58,7 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     """
     from carl.runs.pipeline import Pipeline
     from carl.runs.screen import summary
-    from carl.runs.watch import look
+    from carl.runs.watch import replaced
 
     try:
         with bars() as progress:
@@ -70,8 +70,8 @@ def run_stages(config: RunConfig, stages: tuple[str, ...] | None = None) -> None
     if result is not None:
         with whole(str(config.directory / RESULT)):
             console.print(summary(result))
-        replaced = look(str(config.directory)).replaced
-        errors.print(*replaced, sep="\n", style="bold red", markup=False, highlight=False, end="\n" * bool(replaced))
+        for sentence in replaced(str(config.directory)):
+            errors.print(sentence, style="bold red", highlight=False)
     elif "synthesize" in (stages or ()) and (config.directory / PROGRAM).exists():
         console.print(_found(config.directory), highlight=False)
     console.print(f"Everything of this run is in {config.directory}")

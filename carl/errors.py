@@ -1,6 +1,7 @@
 """The errors that carl raises. The class names what is at fault; the message is what happened and what to do."""
 
 import re
+import shlex
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -51,6 +52,11 @@ class ResourceError(CarlError):
 def missing(error: ModuleNotFoundError) -> str:
     """The message for a package that is not installed."""
     return f"carl needs the package {error.name}: pip install code-as-reward, in the cluster's image too"
+
+
+def command(name: str, where: Path | str) -> str:
+    """``carl name`` for the run, the file or the folder at ``where``, as messages advise it."""
+    return f"`carl {name} {shlex.quote(str(where))}`"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

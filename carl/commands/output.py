@@ -20,6 +20,9 @@ from carl.console.terminal import Terminal
 console = Terminal()
 errors = Terminal(stderr=True)
 
+LOG_S = 30.0
+"""Seconds between two lines of a log about the same work."""
+
 WIDE = 10_000
 """Columns of a page that is no terminal: nothing is wrapped."""
 
@@ -33,10 +36,6 @@ def page(content: RenderableType) -> None:
     with wide.capture() as printed:
         wide.print(content)
     console.print("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
-
-
-LOG_S = 30.0
-"""Seconds between two lines of a log about the same work."""
 
 
 class Bars:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carl.commands.output import bars, console, errors, page
-from carl.errors import ConfigError
+from carl.errors import ConfigError, command
 
 if TYPE_CHECKING:
     from carl.config import RunConfig
@@ -64,7 +64,7 @@ def bring(
     if not put(program, target):
         console.print(f"{target} holds the program {program.id} already", highlight=False)
         return
-    then = "" if target.suffix == ".json" else f"; `carl program verify {target}` judges it"
+    then = "" if target.suffix == ".json" else f"; {command('program verify', target)} judges it"
     console.print(f"{target} holds the program {program.id} now{then}", highlight=False)
     for folder in trained_on_others(program, target.parent if target.suffix == ".json" else target):
         errors.print(

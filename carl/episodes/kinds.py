@@ -1,6 +1,6 @@
 """Episodes of further kinds: a resting agent, half-trained play, and expert play that is cut off."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from carl.episodes.actions import cast
 from carl.episodes.missing import Unobtainable
 from carl.episodes.play import Astray, acting, at_random, filmed
-from carl.episodes.straying import strays
 from carl.episodes.trajectory import Trajectory, TrajectoryStore
 from carl.errors import TaskError
 from carl.task import Actor, Environment, Task
+
+SHARES = (0.1, 0.6)
+"""Between these lies the share of random actions in half-trained play, drawn anew for each episode."""
 
 LAST_STEPS = 3
 """A near miss is cut off so many steps before an event, or fewer."""
@@ -87,6 +89,17 @@ class Mixed:
             raise Unobtainable("the task brings demonstrations and no expert that could be led astray")
         player = partial(_half_trained, task, seed)
         return filmed(task, env, seed, player, "mixed", self.steps, self.with_events)
+
+
+def strays(seed: int) -> Iterator[bool]:
+    """Whether each step in turn of the half-trained episode of ``seed`` is a random one, and not the expert's.
+
+    It is drawn from the seed alone, so that it need not be recorded.
+    """
+    rng = np.random.default_rng(seed)
+    share = rng.uniform(*SHARES)
+    while True:
+        yield bool(rng.random() < share)
 
 
 def _half_trained(task: Task, seed: int, env: Environment) -> Actor:

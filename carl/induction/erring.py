@@ -15,7 +15,8 @@ def errors(table: Table, found: Sequence[Chain]) -> list[float]:
 
     An expert that does not reach the milestones one after the other is an error, as is one that reaches the last before
     the end; and another episode that reaches the last and is not solved, or does not and is. So is one in which a
-    milestone is undone as the gate's rule ``lasting`` refuses it. Chains are to be found in other episodes than these.
+    milestone is undone as the gate's rule ``lasting`` refuses it, but for what only the task calls idle. Chains are to
+    be found in other episodes than these.
     """
     every = {each: nexts(table, each.holds(table)[None])[0] for chain in found for each in chain.milestones}
     return [_errors(table, [every[each] for each in chain.milestones]) for chain in found]

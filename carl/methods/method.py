@@ -1,6 +1,5 @@
 """What a method of reward design is made of: a configuration, stages before training, a source, perhaps a teacher."""
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from carl.config import RunConfig
 from carl.console.progress import Progress, silent
-from carl.errors import ConfigError
+from carl.errors import ConfigError, command
 from carl.task import Frame, Task
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Work(Generic[Config]):
 
     def command(self, name: str) -> str:
         """``carl name`` for this very run, as errors advise it: the run's directory stands for its task."""
-        return f"`carl {name} {shlex.quote(str(self.directory))}`"
+        return command(name, self.directory)
 
 
 def _nothing(_: Any) -> None:

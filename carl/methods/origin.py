@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carl.artefacts import EXCHANGES, PROGRAM, VERIFICATION, records
 from carl.config import VerifyConfig
-from carl.errors import ApprovalError, StoreError
+from carl.errors import ApprovalError, StoreError, command
 from carl.methods.method import Work
 from carl.methods.proposing import ORIGINS
 from carl.program import RewardProgram, approved
@@ -126,7 +126,8 @@ def require_approval(program: RewardProgram, config: VerifyConfig, directory: Pa
     is the digest of the run's report on it."""
     if approved(program, config, verdict):
         return
-    do = f"read it with `carl program show {directory}` and approve it with `carl program approve {directory}`"
+    read, approve = command("program show", directory), command("program approve", directory)
+    do = f"read it with {read} and approve it with {approve}"
     approvals = program.provenance.approvals if program.provenance else ()
     if given := [one for one in approvals if one.program == program.id]:
         raise ApprovalError(

@@ -9,7 +9,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from carl.artefacts import CHECKPOINTS, STATE, of_arm
 from carl.episodes.record import Play, Recorder
-from carl.errors import ConfigError
+from carl.errors import ConfigError, command
 from carl.methods import Work, method_of
 from carl.methods.arms import main_arm, mix_of
 from carl.rewards.vector import PaidVectorEnv
@@ -34,8 +34,7 @@ def policy_of(run_dir: Path, recorder: Recorder) -> Iterator[Play]:
         raise ConfigError(f"{run_dir} holds a run of {task.name}, not of {recorder.task.name}")
     checkpoint = Checkpoints(run_dir / of_arm(config.reward.method, CHECKPOINTS)).latest()
     if checkpoint is None:
-        train = Work(task, config, run_dir).command("train")
-        raise ConfigError(f"{run_dir} holds no trained policy yet; run {train} first")
+        raise ConfigError(f"{run_dir} holds no trained policy yet; run {command('train', run_dir)} first")
     config = resolved(config, task)
     arm, method = main_arm(config), method_of(config.reward.method)
     policy, mix = Policy.of(checkpoint), mix_of(config, arm)

@@ -1,6 +1,5 @@
 """A run at a glance, from nothing but its files: those of its directory, or their copy under a URI."""
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Any
 
 from carl.artefacts import CONFIG, RESULT, STAGES, watched
 from carl.config import RunConfig
-from carl.errors import ApprovalError, ConfigError, ProgramError, StoreError
+from carl.errors import ApprovalError, ConfigError, ProgramError, StoreError, command
 from carl.methods.arms import arms_in
 from carl.program import RewardProgram
 from carl.runs.directory import config_of
@@ -142,7 +141,7 @@ def look(run: str) -> Glance:
         asked=read.asked,
         result=read.result if files.holds(RESULT) else None,
         changed=files.changed(watched(names)),
-        replaced=_replaced(run, config.task, read),
+        replaced=_replaced(run, read),
     )
 
 
@@ -165,13 +164,18 @@ def _stages(read: Run) -> dict[str, Record]:
     }
 
 
-def _replaced(run: str, task: str, read: Run) -> list[str]:
+def replaced(run: str) -> list[str]:
+    """What the run in a directory or under a URI has of a program whose place another one took, a sentence each."""
+    return _replaced(run, Run(Files(run)))
+
+
+def _replaced(run: str, read: Run) -> list[str]:
     program, found = _usable(read), []
     if program is None:
         return []
     if read.verification.get("program_id") not in (None, program.id):
-        here = f"{shlex.quote(task)} --run-dir {shlex.quote(run)}"
-        found.append(f"The program {program.id} is not verified: `carl verify {here}` judges it, as `carl run` does.")
+        verify = command("verify", run)
+        found.append(f"The program {program.id} is not verified: {verify} judges it, as `carl run` does.")
     if (before := read.result.get("program_id")) not in (None, program.id):
         found.append(f"The result and the trainings are of the program {before}, whose place {program.id} took.")
     return found

@@ -1,10 +1,10 @@
 """The figures that the report, the screens and a sweep's tables share."""
 
 import math
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from carl.errors import command
 from carl.program import RewardProgram
 from carl.provenance import EDITED
 
@@ -58,7 +58,7 @@ def named(program: RewardProgram, run: str) -> str:
     """Which program a ``run`` has, who made it, and how to read it."""
     known = program.provenance.model_dump(include={"origin", "parent"}) if program.provenance else {}
     found = whence(program.id, known) or f"The program is {program.id}."
-    return f"{found} `carl program show {shlex.quote(run)}` prints it."
+    return f"{found} {command('program show', run)} prints it."
 
 
 def cached(hits: float, misses: float) -> float | None:

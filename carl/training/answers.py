@@ -1,7 +1,6 @@
 """What is done about a program that is not to be trusted: it pays less, and another one is searched for."""
 
 import logging
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 from carl.artefacts import PROGRAM
 from carl.config import VerifyConfig, WatchConfig
 from carl.episodes.trajectory import Trajectory
-from carl.errors import ProgramError
+from carl.errors import ProgramError, command
 from carl.program import RewardProgram, approved
 from carl.rewards.program import ProgramReward
 from carl.rewards.source import RewardSource
@@ -164,10 +163,9 @@ class Answers:
     def _wait(self, program: RewardProgram, folder: Path) -> dict[str, Any]:
         """Have the program wait for somebody's approval; returns its record."""
         self._waiting = Waiting(folder / PROGRAM)
-        there = shlex.quote(str(folder))
         why = (
-            f"it found {program.id}; read it with `carl program show {there}` and approve it with "
-            f"`carl program approve {there}`, and it pays from the next iteration on"
+            f"it found {program.id}; read it with {command('program show', folder)} and approve it with "
+            f"{command('program approve', folder)}, and it pays from the next iteration on"
         )
         _log.warning("%s: repair %d waits for approval: %s", self._arm, self._last, why)
         return self._record(WAITS, why=why)

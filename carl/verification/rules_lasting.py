@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from carl.episodes.kinds import rare_actions
-from carl.episodes.straying import strays
+from carl.episodes.kinds import rare_actions, strays
 from carl.program import DONE
 from carl.statistics import exact_bound
 from carl.verification.episode import Episode, Track

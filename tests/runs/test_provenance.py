@@ -148,7 +148,7 @@ def test_an_import_into_a_trained_run_is_warned_of_and_shown(tmp_path: Path) -> 
     text = plain_text(picture(glance))
     assert not glance.over
     assert "to do again, 2 s" in text
-    assert f"The program {OTHER.id} is not verified: `carl verify DoorKey-5x5 --run-dir {directory}`" in text
+    assert f"The program {OTHER.id} is not verified: `carl verify {directory}`" in text
     assert f"trainings are of the program {PLAIN.id}, whose place {OTHER.id} took" in text
     assert "no stage runs, last change" in text
 

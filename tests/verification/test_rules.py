@@ -8,9 +8,8 @@ import pytest
 
 from benchmarks import zoo
 from carl.config import VerifyConfig
-from carl.episodes.kinds import Mixed
+from carl.episodes.kinds import Mixed, strays
 from carl.episodes.play import made
-from carl.episodes.straying import strays
 from carl.methods.code import CodeConfig
 from carl.nano import programs
 from carl.program import RewardProgram, SubTask

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, of_arm, write_json, write_text
-from carl.errors import ApprovalError, ConfigError, ProgramError
+from carl.errors import ApprovalError, ConfigError, ProgramError, command
 from carl.methods.origin import arrived
 from carl.program import RewardProgram
 from carl.provenance import Approval, Provenance
@@ -99,7 +99,8 @@ def approve(found: Located, by: str, note: str = "") -> Approval:
         raise ApprovalError(f"{found.where} is not the directory of a run, whose program and verdict can be approved")
     if report is None:
         raise ApprovalError(
-            f"the program {program.id} in {found.where} is not verified: run `carl program verify {found.where}` first"
+            f"the program {program.id} in {found.where} is not verified: "
+            f"run {command('program verify', found.where)} first"
         )
     if not report.accepted:
         raise ApprovalError(f"the gate refused the program {program.id}: {report.failed[0].message}")

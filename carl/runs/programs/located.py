@@ -2,14 +2,13 @@
 
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carl.artefacts import CANDIDATES, CONFIG, PROGRAM, VERIFICATION, whole
-from carl.errors import ConfigError, ProgramError, StoreError, briefly
+from carl.errors import ConfigError, ProgramError, StoreError, briefly, command
 from carl.methods.origin import of_older
 from carl.methods.proposing import ORIGINS
 from carl.program import RewardProgram
@@ -66,8 +65,8 @@ def _in_run(name: str) -> Located:
     if not files.holds(CONFIG):
         raise _neither(name)
     tried = f"; what was tried is in {files.where(CANDIDATES)}" if files.holds(CANDIDATES) else ""
-    again = "carl run" if files.far else f"carl run {shlex.quote(name)}"
-    raise ConfigError(f"{name} holds no program yet: `{again}` makes one{tried}")
+    again = "`carl run`" if files.far else command("run", name)
+    raise ConfigError(f"{name} holds no program yet: {again} makes one{tried}")
 
 
 def _neither(name: str) -> ConfigError:
